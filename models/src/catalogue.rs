@@ -1,0 +1,194 @@
+//! What is known of products and members: ids and attributes, as the retailer's tables had them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::artifact::{Array, ArtifactError, Reader, Writer};
+use crate::sparse::Rows;
+use crate::strings::{Labels, NONE, Strings};
+
+/// How ids looked in the tables, so that they go out as they came in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IdType {
+    /// Text, kept byte by byte.
+    #[default]
+    String,
+    /// 64-bit integers.
+    Integer,
+}
+
+/// The products, by row. Rows are in the order of their ids.
+#[derive(Clone, Debug, Default)]
+pub struct Products {
+    /// Ids, sorted.
+    pub ids: Strings,
+    /// How the ids looked.
+    pub id_type: IdType,
+    /// Titles; empty where unknown.
+    pub titles: Strings,
+    /// Category paths, levels joined by `/`.
+    pub categories: Labels,
+    /// Brands.
+    pub brands: Labels,
+    /// Prices in the retailer's currency; NaN where unknown.
+    pub prices: Array<f32>,
+    /// 1 where the product can be sold now.
+    pub available: Array<u8>,
+    /// Rows of `tag_names` per product.
+    pub tags: Rows,
+    /// Tag names, sorted.
+    pub tag_names: Strings,
+    /// Rows of `store_names` per product; a product without any is carried everywhere.
+    pub stores: Rows,
+    /// Store names, sorted.
+    pub store_names: Strings,
+}
+
+/// The members, by row. Rows are in the order of their ids.
+#[derive(Clone, Debug, Default)]
+pub struct Members {
+    /// Ids, sorted.
+    pub ids: Strings,
+    /// How the ids looked.
+    pub id_type: IdType,
+    /// Home stores.
+    pub stores: Labels,
+    /// Cities.
+    pub cities: Labels,
+    /// Guides who own the member.
+    pub guides: Labels,
+    /// [`Consent`] as bits.
+    pub consents: Array<u8>,
+    /// Rows of `tag_names` per member.
+    pub tags: Rows,
+    /// Tag names, sorted; columns that Kindred does not know are tags `column=value`.
+    pub tag_names: Strings,
+}
+
+/// What a member allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Consent {
+    /// Whether feeds may use what the member did.
+    pub personalization: bool,
+    /// Whether the member may be contacted at all.
+    pub marketing: bool,
+    /// Whether the member is a minor, who is never contacted.
+    pub minor: bool,
+}
+
+impl Consent {
+    /// As bits: 1 personalization, 2 marketing, 4 minor.
+    pub fn to_bits(self) -> u8 {
+        u8::from(self.personalization) | u8::from(self.marketing) << 1 | u8::from(self.minor) << 2
+    }
+
+    /// The inverse of [`to_bits`](Self::to_bits).
+    pub fn from_bits(bits: u8) -> Self {
+        Self { personalization: bits & 1 != 0, marketing: bits & 2 != 0, minor: bits & 4 != 0 }
+    }
+}
+
+impl Products {
+    /// Number of products.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    pub(crate) fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
+        to.section("products", &self.id_type, |s| {
+            self.ids.write("ids", s)?;
+            self.titles.write("titles", s)?;
+            self.categories.write("categories", s)?;
+            self.brands.write("brands", s)?;
+            s.array("prices", &self.prices)?;
+            s.array("available", &self.available)?;
+            self.tags.write("tags", s)?;
+            self.tag_names.write("tag_names", s)?;
+            self.stores.write("stores", s)?;
+            self.store_names.write("store_names", s)
+        })
+    }
+
+    pub(crate) fn read(from: &Reader) -> Result<Self, ArtifactError> {
+        let s = from.section("products")?;
+        let ids = read_ids(&s)?;
+        let n = ids.len();
+        let (tag_names, store_names) = (Strings::read("tag_names", &s)?, Strings::read("store_names", &s)?);
+        let products = Self {
+            id_type: s.values()?,
+            titles: Strings::read("titles", &s)?,
+            categories: Labels::read("categories", n, &s)?,
+            brands: Labels::read("brands", n, &s)?,
+            prices: s.array("prices")?,
+            available: s.array("available")?,
+            tags: Rows::read("tags", n, tag_names.len(), &s)?,
+            stores: Rows::read("stores", n, store_names.len(), &s)?,
+            ids,
+            tag_names,
+            store_names,
+        };
+        let lengths = [products.titles.len(), products.prices.len(), products.available.len()];
+        s.ensure(lengths.iter().all(|l| *l == n), "columns of products differ in length")?;
+        Ok(products)
+    }
+}
+
+impl Members {
+    /// Number of members.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// What a member allows. Beyond the last row, nothing.
+    pub fn consent(&self, row: u32) -> Consent {
+        Consent::from_bits(self.consents.get(row as usize).copied().unwrap_or(0))
+    }
+
+    pub(crate) fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
+        to.section("members", &self.id_type, |s| {
+            self.ids.write("ids", s)?;
+            self.stores.write("stores", s)?;
+            self.cities.write("cities", s)?;
+            self.guides.write("guides", s)?;
+            s.array("consents", &self.consents)?;
+            self.tags.write("tags", s)?;
+            self.tag_names.write("tag_names", s)
+        })
+    }
+
+    pub(crate) fn read(from: &Reader) -> Result<Self, ArtifactError> {
+        let s = from.section("members")?;
+        let ids = read_ids(&s)?;
+        let n = ids.len();
+        let tag_names = Strings::read("tag_names", &s)?;
+        let members = Self {
+            id_type: s.values()?,
+            stores: Labels::read("stores", n, &s)?,
+            cities: Labels::read("cities", n, &s)?,
+            guides: Labels::read("guides", n, &s)?,
+            consents: s.array("consents")?,
+            tags: Rows::read("tags", n, tag_names.len(), &s)?,
+            ids,
+            tag_names,
+        };
+        s.ensure(members.consents.len() == n, "columns of members differ in length")?;
+        Ok(members)
+    }
+}
+
+fn read_ids(s: &crate::artifact::Section<'_>) -> Result<Strings, ArtifactError> {
+    let ids = Strings::read("ids", s)?;
+    s.ensure(ids.len() < NONE as usize, "more rows than the format can number")?;
+    s.ensure(ids.iter().is_sorted(), "ids are not sorted")?;
+    Ok(ids)
+}

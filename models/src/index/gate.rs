@@ -1,0 +1,125 @@
+//! Chooses the index that serves a table: a graph only where it is faster, and only if it finds enough.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ExactIndex, Graph, HnswIndex, HnswParams, IndexKind, IndexReport, Table, VectorIndex, recall};
+use crate::artifact::{ArtifactError, Reader, Writer};
+
+/// Queries that recall is measured with.
+const RECALL_QUERIES: usize = 200;
+
+/// When a graph is built, and when it may serve.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IndexParams {
+    /// How the graph is built and walked.
+    pub hnsw: HnswParams,
+    /// Below this many points the exact scan is faster, and no graph is built.
+    pub hnsw_min_points: usize,
+    /// Recall@10 and @100 that a graph must reach to serve; 0 to 1.
+    pub min_recall: f32,
+}
+
+/// An index with what was measured of it.
+#[derive(Debug)]
+pub struct GatedIndex {
+    pub(crate) index: Box<dyn VectorIndex>,
+    pub(crate) exact: ExactIndex,
+    pub(crate) graph: Option<Graph>,
+    /// What was measured, and what serves.
+    pub report: IndexReport,
+}
+
+/// The small values of a [`GatedIndex`] in the manifest.
+#[derive(Debug, Serialize, Deserialize)]
+struct Stored {
+    report: IndexReport,
+    ef_search: usize,
+    /// Layers above the lowest; `None` without a graph.
+    upper_layers: Option<usize>,
+}
+
+impl GatedIndex {
+    /// Builds what the parameters ask for, and measures it with up to 200 of `queries`, evenly spaced.
+    pub fn build(table: &Table, queries: &Table, params: &IndexParams) -> Self {
+        if table.len() < params.hnsw_min_points.max(2) {
+            let why = format!("{} points, and a graph pays from {}", table.len(), params.hnsw_min_points);
+            return Self::exact(table, why);
+        }
+        let (graph, built_share) = Graph::build(table, params.hnsw);
+        let hnsw = HnswIndex::new(table.clone(), graph.clone(), params.hnsw.ef_search);
+        let exact = ExactIndex::new(table.clone());
+        let step = (queries.len() / RECALL_QUERIES).max(1);
+        let rows = (0..queries.len() as u32).step_by(step).take(RECALL_QUERIES).map(|row| queries.row(row));
+        // A member without purchases has a zero vector, to which every product is equal.
+        let sample: Vec<&[f32]> = rows.filter(|q| q.iter().any(|x| *x != 0.0)).collect();
+        let at_10 = recall(&hnsw, &exact, &sample, 10);
+        let at_100 = recall(&hnsw, &exact, &sample, 100);
+        let passes = at_10.min(at_100) >= params.min_recall;
+        let report = IndexReport {
+            kind: if passes { IndexKind::Hnsw } else { IndexKind::Exact },
+            why: format!(
+                "recall@10 {at_10:.4}, recall@100 {at_100:.4}, {} {}",
+                if passes { "at least" } else { "one below" },
+                params.min_recall
+            ),
+            recall_at_10: Some(at_10),
+            recall_at_100: Some(at_100),
+            reachable_share_built: Some(built_share),
+            reachable_share: Some(graph.reachable_share()),
+            audience_recall: None,
+        };
+        if !passes {
+            return Self { report, ..Self::exact(table, String::new()) };
+        }
+        Self { index: Box::new(hnsw), exact, graph: Some(graph), report }
+    }
+
+    /// The exact index alone.
+    pub fn exact(table: &Table, why: String) -> Self {
+        let report = IndexReport {
+            kind: IndexKind::Exact,
+            why,
+            recall_at_10: None,
+            recall_at_100: None,
+            reachable_share_built: None,
+            reachable_share: None,
+            audience_recall: None,
+        };
+        let exact = ExactIndex::new(table.clone());
+        Self { index: Box::new(exact.clone()), exact, graph: None, report }
+    }
+
+    /// The index that serves questions without a filter.
+    pub fn serving(&self) -> &dyn VectorIndex {
+        self.index.as_ref()
+    }
+
+    /// The exact index, which serves narrowly filtered questions.
+    pub fn oracle(&self) -> &ExactIndex {
+        &self.exact
+    }
+
+    pub(crate) fn write(&self, name: &str, ef_search: usize, to: &mut Writer) -> Result<(), ArtifactError> {
+        let stored = Stored {
+            report: self.report.clone(),
+            ef_search,
+            upper_layers: self.graph.as_ref().map(Graph::upper_layers),
+        };
+        to.section(name, &stored, |s| match &self.graph {
+            Some(graph) => graph.write(s),
+            None => Ok(()),
+        })
+    }
+
+    pub(crate) fn read(name: &str, table: &Table, from: &Reader) -> Result<Self, ArtifactError> {
+        let section = from.section(name)?;
+        let stored: Stored = section.values()?;
+        let exact = ExactIndex::new(table.clone());
+        let Some(layers) = stored.upper_layers else {
+            return Ok(Self { index: Box::new(exact.clone()), exact, graph: None, report: stored.report });
+        };
+        let graph = Graph::read(&section, table.len(), layers)?;
+        let hnsw = HnswIndex::new(table.clone(), graph.clone(), stored.ef_search);
+        Ok(Self { index: Box::new(hnsw), exact, graph: Some(graph), report: stored.report })
+    }
+}

@@ -1,0 +1,30 @@
+//! Kindred's models: what is learned, how it answers, and how it is stored.
+//!
+//! A [`Model`] is one immutable snapshot. [`feed`] and [`audience`] are pure functions of it: they do no
+//! I/O, have no clock and no global state, so that training evaluates the very code that serving runs.
+//! How a model is fitted is not known here (see `kindred-training`), nor how it is served (see `kindred`).
+
+#[cfg(target_endian = "big")]
+compile_error!("the artifact format is little-endian; big-endian machines are not supported");
+
+pub mod artifact;
+pub mod audience;
+pub mod catalogue;
+pub mod content;
+pub mod embeddings;
+pub mod feed;
+pub mod history;
+pub mod index;
+pub mod kernels;
+pub mod launch;
+mod linalg;
+pub mod model;
+pub mod popularity;
+pub mod ranking;
+pub mod similar;
+pub mod sparse;
+pub mod stop;
+pub mod strings;
+
+pub use artifact::ArtifactError;
+pub use model::Model;

@@ -1,0 +1,179 @@
+//! A model: one immutable snapshot of everything learned, fitted in memory or loaded from a version.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::artifact::{ArtifactError, Manifest, Reader, Registry, VersionId, Writer};
+use crate::audience::graph_recall;
+use crate::catalogue::{Members, Products};
+use crate::content::{Attributes, ContentIndex};
+use crate::embeddings::Embeddings;
+use crate::feed::Blend;
+use crate::history::History;
+use crate::index::{GatedIndex, IndexKind, IndexParams, IndexReport, Table};
+use crate::launch::LaunchModel;
+use crate::popularity::Popularity;
+
+/// Audiences that a graph over members is judged by: of every tenth of the hundred best sellers.
+const AUDIENCE_SAMPLE_FROM: usize = 100;
+const AUDIENCE_SAMPLE_STEP: usize = 10;
+
+/// What was learned, part by part.
+#[derive(Debug)]
+pub struct Model {
+    /// The products.
+    pub products: Products,
+    /// The members.
+    pub members: Members,
+    /// Vectors of both.
+    pub embeddings: Embeddings,
+    /// What each member bought.
+    pub history: History,
+    /// What is bought most.
+    pub popularity: Popularity,
+    /// What products are made of.
+    pub content: ContentIndex,
+    /// Who buys what is new.
+    pub launch: LaunchModel,
+    /// How the sources of a feed are mixed.
+    pub blend: Blend,
+    /// Finds products by vector.
+    pub product_index: GatedIndex,
+    /// Finds members by vector.
+    pub member_index: GatedIndex,
+    /// Which version this is.
+    pub info: ModelInfo,
+}
+
+/// What a version says of itself.
+#[derive(Clone, Debug, Default)]
+pub struct ModelInfo {
+    /// Version id; empty for a model that was not published.
+    pub version: String,
+    /// When it was trained, in unix seconds, if its id says so.
+    pub trained_at: Option<i64>,
+    /// BLAKE3 of its manifest, in hex; empty for a model that was not published.
+    pub checksum: String,
+    /// Moment of the newest event learned from, in unix seconds; 0 where events have no time.
+    pub as_of_time: i64,
+    /// Sizes by name.
+    pub counts: BTreeMap<String, u64>,
+    /// Parameters that it was trained with.
+    pub parameters: Value,
+    /// Offline metrics by name.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+impl Model {
+    /// Table of the products' vectors.
+    pub fn product_table(embeddings: &Embeddings) -> Table {
+        Table { values: embeddings.products.clone(), dimension: embeddings.factors }
+    }
+
+    /// Table of the members' vectors.
+    pub fn member_table(embeddings: &Embeddings) -> Table {
+        Table { values: embeddings.members.clone(), dimension: embeddings.factors }
+    }
+
+    /// Attributes of a product in the model.
+    pub fn attributes(&self, product: u32) -> Attributes {
+        let price = self.products.prices[product as usize];
+        let tags = self.products.tags.row(product).iter();
+        Attributes {
+            title: self.products.titles.get(product).to_owned(),
+            category: self.products.categories.get(product).map(str::to_owned),
+            brand: self.products.brands.get(product).map(str::to_owned),
+            price: (price > 0.0).then_some(price),
+            tags: tags.map(|tag| self.products.tag_names.get(*tag).to_owned()).collect(),
+        }
+    }
+
+    /// Builds and measures the graphs that the parameters ask for, in place of the exact indexes. A graph
+    /// over members must also find whole audiences to serve.
+    pub fn build_indexes(&mut self, params: &IndexParams) {
+        let (products, members) = (Self::product_table(&self.embeddings), Self::member_table(&self.embeddings));
+        self.product_index = GatedIndex::build(&products, &members, params);
+        self.member_index = GatedIndex::build(&members, &products, params);
+        if self.member_index.report.kind == IndexKind::Hnsw {
+            let bought: Vec<u32> = self.popularity.top(AUDIENCE_SAMPLE_FROM, |_| true).collect();
+            let sample: Vec<u32> = bought.iter().copied().step_by(AUDIENCE_SAMPLE_STEP).collect();
+            let found = graph_recall(self, &sample, self.members.len().div_ceil(200));
+            self.member_index.report.audience_recall = Some(found);
+            if found < params.min_recall {
+                let why = format!("audience recall {found:.4}, below {}", params.min_recall);
+                let report = IndexReport { kind: IndexKind::Exact, why, ..self.member_index.report.clone() };
+                self.member_index = GatedIndex { report, ..GatedIndex::exact(&members, String::new()) };
+            }
+        }
+    }
+
+    /// Writes the model into the registry as a new version and makes it the current one.
+    ///
+    /// # Errors
+    /// If anything can't be written; then nothing is published.
+    pub fn publish(&self, registry: &Registry, ef_search: usize, trained_at: i64) -> Result<VersionId, ArtifactError> {
+        let mut to = Writer::create(registry)?;
+        self.products.write(&mut to)?;
+        self.members.write(&mut to)?;
+        self.embeddings.write(&mut to)?;
+        self.history.write(&mut to)?;
+        self.popularity.write(&mut to)?;
+        self.content.write(&mut to)?;
+        self.launch.write(&mut to)?;
+        self.product_index.write("product_index", ef_search, &mut to)?;
+        self.member_index.write("member_index", ef_search, &mut to)?;
+        to.section("feed", &self.blend, |_| Ok::<(), ArtifactError>(()))?;
+        let manifest = Manifest {
+            format_version: crate::artifact::FORMAT_VERSION,
+            kindred_version: env!("CARGO_PKG_VERSION").to_owned(),
+            as_of_time: self.info.as_of_time,
+            counts: self.info.counts.clone(),
+            parameters: self.info.parameters.clone(),
+            metrics: self.info.metrics.clone(),
+            sections: BTreeMap::new(),
+            files: BTreeMap::new(),
+        };
+        to.publish(manifest, trained_at)
+    }
+
+    /// Loads a version: every byte is checked, then mapped.
+    ///
+    /// # Errors
+    /// If the version is not there, damaged, or of a later format.
+    pub fn load(registry: &Registry, id: &VersionId) -> Result<Self, ArtifactError> {
+        let from = registry.open(id)?;
+        let (products, members) = (Products::read(&from)?, Members::read(&from)?);
+        let (n_members, n_products) = (members.len(), products.len());
+        let embeddings = Embeddings::read(&from, n_members, n_products)?;
+        let content = ContentIndex::read(&from, n_products)?;
+        Ok(Self {
+            history: History::read(&from, n_members, n_products)?,
+            popularity: Popularity::read(&from, n_products)?,
+            launch: LaunchModel::read(&from, n_members, n_products, content.vocabulary.len())?,
+            blend: from.section("feed")?.values()?,
+            product_index: GatedIndex::read("product_index", &Self::product_table(&embeddings), &from)?,
+            member_index: GatedIndex::read("member_index", &Self::member_table(&embeddings), &from)?,
+            info: ModelInfo::of(&from, id),
+            products,
+            members,
+            embeddings,
+            content,
+        })
+    }
+}
+
+impl ModelInfo {
+    fn of(from: &Reader, id: &VersionId) -> Self {
+        let manifest = from.manifest();
+        Self {
+            version: id.to_string(),
+            trained_at: id.trained_at(),
+            checksum: from.checksum().to_owned(),
+            as_of_time: manifest.as_of_time,
+            counts: manifest.counts.clone(),
+            parameters: manifest.parameters.clone(),
+            metrics: manifest.metrics.clone(),
+        }
+    }
+}

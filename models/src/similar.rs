@@ -1,0 +1,41 @@
+//! Products like a product.
+
+use crate::feed::{AllowedProducts, ProductFilter};
+use crate::index::VectorIndex;
+use crate::kernels::dot;
+use crate::model::Model;
+use crate::ranking::{Scored, Top};
+
+/// Candidates by vector and by content each.
+const CANDIDATES: usize = 200;
+/// How much being bought by the same members counts, against being made of the same things.
+const VECTOR_SHARE: f32 = 0.5;
+
+/// The `k` available products most like one in the model, best first; scores are the mean of the cosines
+/// by vector and by content, up to 1.
+pub fn similar(model: &Model, product: u32, k: usize, filter: &ProductFilter) -> Vec<Scored> {
+    let products = AllowedProducts::new(&model.products, filter);
+    let allowed = |row: u32| row != product && products.contains(&model.products, row);
+    let vector = model.embeddings.product(product);
+    let count = CANDIDATES.max(2 * k);
+    let index = &model.product_index;
+    let by_vector: &dyn VectorIndex = if filter.is_empty() { index.serving() } else { index.oracle() };
+    let features = model.attributes(product).features();
+    let by_content = model.content.nearest(&features, count, allowed);
+    let mut rows: Vec<u32> = by_content.iter().map(|s| s.row).collect();
+    rows.extend(by_vector.search(vector, count, &allowed).iter().map(|s| s.row));
+    rows.sort_unstable();
+    rows.dedup();
+    let content = |row: u32| by_content.iter().find(|s| s.row == row).map_or(0.0, |s| s.score);
+    let mut top = Top::new(k);
+    for row in rows {
+        let cosine = cosine(vector, model.embeddings.product(row));
+        top.push(row, VECTOR_SHARE * cosine + (1.0 - VECTOR_SHARE) * content(row));
+    }
+    top.into_sorted()
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let norms = (dot(a, a) * dot(b, b)).sqrt();
+    if norms > 0.0 { dot(a, b) / norms } else { 0.0 }
+}

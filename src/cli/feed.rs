@@ -1,0 +1,171 @@
+//! `kindred feed` and `kindred similar`.
+
+use clap::Args;
+use kindred_models::Model;
+use kindred_models::feed::{FeedRequest, Persona, ProductFilter, Reason, Visitor, feed_for};
+use kindred_models::similar::similar;
+use serde_json::json;
+
+use super::{FromVersion, print};
+use crate::batch::visitor;
+use crate::error::Error;
+
+/// Shows a member's feed, with the reason for every product.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    kindred feed --registry registry --member m0000001\n  \
+    kindred feed --registry registry --member m0000001 --exclude-purchased --category snacks/nuts --json")]
+pub(super) struct Feed {
+    #[command(flatten)]
+    from: FromVersion,
+    /// Member; one that the model does not know gets the popular feed.
+    #[arg(long)]
+    member: String,
+    /// Products to show, 1 to 500.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=500))]
+    top: u32,
+    /// Leaves out products that the member bought before.
+    #[arg(long)]
+    exclude_purchased: bool,
+    #[command(flatten)]
+    filter: Filter,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Shows products like a product.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  kindred similar --registry registry --product p000001")]
+pub(super) struct Similar {
+    #[command(flatten)]
+    from: FromVersion,
+    /// Product.
+    #[arg(long)]
+    product: String,
+    /// Products to show, 1 to 500.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=500))]
+    top: u32,
+    #[command(flatten)]
+    filter: Filter,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Restricts the products.
+#[derive(Clone, Debug, Args)]
+struct Filter {
+    /// Category path, for itself and all below it; may be given several times.
+    #[arg(long)]
+    category: Vec<String>,
+    /// Brand; may be given several times.
+    #[arg(long)]
+    brand: Vec<String>,
+    /// Lowest price.
+    #[arg(long)]
+    min_price: Option<f32>,
+    /// Highest price.
+    #[arg(long)]
+    max_price: Option<f32>,
+    /// Store that must carry the products.
+    #[arg(long)]
+    store: Option<String>,
+}
+
+impl From<Filter> for ProductFilter {
+    fn from(f: Filter) -> Self {
+        Self { categories: f.category, brands: f.brand, min_price: f.min_price, max_price: f.max_price, store: f.store }
+    }
+}
+
+impl Feed {
+    pub(super) fn run(self) -> Result<(), Error> {
+        let model = self.from.load()?;
+        let visitor = visitor(&model, &self.member);
+        let mut request = FeedRequest::new(visitor, self.top as usize);
+        request.include_purchased = !self.exclude_purchased;
+        request.filter = self.filter.into();
+        let persona = Persona::of(&model, visitor, &[]);
+        let items = feed_for(&model, &request, &persona);
+        if self.json {
+            let items: Vec<serde_json::Value> = items
+                .iter()
+                .map(|i| {
+                    let mut item = product_json(&model, i.product, i.score);
+                    item["source"] = json!(i.source);
+                    item["reason"] = json!(phrase(&model, persona.reason(&model, i)));
+                    item
+                })
+                .collect();
+            return print::json(
+                &json!({ "member_id": self.member, "model_version": model.info.version, "items": items }),
+            );
+        }
+        if visitor == Visitor::Unknown {
+            eprintln!("the model does not know member '{}': this is the popular feed", self.member);
+        }
+        let rows = items.iter().enumerate().map(|(i, item)| {
+            let mut row = product_row(&model, i + 1, item.product, item.score);
+            row.push(phrase(&model, persona.reason(&model, item)));
+            row
+        });
+        print::table(&["", "product", "title", "category", "price", "score", "why"], rows)
+    }
+}
+
+impl Similar {
+    pub(super) fn run(self) -> Result<(), Error> {
+        let model = self.from.load()?;
+        let product = model.products.ids.find(&self.product);
+        let product =
+            product.ok_or_else(|| Error::NotFound(format!("the model knows no product '{}'", self.product)))?;
+        let items = similar(&model, product, self.top as usize, &self.filter.into());
+        if self.json {
+            let items: Vec<serde_json::Value> = items.iter().map(|s| product_json(&model, s.row, s.score)).collect();
+            return print::json(
+                &json!({ "product_id": self.product, "model_version": model.info.version, "items": items }),
+            );
+        }
+        let rows = items.iter().enumerate().map(|(i, s)| product_row(&model, i + 1, s.row, s.score));
+        print::table(&["", "product", "title", "category", "price", "score"], rows)
+    }
+}
+
+/// A product as a row for a person.
+pub(super) fn product_row(model: &Model, rank: usize, product: u32, score: f32) -> Vec<String> {
+    let p = &model.products;
+    let price = p.prices[product as usize];
+    vec![
+        rank.to_string(),
+        p.ids.get(product).to_owned(),
+        p.titles.get(product).to_owned(),
+        p.categories.get(product).unwrap_or("").to_owned(),
+        if price > 0.0 { format!("{price:.2}") } else { String::new() },
+        format!("{score:.3}"),
+    ]
+}
+
+fn product_json(model: &Model, product: u32, score: f32) -> serde_json::Value {
+    json!({
+        "product_id": model.products.ids.get(product),
+        "title": model.products.titles.get(product),
+        "category": model.products.categories.get(product),
+        "score": score,
+    })
+}
+
+/// A reason in words.
+fn phrase(model: &Model, reason: Reason) -> String {
+    let name = |product: u32| match model.products.titles.get(product) {
+        "" => model.products.ids.get(product).to_owned(),
+        title => title.to_owned(),
+    };
+    match reason {
+        Reason::BoughtBefore { count, days_since: Some(days) } => format!("bought {count} ×, last {days} days ago"),
+        Reason::BoughtBefore { count, days_since: None } => format!("bought {count} ×"),
+        Reason::GoesWith(product) => format!("goes with {}", name(product)),
+        Reason::GoesWithVisit(product) => format!("goes with {}, seen just now", name(product)),
+        Reason::Popular => "popular".to_owned(),
+    }
+}

@@ -1,0 +1,136 @@
+//! The command line: one module per command.
+
+mod audience;
+mod demo;
+mod feed;
+mod generate;
+mod inputs;
+mod models;
+mod print;
+mod score;
+mod serve;
+mod train;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use kindred_models::Model;
+use kindred_models::artifact::VersionId;
+
+use crate::config::Config;
+use crate::error::Error;
+
+/// Knows which member would love which product: learns from purchase history, answers over gRPC.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Examples:\n  \
+        kindred demo                                          see it work, on a retailer that it makes up\n  \
+        kindred train --config kindred.toml                   learn from your tables\n  \
+        kindred serve --registry registry                     answer over gRPC\n\n\
+        Every setting can be given in the config file, as a variable such as KINDRED_SERVE__LISTEN, or as a \
+        flag; a flag wins over a variable, a variable over the file. docs/configuration.md lists them.\n\
+        Exit codes: 0 done, 2 wrong flags, 64 usage, 65 bad data, 66 not found, 69 unavailable, 74 input or output \
+        failed, 78 bad config, 130 interrupted."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Makes a retailer, trains, serves, and shows a feed and an audience.
+    Demo(demo::Demo),
+    /// Makes the tables of a synthetic retailer.
+    Generate(generate::Generate),
+    /// Learns a version from tables and publishes it.
+    Train(train::Train),
+    /// Lists, shows, checks, activates and deletes versions.
+    #[command(subcommand)]
+    Models(models::Models),
+    /// Answers over gRPC.
+    Serve(serve::Serve),
+    /// Scores the whole member base into a table.
+    Score(score::Score),
+    /// Ranks members for products that were never sold, into a table.
+    Audience(audience::Audience),
+    /// Shows a member's feed.
+    Feed(feed::Feed),
+    /// Shows products like a product.
+    Similar(feed::Similar),
+}
+
+/// Where the config and the registry are.
+#[derive(Clone, Debug, Args)]
+struct Common {
+    /// Config file (TOML).
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Registry folder [default: registry]
+    #[arg(long, value_name = "DIR")]
+    registry: Option<PathBuf>,
+    /// Name of the model in the registry [default: default]
+    #[arg(long)]
+    name: Option<String>,
+}
+
+impl Common {
+    fn load(&self) -> Result<Config, Error> {
+        let mut config = Config::load(self.config.as_deref())?;
+        if let Some(root) = &self.registry {
+            config.registry.root.clone_from(root);
+        }
+        if let Some(name) = &self.name {
+            config.registry.name.clone_from(name);
+        }
+        Ok(config)
+    }
+}
+
+/// Which version answers.
+#[derive(Clone, Debug, Args)]
+struct FromVersion {
+    #[command(flatten)]
+    common: Common,
+    /// Version to answer from [default: the active one]
+    #[arg(long, value_name = "VERSION")]
+    model_version: Option<String>,
+}
+
+impl FromVersion {
+    fn load(&self) -> Result<Model, Error> {
+        let registry = self.common.load()?.registry()?;
+        let id = match &self.model_version {
+            Some(id) => VersionId::parse(id)?,
+            None => registry.current()?,
+        };
+        Ok(Model::load(&registry, &id)?)
+    }
+}
+
+/// Runs the command line; the one place where an error becomes an exit code.
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Demo(command) => command.run(),
+        Command::Generate(command) => command.run(),
+        Command::Train(command) => command.run(),
+        Command::Models(command) => command.run(),
+        Command::Serve(command) => command.run(),
+        Command::Score(command) => command.run(),
+        Command::Audience(command) => command.run(),
+        Command::Feed(command) => command.run(),
+        Command::Similar(command) => command.run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has had enough of it.
+        Err(Error::Io(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! `kindred score`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use kindred_models::Model;
+use kindred_models::feed::Visitor;
+use kindred_training::data::read_member_ids;
+use kindred_training::progress::Progress;
+use kindred_training::tables::{Column, TableWriter};
+
+use super::{FromVersion, print};
+use crate::batch::{self, BatchRequest};
+use crate::error::Error;
+use crate::progress::Terminal;
+use crate::signal::stop_flag;
+
+/// Members scored between two writes.
+const CHUNK: usize = 4096;
+
+/// Scores the whole member base, or the members of a table, into a Parquet table with the columns
+/// member_id, product_id, rank (1 is best) and score. Members whom the model does not know, or who turned
+/// personalization off, get the popular feed.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    kindred score --registry registry --out recs.parquet --top 20\n  \
+    kindred score --registry registry --out new.parquet --members tonight.csv --exclude-purchased")]
+pub(super) struct Score {
+    #[command(flatten)]
+    from: FromVersion,
+    /// Table to write (Parquet).
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Products per member, 1 to 10000.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    top: u32,
+    /// Table of the members to score, with a column member_id [default: all]
+    #[arg(long, value_name = "PATH")]
+    members: Option<PathBuf>,
+    /// Leaves out products that the member bought before.
+    #[arg(long)]
+    exclude_purchased: bool,
+}
+
+impl Score {
+    pub(super) fn run(self) -> Result<(), Error> {
+        let model = self.from.load()?;
+        let request = BatchRequest { top: self.top as usize, exclude_purchased: self.exclude_purchased };
+        let named = match &self.members {
+            Some(path) => Some(read_ids(path)?),
+            None => None,
+        };
+        let total = named.as_ref().map_or(model.members.len(), Vec::len);
+        let progress = Terminal::new();
+        let stop = stop_flag();
+        progress.start("score", total as u64);
+        let mut table = TableWriter::create(&self.out, &["member_id", "product_id", "rank", "score"])?;
+        let mut rows = 0;
+        for first in (0..total.max(1)).step_by(CHUNK) {
+            let ids: Vec<&str> = (first..(first + CHUNK).min(total))
+                .map(|i| named.as_ref().map_or_else(|| model.members.ids.get(i as u32), |ids| ids[i].as_str()))
+                .collect();
+            let visitors: Vec<Visitor> = ids.iter().map(|id| batch::visitor(&model, id)).collect();
+            let scored = batch::score(&model, &visitors, request, &stop).map_err(|_| Error::Stopped)?;
+            rows += scored.iter().map(Vec::len).sum::<usize>();
+            table.write(columns(&model, &ids, &scored))?;
+            progress.advance(ids.len() as u64);
+        }
+        table.finish()?;
+        progress.finish(&format!("{} rows for {} members", print::count(rows as u64), print::count(total as u64)));
+        print::line(self.out.display())
+    }
+}
+
+fn read_ids(path: &Path) -> Result<Vec<String>, Error> {
+    Ok(read_member_ids(path)?)
+}
+
+fn columns(model: &Model, ids: &[&str], scored: &[Vec<kindred_models::feed::FeedItem>]) -> Vec<Column> {
+    let rows = || ids.iter().zip(scored).flat_map(|(id, items)| items.iter().map(move |item| (*id, item)));
+    let ranks = scored.iter().flat_map(|items| 1..=items.len() as i32);
+    vec![
+        Column::ids(model.members.id_type, rows().map(|(id, _)| id)),
+        Column::ids(model.products.id_type, rows().map(|(_, item)| model.products.ids.get(item.product))),
+        Column::Small(ranks.collect()),
+        Column::Float(rows().map(|(_, item)| Some(item.score)).collect()),
+    ]
+}

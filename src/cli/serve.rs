@@ -1,0 +1,65 @@
+//! `kindred serve`.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+use tokio::net::TcpListener;
+
+use super::Common;
+use crate::config::ServeConfig;
+use crate::error::Error;
+use crate::server;
+use crate::signal::asked_to_end;
+
+/// Answers over gRPC from the registry's active version, and follows it when another becomes active.
+/// SIGTERM and Ctrl-C let open calls finish.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    kindred serve --registry registry\n  \
+    kindred serve --registry registry --listen 0.0.0.0:50051\n  \
+    KINDRED_LOG=debug kindred serve --config kindred.toml")]
+pub(super) struct Serve {
+    #[command(flatten)]
+    common: Common,
+    /// Address to listen on [default: 127.0.0.1:50051]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> Result<(), Error> {
+        log_to_stderr();
+        let mut config = self.common.load()?;
+        if let Some(listen) = self.listen {
+            config.serve.listen = listen;
+        }
+        let registry = config.registry()?;
+        runtime()?.block_on(async {
+            let listener = listen(&config.serve).await?;
+            let address = listener.local_addr()?;
+            tracing::info!(%address, "listening");
+            server::serve(registry, &config.serve, listener, asked_to_end()).await
+        })
+    }
+}
+
+/// Opens the address.
+pub(super) async fn listen(config: &ServeConfig) -> Result<TcpListener, Error> {
+    let listener = TcpListener::bind(config.listen).await;
+    listener.map_err(|e| Error::Serve(format!("{}: {e}; choose another address with --listen", config.listen)))
+}
+
+/// The async runtime of server and client.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+/// Logs to standard error, at the level of `KINDRED_LOG` (error, warn, info, debug, trace; info if unset).
+fn log_to_stderr() {
+    let level = std::env::var("KINDRED_LOG").ok().and_then(|level| level.parse().ok());
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(level.unwrap_or(tracing::Level::INFO))
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+}

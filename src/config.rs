@@ -1,0 +1,185 @@
+//! The config: defaults, then one file, then `KINDRED_*` variables; flags are laid over it by the commands.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use kindred_models::ArtifactError;
+use kindred_models::artifact::Registry;
+use kindred_models::feed::Blend;
+use kindred_training::config::{DataConfig, Decay, EvaluateParams, EventWeights, IalsParams, IndexConfig, TrainConfig};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+
+/// Where versions are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RegistryConfig {
+    /// The registry folder.
+    pub root: PathBuf,
+    /// The model's name, a folder in it.
+    pub name: String,
+}
+
+impl Default for RegistryConfig {
+    fn default() -> Self {
+        Self { root: "registry".into(), name: "default".to_owned() }
+    }
+}
+
+/// How the server runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServeConfig {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+    /// Threads that compute; 0 for one per core.
+    pub threads: usize,
+    /// Seconds between two looks at the registry's current version; 0 to keep the one loaded at start.
+    pub reload_seconds: u64,
+    /// Seconds that open calls get to finish after SIGTERM or Ctrl-C.
+    pub drain_seconds: u64,
+}
+
+impl Default for ServeConfig {
+    fn default() -> Self {
+        Self { listen: ([127, 0, 0, 1], 50051).into(), threads: 0, reload_seconds: 5, drain_seconds: 30 }
+    }
+}
+
+/// Everything the config file may hold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where versions are kept.
+    pub registry: RegistryConfig,
+    /// How the server runs.
+    pub serve: ServeConfig,
+    /// Where the tables are.
+    pub data: DataConfig,
+    /// What events count.
+    pub event_weights: EventWeights,
+    /// The embeddings.
+    pub embeddings: IalsParams,
+    /// Decay of popularity.
+    pub popularity: Decay,
+    /// Decay of a member's own counts.
+    pub repeat: Decay,
+    /// How a feed's sources are mixed.
+    pub feed: Blend,
+    /// Offline metrics.
+    pub evaluate: EvaluateParams,
+    /// The index.
+    pub index: IndexConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let TrainConfig { data, event_weights, embeddings, popularity, repeat, feed, evaluate, index } =
+            TrainConfig::default();
+        Self {
+            registry: RegistryConfig::default(),
+            serve: ServeConfig::default(),
+            data,
+            event_weights,
+            embeddings,
+            popularity,
+            repeat,
+            feed,
+            evaluate,
+            index,
+        }
+    }
+}
+
+impl Config {
+    /// Reads the config: defaults, the file if one is given, then variables such as
+    /// `KINDRED_SERVE__LISTEN`.
+    ///
+    /// # Errors
+    /// If the file is not there, or anything in it or in a variable is not understood.
+    pub fn load(file: Option<&Path>) -> Result<Self, Error> {
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        if let Some(file) = file {
+            if !file.is_file() {
+                return Err(Error::NoConfig(file.to_owned()));
+            }
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        // Only variables of a section: KINDRED_LOG and the like are not the config's.
+        let env = Env::prefixed("KINDRED_").filter(|key| key.as_str().contains("__")).split("__");
+        Ok(figment.merge(env).extract().map_err(Box::new)?)
+    }
+
+    /// The part that training is told.
+    pub fn training(&self) -> TrainConfig {
+        TrainConfig {
+            data: self.data.clone(),
+            event_weights: self.event_weights,
+            embeddings: self.embeddings,
+            popularity: self.popularity,
+            repeat: self.repeat,
+            feed: self.feed,
+            evaluate: self.evaluate,
+            index: self.index,
+        }
+    }
+
+    /// The registry of the model.
+    ///
+    /// # Errors
+    /// If the model's name can't be a folder name.
+    pub fn registry(&self) -> Result<Registry, ArtifactError> {
+        Registry::new(&self.registry.root, &self.registry.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, Error> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("kindred.toml");
+        std::fs::write(&file, text).unwrap();
+        Config::load(Some(&file))
+    }
+
+    #[test]
+    fn the_example_of_the_design_is_understood() {
+        let config = load(
+            r#"
+            [data]
+            root = "."
+            [data.events]
+            path = "events.parquet"
+            columns = { time = "ts" }
+            time_unit = "s"
+            [data.products]
+            path = "products.parquet"
+            columns = { category = ["department", "category", "product_type"] }
+            "#,
+        )
+        .unwrap();
+        assert_eq!(config.data.events.columns["time"].list(), ["ts"]);
+        assert_eq!(config.data.products.columns["category"].list().len(), 3);
+        assert_eq!(config.embeddings, IalsParams::default());
+    }
+
+    #[test]
+    fn what_is_not_understood_is_named() {
+        for (text, named) in [
+            ("[embedings]\nfactors = 3", "embedings"),
+            ("[embeddings]\nfactors = \"many\"", "factors"),
+            ("[embeddings]\nfactors = -3", "factors"),
+            ("[data.events]\ntime_unit = \"fortnights\"", "fortnights"),
+            ("[serve]\nlisten = \"nowhere\"", "listen"),
+            ("[data", "kindred.toml"),
+        ] {
+            let message = load(text).unwrap_err().to_string();
+            assert!(message.contains(named), "{text}: {message}");
+        }
+    }
+}

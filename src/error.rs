@@ -1,0 +1,97 @@
+//! Every way in which a command can fail, and its exit code.
+
+use std::path::PathBuf;
+
+use kindred_models::ArtifactError;
+use kindred_training::TrainError;
+use kindred_training::config::InvalidParameter;
+use kindred_training::tables::TableError;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A version or the registry can't be read or written.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    /// A table can't be read or written.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The config is not understood.
+    #[error("config: {0}")]
+    Config(#[from] Box<figment::Error>),
+    /// There is no such config file.
+    #[error("{}: no such config file", .0.display())]
+    NoConfig(PathBuf),
+    /// A parameter is out of range.
+    #[error("config: {0}")]
+    Parameter(#[from] InvalidParameter),
+    /// What was asked for is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// A flag's value makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// The server can't listen, or broke off.
+    #[error("can't serve: {0}")]
+    Serve(String),
+    /// The operating system refused something else.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// The user ended the run.
+    #[error("stopped on request; nothing was published")]
+    Stopped,
+}
+
+impl From<TrainError> for Error {
+    fn from(error: TrainError) -> Self {
+        match error {
+            TrainError::Table(e) => Self::Table(e),
+            TrainError::Parameter(e) => Self::Parameter(e),
+            TrainError::Artifact(e) => Self::Artifact(e),
+            TrainError::Stopped => Self::Stopped,
+        }
+    }
+}
+
+impl Error {
+    /// The exit code, as in BSD's `sysexits.h`; 130 for a run that the user ended.
+    pub fn exit_code(&self) -> u8 {
+        const USAGE: u8 = 64;
+        const DATA: u8 = 65;
+        const NO_INPUT: u8 = 66;
+        const UNAVAILABLE: u8 = 69;
+        const IO: u8 = 74;
+        const CONFIG: u8 = 78;
+        const INTERRUPTED: u8 = 130;
+        match self {
+            Self::Artifact(e) => match e {
+                ArtifactError::Io { .. } => IO,
+                ArtifactError::Missing(_)
+                | ArtifactError::NoSuchVersion { .. }
+                | ArtifactError::NoCurrentVersion(_) => NO_INPUT,
+                ArtifactError::Size { .. }
+                | ArtifactError::Checksum(_)
+                | ArtifactError::FutureFormat { .. }
+                | ArtifactError::Malformed { .. } => DATA,
+                ArtifactError::Busy(_) | ArtifactError::DeleteCurrent(_) => UNAVAILABLE,
+                ArtifactError::BadName(_) => USAGE,
+            },
+            Self::Table(e) => match e {
+                TableError::Io { .. } => IO,
+                TableError::NotFound(_) => NO_INPUT,
+                TableError::UnknownFormat(_)
+                | TableError::Malformed { .. }
+                | TableError::MissingColumn { .. }
+                | TableError::ColumnType { .. }
+                | TableError::TooManyBadRows { .. }
+                | TableError::Empty(_) => DATA,
+            },
+            Self::Config(_) | Self::NoConfig(_) | Self::Parameter(_) => CONFIG,
+            Self::NotFound(_) => NO_INPUT,
+            Self::Usage(_) => USAGE,
+            Self::Serve(_) => UNAVAILABLE,
+            Self::Io(_) => IO,
+            Self::Stopped => INTERRUPTED,
+        }
+    }
+}

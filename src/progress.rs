@@ -1,0 +1,61 @@
+//! How far a run is: bars on a terminal, plain lines otherwise; on standard error.
+
+use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use kindred_training::progress::Progress;
+
+/// Tells a person how far a run is.
+#[derive(Debug)]
+pub(crate) struct Terminal {
+    is_terminal: bool,
+    current: Mutex<Option<(ProgressBar, String, Instant)>>,
+}
+
+impl Terminal {
+    pub(crate) fn new() -> Self {
+        Self { is_terminal: std::io::stderr().is_terminal(), current: Mutex::new(None) }
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut Option<(ProgressBar, String, Instant)>) -> T) -> T {
+        // A bar is as good after a panic elsewhere as before.
+        f(&mut self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}
+
+impl Progress for Terminal {
+    fn start(&self, stage: &str, total: u64) {
+        let bar = if !self.is_terminal {
+            ProgressBar::hidden()
+        } else if total == 0 {
+            let style = ProgressStyle::with_template("{spinner} {prefix:10} {human_pos} ({elapsed})");
+            ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+        } else {
+            let style = ProgressStyle::with_template("  {prefix:10} [{bar:30}] {human_pos}/{human_len} ({eta} left)");
+            ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        };
+        bar.set_prefix(stage.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(200));
+        self.with(|current| *current = Some((bar, stage.to_owned(), Instant::now())));
+    }
+
+    fn advance(&self, steps: u64) {
+        self.with(|current| current.iter().for_each(|(bar, ..)| bar.inc(steps)));
+    }
+
+    fn warn(&self, message: &str) {
+        self.with(|current| match current {
+            Some((bar, ..)) if self.is_terminal => bar.suspend(|| eprintln!("warning: {message}")),
+            _ => eprintln!("warning: {message}"),
+        });
+    }
+
+    fn finish(&self, outcome: &str) {
+        if let Some((bar, stage, since)) = self.with(Option::take) {
+            bar.finish_and_clear();
+            eprintln!("{stage:10} {outcome} ({:.1} s)", since.elapsed().as_secs_f64());
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Deadlines: a call that is past the deadline that its client set is answered DEADLINE_EXCEEDED.
+//!
+//! tonic reads `grpc-timeout` too, and answers CANCELLED. This layer stands inside of tonic's timer and
+//! fires a little earlier.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::http::{HeaderMap, Request, Response};
+use tower::{Layer, Service};
+
+/// How much earlier than tonic's timer this one fires; tokio's timers are exact to a millisecond.
+const EARLIER: Duration = Duration::from_millis(2);
+
+/// When a call's client stops waiting; in the request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline(pub(super) Instant);
+
+impl Deadline {
+    /// Whether it has passed.
+    pub(super) fn has_passed(self) -> bool {
+        Instant::now() >= self.0
+    }
+}
+
+/// What a call past its deadline is answered.
+pub(super) fn exceeded() -> Status {
+    Status::deadline_exceeded("the deadline passed before the answer was complete")
+}
+
+/// Adds the deadline to every call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DeadlineLayer;
+
+impl<S> Layer<S> for DeadlineLayer {
+    type Service = DeadlineService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        DeadlineService { inner }
+    }
+}
+
+/// A service whose calls have a deadline.
+#[derive(Clone, Debug)]
+pub(super) struct DeadlineService<S> {
+    inner: S,
+}
+
+impl<S> Service<Request<Body>> for DeadlineService<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let Some(timeout) = timeout(request.headers()) else {
+            return Box::pin(self.inner.call(request));
+        };
+        let allowed = timeout.saturating_sub(EARLIER);
+        // A timeout beyond what the clock can count is none.
+        if let Some(end) = Instant::now().checked_add(allowed) {
+            request.extensions_mut().insert(Deadline(end));
+        }
+        let answer = tokio::time::timeout(allowed, self.inner.call(request));
+        Box::pin(async move { answer.await.unwrap_or_else(|_| Ok(exceeded().into_http())) })
+    }
+}
+
+/// The `grpc-timeout` header: up to eight digits and a unit.
+fn timeout(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
+    let count: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
+    Some(match unit {
+        "H" => Duration::from_secs(count * 3600),
+        "M" => Duration::from_secs(count * 60),
+        "S" => Duration::from_secs(count),
+        "m" => Duration::from_millis(count),
+        "u" => Duration::from_micros(count),
+        "n" => Duration::from_nanos(count),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_read_as_grpc_writes_them() {
+        let read = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("grpc-timeout", value.parse().unwrap());
+            timeout(&headers)
+        };
+        assert_eq!(read("2H"), Some(Duration::from_secs(7200)));
+        assert_eq!(read("3M"), Some(Duration::from_secs(180)));
+        assert_eq!(read("15S"), Some(Duration::from_secs(15)));
+        assert_eq!(read("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(read("9u"), Some(Duration::from_micros(9)));
+        assert_eq!(read("7n"), Some(Duration::from_nanos(7)));
+        for wrong in ["", "S", "12", "-1S", "123456789S", "5x", "1.5S"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+        assert_eq!(timeout(&HeaderMap::new()), None);
+    }
+}

@@ -1,0 +1,136 @@
+//! The gRPC server: thin handlers over the model. Each call is validated, takes one snapshot of the model,
+//! computes off the async threads, and names the version that answered.
+
+mod audience;
+mod batch;
+mod compute;
+mod current;
+mod deadline;
+mod model;
+mod recommendation;
+mod status;
+mod validate;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kindred_models::artifact::Registry;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+
+use crate::config::ServeConfig;
+use crate::error::Error;
+use crate::proto::{DESCRIPTORS, v1};
+use compute::Compute;
+use current::CurrentModel;
+use deadline::DeadlineLayer;
+
+/// What the handlers share.
+#[derive(Clone, Debug)]
+struct Shared {
+    current: Arc<CurrentModel>,
+    compute: Compute,
+}
+
+/// Serves the registry's current version on a listener until `ended`, then lets open calls finish.
+///
+/// # Errors
+/// If the version can't be loaded, or the server breaks off.
+pub async fn serve(
+    registry: Registry,
+    config: &ServeConfig,
+    listener: TcpListener,
+    ended: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), Error> {
+    let current = Arc::new(CurrentModel::load(registry)?);
+    let shared = Shared { current: current.clone(), compute: Compute::new(config.threads)? };
+    let (health_reporter, health) = tonic_health::server::health_reporter();
+    set_health(&health_reporter, true).await;
+    let reload = tokio::spawn(follow(current, config.reload_seconds));
+    let drain = Duration::from_secs(config.drain_seconds);
+    let (draining, drained) = tokio::sync::oneshot::channel();
+    let ended = async move {
+        ended.await;
+        tracing::info!("draining: no new calls, open ones may finish");
+        set_health(&health_reporter, false).await;
+        // Nobody listens any more if the server broke off on its own.
+        let _ = draining.send(());
+    };
+    let server = Server::builder()
+        .layer(DeadlineLayer)
+        .add_service(health)
+        .add_service(reflection_v1()?)
+        .add_service(reflection_v1alpha()?)
+        .add_service(recommendation::service(shared.clone()))
+        .add_service(audience::service(shared.clone()))
+        .add_service(batch::service(shared.clone()))
+        .add_service(model::service(shared))
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), ended);
+    let overdue = async move {
+        match drained.await {
+            Ok(()) => tokio::time::sleep(drain).await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let outcome = tokio::select! {
+        outcome = server => outcome.map_err(|e| Error::Serve(e.to_string())),
+        () = overdue => {
+            tracing::warn!("calls still open after {} s of draining are cut off", drain.as_secs());
+            Ok(())
+        }
+    };
+    reload.abort();
+    outcome
+}
+
+async fn set_health(reporter: &tonic_health::server::HealthReporter, serving: bool) {
+    use tonic_health::ServingStatus::{NotServing, Serving};
+    use v1::audience_service_server::SERVICE_NAME as AUDIENCE;
+    use v1::batch_service_server::SERVICE_NAME as BATCH;
+    use v1::model_service_server::SERVICE_NAME as MODEL;
+    use v1::recommendation_service_server::SERVICE_NAME as RECOMMENDATION;
+    for name in ["", RECOMMENDATION, AUDIENCE, BATCH, MODEL] {
+        reporter.set_service_status(name, if serving { Serving } else { NotServing }).await;
+    }
+}
+
+/// Swaps in the registry's current version whenever it changes.
+async fn follow(current: Arc<CurrentModel>, reload_seconds: u64) {
+    if reload_seconds == 0 {
+        return;
+    }
+    let mut ticks = tokio::time::interval(Duration::from_secs(reload_seconds));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let current = current.clone();
+        match tokio::task::spawn_blocking(move || current.refresh()).await {
+            Ok(Ok(Some(version))) => tracing::info!(%version, "serving a new version"),
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the current version can't be loaded; the old one serves on"),
+            Err(error) => tracing::error!(%error, "loading the current version broke off"),
+        }
+    }
+}
+
+fn reflection_v1() -> Result<
+    tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection>,
+    Error,
+> {
+    reflection().build_v1().map_err(|e| Error::Serve(e.to_string()))
+}
+
+fn reflection_v1alpha() -> Result<
+    tonic_reflection::server::v1alpha::ServerReflectionServer<impl tonic_reflection::server::v1alpha::ServerReflection>,
+    Error,
+> {
+    reflection().build_v1alpha().map_err(|e| Error::Serve(e.to_string()))
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}

@@ -1,0 +1,125 @@
+//! ModelService.
+
+use std::collections::BTreeMap;
+
+use kindred_models::artifact::{Manifest, VersionId};
+use kindred_models::index::IndexReport;
+use kindred_models::model::ModelInfo;
+use prost_types::value::Kind;
+use prost_types::{ListValue, Struct, Timestamp, Value};
+use tonic::{Request, Response, Status};
+
+use super::Shared;
+use super::audience::index;
+use super::status::Problem;
+use crate::proto::v1;
+use crate::proto::v1::model_service_server::{ModelService, ModelServiceServer};
+
+/// The service.
+pub(super) fn service(shared: Shared) -> ModelServiceServer<Models> {
+    ModelServiceServer::new(Models { shared })
+}
+
+/// The handlers.
+#[derive(Debug)]
+pub(super) struct Models {
+    shared: Shared,
+}
+
+#[tonic::async_trait]
+impl ModelService for Models {
+    async fn get_model(&self, request: Request<v1::GetModelRequest>) -> Result<Response<v1::GetModelResponse>, Status> {
+        let version = request.into_inner().version;
+        let serving = self.shared.current.snapshot();
+        if version.is_empty() || version == serving.info.version {
+            let mut model = describe(&serving.info);
+            model.product_index = Some(report(&serving.product_index.report));
+            model.member_index = Some(report(&serving.member_index.report));
+            return Ok(Response::new(v1::GetModelResponse { model: Some(model) }));
+        }
+        let registry = self.shared.current.registry().clone();
+        let info = self.shared.compute.run(move |_| {
+            let id = VersionId::parse(&version)?;
+            let (manifest, checksum) = registry.manifest(&id)?;
+            Ok(info_of(&id, manifest, checksum))
+        });
+        Ok(Response::new(v1::GetModelResponse { model: Some(describe(&info.await?)) }))
+    }
+
+    async fn list_models(&self, _: Request<v1::ListModelsRequest>) -> Result<Response<v1::ListModelsResponse>, Status> {
+        let registry = self.shared.current.registry().clone();
+        let serving = self.shared.current.snapshot();
+        let models = self.shared.compute.run(move |_| {
+            let active = registry.current().ok();
+            let summary = |id: VersionId| v1::ModelSummary {
+                train_time: id.trained_at().map(timestamp),
+                active: active.as_ref() == Some(&id),
+                serving: serving.info.version == id.as_str(),
+                version: id.to_string(),
+            };
+            Ok::<_, Problem>(registry.versions()?.into_iter().map(summary).collect())
+        });
+        Ok(Response::new(v1::ListModelsResponse { models: models.await? }))
+    }
+}
+
+fn info_of(id: &VersionId, manifest: Manifest, checksum: String) -> ModelInfo {
+    ModelInfo {
+        version: id.to_string(),
+        trained_at: id.trained_at(),
+        checksum,
+        as_of_time: manifest.as_of_time,
+        counts: manifest.counts,
+        parameters: manifest.parameters,
+        metrics: manifest.metrics,
+    }
+}
+
+fn describe(info: &ModelInfo) -> v1::Model {
+    v1::Model {
+        version: info.version.clone(),
+        train_time: info.trained_at.map(timestamp),
+        as_of_time: (info.as_of_time > 0).then(|| timestamp(info.as_of_time)),
+        counts: info.counts.clone().into_iter().collect(),
+        parameters: Some(structure(&info.parameters)),
+        metrics: info.metrics.clone().into_iter().collect(),
+        checksum: info.checksum.clone(),
+        product_index: None,
+        member_index: None,
+    }
+}
+
+fn report(report: &IndexReport) -> v1::IndexReport {
+    v1::IndexReport {
+        index: index(report.kind).into(),
+        reason: report.why.clone(),
+        recall_at_10: report.recall_at_10,
+        recall_at_100: report.recall_at_100,
+        reachable_share: report.reachable_share,
+    }
+}
+
+fn timestamp(seconds: i64) -> Timestamp {
+    Timestamp { seconds, nanos: 0 }
+}
+
+fn structure(json: &serde_json::Value) -> Struct {
+    let fields: BTreeMap<String, Value> = match json {
+        serde_json::Value::Object(object) => object.iter().map(|(k, v)| (k.clone(), value(v))).collect(),
+        _ => BTreeMap::new(),
+    };
+    Struct { fields }
+}
+
+fn value(json: &serde_json::Value) -> Value {
+    use serde_json::Value as Json;
+    let kind = match json {
+        Json::Null => Kind::NullValue(0),
+        Json::Bool(x) => Kind::BoolValue(*x),
+        Json::Number(x) => Kind::NumberValue(x.as_f64().unwrap_or_default()),
+        Json::String(x) => Kind::StringValue(x.clone()),
+        Json::Array(list) => Kind::ListValue(ListValue { values: list.iter().map(value).collect() }),
+        Json::Object(_) => Kind::StructValue(structure(json)),
+    };
+    Value { kind: Some(kind) }
+}

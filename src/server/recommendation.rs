@@ -1,0 +1,165 @@
+//! RecommendationService.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kindred_models::Model;
+use kindred_models::feed::{self, FeedItem, FeedRequest, Persona, Reason, Source};
+use kindred_models::similar::similar;
+use tonic::{Request, Response, Status};
+
+use super::Shared;
+use super::status::Problem;
+use super::validate::{Check, visit_events};
+use crate::batch::visitor;
+use crate::proto::v1;
+use crate::proto::v1::recommendation_service_server::{RecommendationService, RecommendationServiceServer};
+
+/// Products to leave out, or to put in order, at most.
+const MAX_PRODUCTS: usize = 10_000;
+
+/// The service.
+pub(super) fn service(shared: Shared) -> RecommendationServiceServer<Recommendation> {
+    RecommendationServiceServer::new(Recommendation { shared, tokens: Tokens::default() })
+}
+
+/// The handlers.
+#[derive(Debug)]
+pub(super) struct Recommendation {
+    shared: Shared,
+    tokens: Tokens,
+}
+
+#[tonic::async_trait]
+impl RecommendationService for Recommendation {
+    async fn recommend_feed(
+        &self,
+        request: Request<v1::RecommendFeedRequest>,
+    ) -> Result<Response<v1::RecommendFeedResponse>, Status> {
+        let request = request.into_inner();
+        let mut check = Check::default();
+        check.text("member_id", &request.member_id, 256);
+        check.ids("excluded_product_ids", &request.excluded_product_ids, MAX_PRODUCTS);
+        check.visit(&request.visit_events);
+        let page_size = check.page_size("page_size", request.page_size);
+        let filter = check.filter(request.filter.clone());
+        check.finish()?;
+        let model = self.shared.current.snapshot();
+        let attribution_token = self.tokens.next(&model);
+        let answer = self.shared.compute.run(move |_| {
+            let visitor = visitor(&model, &request.member_id);
+            let visit = visit_events(&model, &request.visit_events);
+            let persona = Persona::of(&model, visitor, &visit);
+            let excluded = request.excluded_product_ids.iter().filter_map(|id| model.products.ids.find(id)).collect();
+            let include_purchased = request.include_purchased;
+            let question = FeedRequest { visitor, page_size, excluded, filter, include_purchased, visit };
+            let items = feed::feed_for(&model, &question, &persona);
+            Ok(v1::RecommendFeedResponse {
+                items: items.iter().map(|i| item(&model, &persona, i)).collect(),
+                model_version: model.info.version.clone(),
+                attribution_token,
+                personalized: persona.is_personal(),
+            })
+        });
+        Ok(Response::new(answer.await?))
+    }
+
+    async fn rank_products(
+        &self,
+        request: Request<v1::RankProductsRequest>,
+    ) -> Result<Response<v1::RankProductsResponse>, Status> {
+        let request = request.into_inner();
+        let mut check = Check::default();
+        check.text("member_id", &request.member_id, 256);
+        check.that(!request.product_ids.is_empty(), "product_ids", "is required");
+        check.ids("product_ids", &request.product_ids, MAX_PRODUCTS);
+        check.visit(&request.visit_events);
+        check.finish()?;
+        let model = self.shared.current.snapshot();
+        let attribution_token = self.tokens.next(&model);
+        let answer = self.shared.compute.run(move |_| {
+            let (mut known, mut unknown, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+            for id in request.product_ids {
+                match model.products.ids.find(&id) {
+                    Some(row) if seen.insert(row) => known.push(row),
+                    Some(_) => {}
+                    None => unknown.push(id),
+                }
+            }
+            let visit = visit_events(&model, &request.visit_events);
+            let persona = Persona::of(&model, visitor(&model, &request.member_id), &visit);
+            let items = feed::rank(&model, &persona, &known);
+            Ok(v1::RankProductsResponse {
+                items: items.iter().map(|i| item(&model, &persona, i)).collect(),
+                unknown_product_ids: unknown,
+                model_version: model.info.version.clone(),
+                attribution_token,
+            })
+        });
+        Ok(Response::new(answer.await?))
+    }
+
+    async fn find_similar_products(
+        &self,
+        request: Request<v1::FindSimilarProductsRequest>,
+    ) -> Result<Response<v1::FindSimilarProductsResponse>, Status> {
+        let request = request.into_inner();
+        let mut check = Check::default();
+        check.id("product_id", &request.product_id);
+        let page_size = check.page_size("page_size", request.page_size);
+        let filter = check.filter(request.filter.clone());
+        check.finish()?;
+        let model = self.shared.current.snapshot();
+        let answer = self.shared.compute.run(move |_| {
+            let product = model.products.ids.find(&request.product_id);
+            let product = product.ok_or_else(|| Problem::UnknownProduct(request.product_id.clone()))?;
+            let items = similar(&model, product, page_size, &filter)
+                .into_iter()
+                .map(|s| v1::SimilarProduct { product_id: model.products.ids.get(s.row).to_owned(), score: s.score });
+            Ok(v1::FindSimilarProductsResponse { items: items.collect(), model_version: model.info.version.clone() })
+        });
+        Ok(Response::new(answer.await?))
+    }
+}
+
+fn item(model: &Model, persona: &Persona, item: &FeedItem) -> v1::Item {
+    let source = match item.source {
+        Source::Repeat => v1::Source::Repeat,
+        Source::Taste => v1::Source::Taste,
+        Source::Popular => v1::Source::Popular,
+    };
+    v1::Item {
+        product_id: model.products.ids.get(item.product).to_owned(),
+        score: item.score,
+        source: source.into(),
+        reason: Some(reason(model, persona.reason(model, item))),
+    }
+}
+
+fn reason(model: &Model, reason: Reason) -> v1::Reason {
+    let id = |product: u32| model.products.ids.get(product).to_owned();
+    let (code, product_id, purchase_count, days_since) = match reason {
+        Reason::BoughtBefore { count, days_since } => {
+            (v1::ReasonCode::BoughtBefore, String::new(), count.into(), days_since.map(u32::from))
+        }
+        Reason::GoesWith(product) => (v1::ReasonCode::GoesWith, id(product), 0, None),
+        Reason::GoesWithVisit(product) => (v1::ReasonCode::GoesWithVisit, id(product), 0, None),
+        Reason::Popular => (v1::ReasonCode::Popular, String::new(), 0, None),
+    };
+    v1::Reason { code: code.into(), product_id, purchase_count, days_since }
+}
+
+/// Tokens that tell answers apart: the version, and a number that no other process counts with.
+#[derive(Debug, Default)]
+struct Tokens {
+    count: AtomicU64,
+    process: RandomState,
+}
+
+impl Tokens {
+    fn next(&self, model: &Model) -> String {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        format!("{}.{:016x}", model.info.version, self.process.hash_one(count))
+    }
+}

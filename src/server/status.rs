@@ -1,0 +1,70 @@
+//! From a problem to a gRPC status: the only place where one becomes the other.
+
+use kindred_models::ArtifactError;
+use kindred_models::stop::Stopped;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+
+/// Domain of error reasons.
+const DOMAIN: &str = "kindred";
+
+/// Why a call can't be answered.
+#[derive(Debug)]
+pub(super) enum Problem {
+    /// Fields of the request that make no sense.
+    Invalid(Vec<FieldViolation>),
+    /// A product that the model does not know.
+    UnknownProduct(String),
+    /// A version that the registry does not have.
+    UnknownVersion(String),
+    /// A version that can't be read.
+    Artifact(ArtifactError),
+    /// The call was cancelled or its deadline passed.
+    Stopped,
+    /// The computation broke off.
+    Broken,
+}
+
+impl From<Stopped> for Problem {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+impl From<ArtifactError> for Problem {
+    fn from(error: ArtifactError) -> Self {
+        match error {
+            ArtifactError::NoSuchVersion { id, .. } | ArtifactError::BadName(id) => Self::UnknownVersion(id),
+            error => Self::Artifact(error),
+        }
+    }
+}
+
+impl From<Problem> for Status {
+    fn from(problem: Problem) -> Self {
+        let not_found = |reason: &str, message: String, kind: &str, id: &str| {
+            let metadata = [(kind.to_owned(), id.to_owned())];
+            Self::with_error_details(Code::NotFound, message, ErrorDetails::with_error_info(reason, DOMAIN, metadata))
+        };
+        match problem {
+            Problem::Invalid(violations) => {
+                let fields: Vec<&str> = violations.iter().map(|v| v.field.as_str()).collect();
+                let message = format!("invalid: {}", fields.join(", "));
+                Self::with_error_details(Code::InvalidArgument, message, ErrorDetails::with_bad_request(violations))
+            }
+            Problem::UnknownProduct(id) => {
+                let message = format!("the model knows no product '{id}'; describe it by its attributes");
+                not_found("UNKNOWN_PRODUCT", message, "product_id", &id)
+            }
+            Problem::UnknownVersion(id) => {
+                not_found("UNKNOWN_VERSION", format!("the registry has no version '{id}'"), "version", &id)
+            }
+            Problem::Artifact(error) => {
+                tracing::error!(%error, "the registry can't be read");
+                Self::internal("the registry can't be read; the server's log says why")
+            }
+            Problem::Stopped => Self::cancelled("the call was cancelled"),
+            Problem::Broken => Self::internal("the computation broke off; the server's log says why"),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Requests are checked here, before anything is allocated or computed for them.
+
+use kindred_models::Model;
+use kindred_models::feed::{ProductFilter, VisitEvent};
+use tonic_types::FieldViolation;
+
+use super::status::Problem;
+use crate::proto::v1;
+
+/// Items of a page where none are asked for.
+const DEFAULT_PAGE: usize = 20;
+/// Items of a page at most.
+const MAX_PAGE: usize = 500;
+/// Bytes of an id at most.
+const MAX_ID_BYTES: usize = 256;
+/// Values of a filter at most.
+const MAX_FILTER_VALUES: usize = 100;
+/// Events of a visit at most.
+const MAX_VISIT_EVENTS: usize = 200;
+
+/// Collects what is wrong with a request.
+#[derive(Debug, Default)]
+pub(super) struct Check(Vec<FieldViolation>);
+
+impl Check {
+    /// Notes a violation unless `holds`.
+    pub(super) fn that(&mut self, holds: bool, field: &str, rule: &str) {
+        if !holds {
+            self.0.push(FieldViolation::new(field, rule));
+        }
+    }
+
+    /// The outcome: every violation at once.
+    pub(super) fn finish(self) -> Result<(), Problem> {
+        if self.0.is_empty() { Ok(()) } else { Err(Problem::Invalid(self.0)) }
+    }
+
+    /// An id that must be there.
+    pub(super) fn id(&mut self, field: &str, id: &str) {
+        self.that(!id.is_empty(), field, "is required");
+        self.text(field, id, MAX_ID_BYTES);
+    }
+
+    /// Text of a length.
+    pub(super) fn text(&mut self, field: &str, text: &str, max_bytes: usize) {
+        self.that(text.len() <= max_bytes, field, &format!("must not be longer than {max_bytes} bytes"));
+    }
+
+    /// A list of a length, of ids.
+    pub(super) fn ids(&mut self, field: &str, ids: &[String], max: usize) {
+        self.that(ids.len() <= max, field, &format!("must not have more than {max} entries"));
+        let bad = ids.iter().take(max).position(|id| id.is_empty() || id.len() > MAX_ID_BYTES);
+        if let Some(at) = bad {
+            self.that(false, &format!("{field}[{at}]"), &format!("must have 1 to {MAX_ID_BYTES} bytes"));
+        }
+    }
+
+    /// A page size: 0 is the default, too large is capped.
+    pub(super) fn page_size(&mut self, field: &str, size: i32) -> usize {
+        self.that(size >= 0, field, "must not be negative");
+        match usize::try_from(size) {
+            Ok(0) | Err(_) => DEFAULT_PAGE,
+            Ok(size) => size.min(MAX_PAGE),
+        }
+    }
+
+    /// A filter of products.
+    pub(super) fn filter(&mut self, filter: Option<v1::ProductFilter>) -> ProductFilter {
+        let filter = filter.unwrap_or_default();
+        self.ids("filter.categories", &filter.categories, MAX_FILTER_VALUES);
+        self.ids("filter.brands", &filter.brands, MAX_FILTER_VALUES);
+        self.text("filter.store_id", &filter.store_id, MAX_ID_BYTES);
+        for (field, price) in [("filter.min_price", filter.min_price), ("filter.max_price", filter.max_price)] {
+            self.that(price.is_none_or(|p| p.is_finite() && p >= 0.0), field, "must be 0 or above");
+        }
+        let (low, high) = (filter.min_price.unwrap_or(0.0), filter.max_price.unwrap_or(f32::INFINITY));
+        self.that(
+            low.partial_cmp(&high) != Some(std::cmp::Ordering::Greater),
+            "filter.max_price",
+            "must not be below min_price",
+        );
+        ProductFilter {
+            categories: filter.categories,
+            brands: filter.brands,
+            min_price: filter.min_price,
+            max_price: filter.max_price,
+            store: (!filter.store_id.is_empty()).then_some(filter.store_id),
+        }
+    }
+
+    /// Events of a visit.
+    pub(super) fn visit(&mut self, events: &[v1::VisitEvent]) {
+        let limit = format!("must not have more than {MAX_VISIT_EVENTS} entries");
+        self.that(events.len() <= MAX_VISIT_EVENTS, "visit_events", &limit);
+        for (at, event) in events.iter().take(MAX_VISIT_EVENTS).enumerate() {
+            self.id(&format!("visit_events[{at}].product_id"), &event.product_id);
+            let known = v1::VisitEventKind::try_from(event.kind).is_ok();
+            self.that(known, &format!("visit_events[{at}].kind"), "must be a known kind");
+        }
+    }
+}
+
+/// Events of a visit as the model takes them; products that it does not know are left out.
+pub(super) fn visit_events(model: &Model, events: &[v1::VisitEvent]) -> Vec<VisitEvent> {
+    use v1::VisitEventKind as Kind;
+    let known = events.iter().filter_map(|event| {
+        let product = model.products.ids.find(&event.product_id)?;
+        let kind = Kind::try_from(event.kind).unwrap_or(Kind::Unspecified);
+        // How much each says of what the visitor likes now, where a purchase says 1.
+        let weight = match kind {
+            Kind::Unspecified | Kind::View => 0.5,
+            Kind::Cart | Kind::Favorite | Kind::Share | Kind::Purchase => 1.0,
+        };
+        Some(VisitEvent { product, weight, purchased: kind == Kind::Purchase })
+    });
+    known.collect()
+}

@@ -1,0 +1,81 @@
+//! Which columns of a file hold what.
+
+use std::collections::BTreeMap;
+
+use crate::config::TableConfig;
+use crate::tables::{Cell, TableError, TableFile};
+
+/// The columns of one file that are read, and where Kindred's own columns stand among them.
+#[derive(Debug)]
+pub(super) struct Columns {
+    /// The file's names of the columns to read.
+    pub(super) names: Vec<String>,
+    /// Kindred's name → places in `names`.
+    places: BTreeMap<&'static str, Vec<usize>>,
+    /// Places of columns that Kindred has no name for.
+    pub(super) others: Vec<usize>,
+}
+
+impl Columns {
+    /// Looks up the columns of a file. Those that are `required`, and those that the config names, must be
+    /// there.
+    pub(super) fn of(
+        file: &TableFile,
+        table: &TableConfig,
+        required: &[&'static str],
+        optional: &[&'static str],
+        with_others: bool,
+    ) -> Result<Self, TableError> {
+        let present = file.columns()?;
+        let known = || required.iter().chain(optional);
+        if let Some(unknown) = table.columns.keys().find(|ours| !known().any(|k| k == ours)) {
+            let known: Vec<&str> = known().copied().collect();
+            return Err(TableError::malformed(
+                &file.path,
+                format!("the config maps a column '{unknown}', and this table has only {}", known.join(", ")),
+            ));
+        }
+        let mut columns = Self { names: Vec::new(), places: BTreeMap::new(), others: Vec::new() };
+        for ours in known() {
+            let mapped = table.columns.get(*ours);
+            let theirs = mapped.map_or_else(|| vec![(*ours).to_owned()], |names| names.list().to_vec());
+            for name in theirs {
+                if present.contains(&name) {
+                    columns.places.entry(ours).or_default().push(columns.names.len());
+                    columns.names.push(name);
+                } else if mapped.is_some() || required.contains(ours) {
+                    return Err(TableError::MissingColumn {
+                        path: file.path.clone(),
+                        column: name,
+                        ours: (*ours).to_owned(),
+                        present: present.join(", "),
+                    });
+                }
+            }
+        }
+        if with_others {
+            for name in present {
+                if !columns.names.contains(&name) {
+                    columns.others.push(columns.names.len());
+                    columns.names.push(name);
+                }
+            }
+        }
+        Ok(columns)
+    }
+
+    /// Whether the file has such a column.
+    pub(super) fn has(&self, ours: &str) -> bool {
+        self.places.contains_key(ours)
+    }
+
+    /// The cell of one of Kindred's columns; null if the file has none.
+    pub(super) fn get<'c, 'a>(&self, ours: &str, cells: &'c [Cell<'a>]) -> &'c Cell<'a> {
+        self.places.get(ours).map_or(&Cell::Null, |places| &cells[places[0]])
+    }
+
+    /// All cells of one of Kindred's columns, which several of the file's may make up.
+    pub(super) fn all<'c, 'a>(&self, ours: &str, cells: &'c [Cell<'a>]) -> impl Iterator<Item = &'c Cell<'a>> {
+        self.places.get(ours).into_iter().flatten().map(|place| &cells[*place])
+    }
+}

@@ -1,0 +1,180 @@
+//! The events table: who did what with which product, when.
+
+use std::collections::HashMap;
+
+use super::columns::Columns;
+use super::ids::{Ids, NoId};
+use super::{files, gate, required};
+use crate::config::DataConfig;
+use crate::progress::Progress;
+use crate::tables::{Cell, Reason, Rejects, TableError, TimeUnit};
+
+/// Rows between two reports of progress.
+const REPORT_ROWS: u64 = 1 << 16;
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Kind {
+    /// Bought.
+    Purchase,
+    /// A purchase taken back.
+    Refund,
+    /// Looked at.
+    View,
+    /// Put into the cart.
+    Cart,
+    /// Marked as a favorite.
+    Favorite,
+    /// Shared.
+    Share,
+    /// One message sent to the member.
+    Contact,
+}
+
+impl Kind {
+    /// From its name in the data contract.
+    pub fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "purchase" => Self::Purchase,
+            "refund" => Self::Refund,
+            "view" => Self::View,
+            "cart" => Self::Cart,
+            "favorite" => Self::Favorite,
+            "share" => Self::Share,
+            "contact" => Self::Contact,
+            _ => return None,
+        })
+    }
+}
+
+/// One event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Event {
+    /// Row of the member.
+    pub member: u32,
+    /// Row of the product.
+    pub product: u32,
+    /// Unix seconds; 0 where the table has no time.
+    pub time: i64,
+    /// Row of the store in [`Events::stores`]; `u32::MAX` where unknown.
+    pub store: u32,
+    /// What happened.
+    pub kind: Kind,
+}
+
+/// All events, sorted by member, product and time.
+#[derive(Clone, Debug, Default)]
+pub struct Events {
+    /// The events.
+    pub list: Vec<Event>,
+    /// Names of the stores.
+    pub stores: Vec<String>,
+}
+
+impl Events {
+    /// Brings members and products to their final rows, and sorts.
+    pub(super) fn sorted(mut self, members: &[u32], products: &[u32]) -> Self {
+        use rayon::prelude::*;
+        self.list.par_iter_mut().for_each(|event| {
+            event.member = members[event.member as usize];
+            event.product = products[event.product as usize];
+        });
+        self.list.par_sort_unstable();
+        self
+    }
+}
+
+/// The events table with the ids that it named.
+#[derive(Debug, Default)]
+pub(super) struct ReadEvents {
+    pub(super) events: Events,
+    pub(super) members: Ids,
+    pub(super) products: Ids,
+    pub(super) rejects: Rejects,
+    /// Time of the newest event.
+    pub(super) latest: i64,
+    /// Per member number, the store of the latest purchase: its home unless the members table says.
+    pub(super) homes: HashMap<u32, (i64, String)>,
+    store_numbers: HashMap<String, u32>,
+}
+
+pub(super) fn read(config: &DataConfig, progress: &dyn Progress) -> Result<ReadEvents, TableError> {
+    let table = &config.events;
+    let mut read = ReadEvents::default();
+    let path = required(config, table, "events")?;
+    let (mut needed, mut optional) = (vec!["member_id", "product_id"], vec!["kind", "quantity", "store_id"]);
+    if table.time_unit == TimeUnit::None {
+        optional.push("time")
+    } else {
+        needed.push("time")
+    }
+    // In the contract, and of no use to what is learned so far: naming them in the config is fine.
+    optional.extend(["amount", "channel", "basket_id"]);
+    for file in files(config, table)? {
+        let columns = Columns::of(&file, table, &needed, &optional, false)?;
+        file.read(&columns.names, &mut |(row, cells)| {
+            read.rejects.rows += 1;
+            if read.rejects.rows % REPORT_ROWS == 0 {
+                progress.advance(REPORT_ROWS);
+            }
+            let outcome = cells.ok_or(Reason::Malformed).and_then(|c| read.add(&columns, c, table.time_unit));
+            if let Err(reason) = outcome {
+                read.rejects.add(reason, &file.path, row);
+            }
+        })?;
+    }
+    progress.advance(read.rejects.rows % REPORT_ROWS);
+    gate("events", &read.rejects, config)?;
+    if read.events.list.is_empty() {
+        return Err(TableError::Empty(path.display().to_string()));
+    }
+    Ok(read)
+}
+
+impl ReadEvents {
+    fn add(&mut self, columns: &Columns, cells: &[Cell<'_>], unit: TimeUnit) -> Result<(), Reason> {
+        let kind = match columns.get("kind", cells).text() {
+            None => Kind::Purchase,
+            Some(name) => Kind::parse(&name).ok_or(Reason::UnknownKind)?,
+        };
+        let quantity = columns.get("quantity", cells).number().map_err(|_| Reason::BadNumber)?;
+        if kind == Kind::Purchase && quantity.is_some_and(|q| q < 0.0) {
+            return Err(Reason::NegativeQuantity);
+        }
+        let time = unit.seconds(columns.get("time", cells)).ok().flatten().ok_or(Reason::BadTime)?;
+        let reason = |missing: Reason| move |e: NoId| if matches!(e, NoId::Missing) { missing } else { Reason::BadId };
+        let (member, product) = (columns.get("member_id", cells), columns.get("product_id", cells));
+        // Both are looked at before either is numbered, so that a rejected row leaves nothing behind.
+        Ids::id_of(member).map_err(reason(Reason::NoMemberId))?;
+        Ids::id_of(product).map_err(reason(Reason::NoProductId))?;
+        let member = self.members.number(member).map_err(reason(Reason::NoMemberId))?;
+        let product = self.products.number(product).map_err(reason(Reason::NoProductId))?;
+        let store = match columns.get("store_id", cells).text() {
+            Some(name) => self.visit_store(name, member, time, kind),
+            None => u32::MAX,
+        };
+        self.latest = self.latest.max(time);
+        self.events.list.push(Event { member, product, time, store, kind });
+        Ok(())
+    }
+
+    fn visit_store(&mut self, name: String, member: u32, time: i64, kind: Kind) -> u32 {
+        let number = match self.store_numbers.get(&name) {
+            Some(number) => *number,
+            None => {
+                let number = self.events.stores.len() as u32;
+                self.store_numbers.insert(name.clone(), number);
+                self.events.stores.push(name.clone());
+                number
+            }
+        };
+        if kind == Kind::Purchase {
+            let home = self.homes.entry(member).or_insert_with(|| (i64::MIN, String::new()));
+            if (time, &name) > (home.0, &home.1) {
+                *home = (time, name);
+            }
+        }
+        number
+    }
+}

@@ -1,0 +1,207 @@
+//! The members table: who buys, and what they allow.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Months, NaiveDate};
+use kindred_models::catalogue::{Consent, IdType, Members};
+use kindred_models::strings::{Labels, Strings};
+
+use super::columns::Columns;
+use super::ids::{Ids, NoId};
+use super::products::named;
+use super::{files, gate};
+use crate::config::{DataConfig, TableConfig};
+use crate::tables::{Cell, Reason, Rejects, TableError};
+
+const OPTIONAL: [&str; 9] = [
+    "tags",
+    "store_id",
+    "guide_id",
+    "city",
+    "birthday",
+    "joined_at",
+    "consent_personalization",
+    "consent_marketing",
+    "minor",
+];
+/// Age at which a member is no longer a minor, where only the birthday is known.
+const ADULT_YEARS: u32 = 18;
+
+/// One member as the table has it.
+#[derive(Clone, Debug)]
+struct Member {
+    store: Option<String>,
+    city: Option<String>,
+    guide: Option<String>,
+    tags: Vec<String>,
+    birthday: Option<i64>,
+    consent: Consent,
+    /// Whether the table itself says if this is a minor.
+    says_minor: bool,
+}
+
+impl Default for Member {
+    fn default() -> Self {
+        Self {
+            store: None,
+            city: None,
+            guide: None,
+            tags: Vec::new(),
+            birthday: None,
+            consent: Consent { personalization: true, marketing: true, minor: false },
+            says_minor: false,
+        }
+    }
+}
+
+impl Member {
+    fn of(columns: &Columns, cells: &[Cell<'_>]) -> Result<Self, Reason> {
+        let text = |name| columns.get(name, cells).text();
+        let flag = |name| columns.get(name, cells).flag().map_err(|_| Reason::BadFlag);
+        // A table without the column has asked nobody; one with it has, and no answer is no consent.
+        let consent = |name| Ok(flag(name)?.unwrap_or(!columns.has(name)));
+        let minor = flag("minor")?;
+        let mut tags = columns.get("tags", cells).list();
+        for place in &columns.others {
+            tags.extend(cells[*place].text().map(|value| format!("{}={value}", columns.names[*place])));
+        }
+        Ok(Self {
+            store: text("store_id"),
+            city: text("city"),
+            guide: text("guide_id"),
+            tags,
+            birthday: birthday(columns.get("birthday", cells))?,
+            consent: Consent {
+                personalization: consent("consent_personalization")?,
+                marketing: consent("consent_marketing")?,
+                minor: minor.unwrap_or(false),
+            },
+            says_minor: minor.is_some(),
+        })
+    }
+
+    /// Completes what the table does not say: a minor by birthday, as of a moment.
+    fn consent_at(&self, moment: i64) -> Consent {
+        let born = self.birthday.and_then(|b| DateTime::from_timestamp(b, 0)).filter(|_| !self.says_minor);
+        let adult = born.and_then(|b| b.checked_add_months(Months::new(12 * ADULT_YEARS)));
+        Consent { minor: self.consent.minor || adult.is_some_and(|a| a.timestamp() > moment), ..self.consent }
+    }
+}
+
+/// A day of birth in unix seconds, which may be below 0: a date column, or text that begins with a date.
+fn birthday(cell: &Cell<'_>) -> Result<Option<i64>, Reason> {
+    match cell {
+        cell if cell.is_empty() => Ok(None),
+        Cell::Moment(seconds) => Ok(Some(*seconds)),
+        Cell::Text(text) => {
+            let day = text.trim().get(..10).unwrap_or_default().replace('/', "-");
+            let date = NaiveDate::parse_from_str(&day, "%Y-%m-%d").map_err(|_| Reason::BadTime)?;
+            Ok(date.and_hms_opt(0, 0, 0).map(|moment| moment.and_utc().timestamp()))
+        }
+        _ => Err(Reason::BadTime),
+    }
+}
+
+/// The members table, by the numbers of its ids.
+#[derive(Debug, Default)]
+pub(super) struct ReadMembers {
+    list: Vec<Option<Member>>,
+    homes: HashMap<u32, String>,
+    pub(super) rejects: Rejects,
+}
+
+pub(super) fn read(
+    config: &DataConfig,
+    ids: &mut Ids,
+    homes: &HashMap<u32, (i64, String)>,
+) -> Result<ReadMembers, TableError> {
+    let table = &config.members;
+    let homes = homes.iter().map(|(member, (_, store))| (*member, store.clone())).collect();
+    let mut read = ReadMembers { homes, ..ReadMembers::default() };
+    for file in files(config, table)? {
+        let columns = Columns::of(&file, table, &["member_id"], &OPTIONAL, true)?;
+        file.read(&columns.names, &mut |(row, cells)| {
+            read.rejects.rows += 1;
+            let outcome = cells.ok_or(Reason::Malformed).and_then(|cells| {
+                let member = Member::of(&columns, cells)?;
+                let number = ids.number(columns.get("member_id", cells)).map_err(no_member)?;
+                read.list.resize_with(read.list.len().max(ids.len()), || None);
+                let place = &mut read.list[number as usize];
+                if place.is_some() {
+                    return Err(Reason::DuplicateId);
+                }
+                *place = Some(member);
+                Ok(())
+            });
+            if let Err(reason) = outcome {
+                read.rejects.add(reason, &file.path, row);
+            }
+        })?;
+    }
+    gate("members", &read.rejects, config)?;
+    read.list.resize_with(ids.len(), || None);
+    Ok(read)
+}
+
+fn no_member(e: NoId) -> Reason {
+    match e {
+        NoId::Missing => Reason::NoMemberId,
+        NoId::Bad => Reason::BadId,
+    }
+}
+
+impl ReadMembers {
+    /// As columns by final row; ages as of `moment`.
+    pub(super) fn into_columns(self, (ids, id_type): (Strings, IdType), rows: &[u32], moment: i64) -> Members {
+        let mut sorted = vec![Member::default(); ids.len()];
+        for (number, member) in self.list.into_iter().enumerate() {
+            let mut member = member.unwrap_or_default();
+            if member.store.is_none() {
+                member.store = self.homes.get(&(number as u32)).cloned();
+            }
+            sorted[rows[number] as usize] = member;
+        }
+        let (tag_names, tags) = named(sorted.iter().map(|m| &m.tags));
+        let label = |of: fn(&Member) -> &Option<String>| {
+            Labels::encode(&sorted.iter().map(|m| of(m).clone()).collect::<Vec<_>>())
+        };
+        let consents: Vec<u8> = sorted.iter().map(|m| m.consent_at(moment).to_bits()).collect();
+        Members {
+            ids,
+            id_type,
+            stores: label(|m| &m.store),
+            cities: label(|m| &m.city),
+            guides: label(|m| &m.guide),
+            consents: consents.into(),
+            tags,
+            tag_names,
+        }
+    }
+}
+
+/// Ids of a table with a column `member_id`, in its order.
+///
+/// # Errors
+/// If the table can't be read, or a row has no id.
+pub fn read_member_ids(path: &Path) -> Result<Vec<String>, TableError> {
+    let table = TableConfig { path: Some(path.to_owned()), ..TableConfig::default() };
+    let config = DataConfig { root: PathBuf::new(), max_bad_row_share: 0.0, members: table, ..DataConfig::default() };
+    let (mut list, mut rejects) = (Vec::new(), Rejects::default());
+    for file in files(&config, &config.members)? {
+        let columns = Columns::of(&file, &config.members, &["member_id"], &[], false)?;
+        file.read(&columns.names, &mut |(row, cells)| {
+            rejects.rows += 1;
+            let id = cells.ok_or(Reason::Malformed).and_then(|cells| {
+                let (id, _) = Ids::id_of(columns.get("member_id", cells)).map_err(no_member)?;
+                Ok(id.into_owned())
+            });
+            match id {
+                Ok(id) => list.push(id),
+                Err(reason) => rejects.add(reason, &file.path, row),
+            }
+        })?;
+    }
+    gate("members", &rejects, &config)?;
+    Ok(list)
+}

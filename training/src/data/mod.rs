@@ -1,0 +1,94 @@
+//! The three tables of the data contract, read into memory: events, products, members.
+
+mod columns;
+mod events;
+mod ids;
+mod members;
+mod products;
+
+use std::path::PathBuf;
+
+pub use events::{Event, Events, Kind};
+pub use members::read_member_ids;
+pub use products::read_new_products;
+
+use kindred_models::catalogue::{Members, Products};
+
+use crate::config::{DataConfig, TableConfig};
+use crate::progress::Progress;
+use crate::tables::{Rejects, TableError, TimeUnit, table_files};
+
+/// Everything that is known before anything is learned. Members and products are by row, in the order of
+/// their ids; events name rows.
+#[derive(Debug)]
+pub struct Dataset {
+    /// The products: of the products table, and those that only events name.
+    pub products: Products,
+    /// When each product was launched, in unix seconds; `None` where unknown.
+    pub launched_at: Vec<Option<i64>>,
+    /// The members: of the members table, and those that only events name.
+    pub members: Members,
+    /// What happened, by member, product and time.
+    pub events: Events,
+    /// Whether events have a time.
+    pub has_time: bool,
+    /// What was read and rejected, per table.
+    pub rejects: Vec<(String, Rejects)>,
+}
+
+impl Dataset {
+    /// Reads all tables.
+    ///
+    /// # Errors
+    /// If a table can't be read, lacks a column, or has too many rows that can't be used.
+    pub fn read(config: &DataConfig, progress: &dyn Progress) -> Result<Self, TableError> {
+        let mut read = events::read(config, progress)?;
+        let mut products = products::read(config, &mut read.products)?;
+        let mut members = members::read(config, &mut read.members, &read.homes)?;
+        let mut rejects = vec![("events".to_owned(), std::mem::take(&mut read.rejects))];
+        rejects.push(("products".to_owned(), std::mem::take(&mut products.rejects)));
+        rejects.push(("members".to_owned(), std::mem::take(&mut members.rejects)));
+        let (product_ids, product_rows) = read.products.into_sorted();
+        let (member_ids, member_rows) = read.members.into_sorted();
+        let (products, launched_at) = products.into_columns(product_ids, &product_rows);
+        Ok(Self {
+            products,
+            launched_at,
+            members: members.into_columns(member_ids, &member_rows, read.latest),
+            events: read.events.sorted(&member_rows, &product_rows),
+            has_time: config.events.time_unit != TimeUnit::None,
+            rejects,
+        })
+    }
+}
+
+/// The files of a table, or nothing if the config has none.
+fn files(config: &DataConfig, table: &TableConfig) -> Result<Vec<crate::tables::TableFile>, TableError> {
+    match &table.path {
+        Some(path) => table_files(&config.root.join(path)),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Stops the run if too many rows were rejected.
+fn gate(name: &str, rejects: &Rejects, config: &DataConfig) -> Result<(), TableError> {
+    let (bad, total) = (rejects.total(), rejects.rows);
+    if bad as f64 > config.max_bad_row_share * total as f64 {
+        return Err(TableError::TooManyBadRows {
+            table: name.to_owned(),
+            bad,
+            total,
+            max_share: config.max_bad_row_share,
+            rejects: Box::new(rejects.clone()),
+        });
+    }
+    Ok(())
+}
+
+/// Where a table that must be there should be named.
+fn required(config: &DataConfig, table: &TableConfig, what: &str) -> Result<PathBuf, TableError> {
+    match &table.path {
+        Some(path) => Ok(config.root.join(path)),
+        None => Err(TableError::NotFound(format!("{what} (no path given: use --{what} or data.{what}.path)"))),
+    }
+}

@@ -1,0 +1,145 @@
+//! The products table: what is sold.
+
+use std::collections::BTreeSet;
+
+use kindred_models::catalogue::{IdType, Products};
+use kindred_models::content::Attributes;
+use kindred_models::sparse::Rows;
+use kindred_models::strings::{Labels, Strings};
+
+use super::columns::Columns;
+use super::ids::{Ids, NoId};
+use super::{files, gate};
+use crate::config::DataConfig;
+use crate::tables::{Cell, Reason, Rejects, TableError, TimeUnit};
+
+const OPTIONAL: [&str; 8] = ["title", "category", "brand", "price", "tags", "launched_at", "stores", "available"];
+
+/// One product as the table has it.
+#[derive(Clone, Debug, Default)]
+struct Product {
+    attributes: Attributes,
+    launched_at: Option<i64>,
+    stores: Vec<String>,
+    available: bool,
+}
+
+impl Product {
+    fn of(columns: &Columns, cells: &[Cell<'_>], unit: TimeUnit) -> Result<Self, Reason> {
+        let text = |name| columns.get(name, cells).text();
+        let levels: Vec<String> = columns.all("category", cells).map_while(Cell::text).collect();
+        let price = columns.get("price", cells).number().map_err(|_| Reason::BadNumber)?;
+        Ok(Self {
+            attributes: Attributes {
+                title: text("title").unwrap_or_default(),
+                category: (!levels.is_empty()).then(|| levels.join("/")),
+                brand: text("brand"),
+                price: price.map(|p| p as f32).filter(|p| *p > 0.0),
+                tags: columns.get("tags", cells).list(),
+            },
+            launched_at: unit.seconds(columns.get("launched_at", cells)).map_err(|_| Reason::BadTime)?,
+            stores: columns.get("stores", cells).list(),
+            available: columns.get("available", cells).flag().map_err(|_| Reason::BadFlag)?.unwrap_or(true),
+        })
+    }
+}
+
+/// The products table, by the numbers of its ids.
+#[derive(Debug, Default)]
+pub(super) struct ReadProducts {
+    /// `None` for a product that only events name.
+    list: Vec<Option<Product>>,
+    pub(super) rejects: Rejects,
+}
+
+pub(super) fn read(config: &DataConfig, ids: &mut Ids) -> Result<ReadProducts, TableError> {
+    let table = &config.products;
+    let mut read = ReadProducts::default();
+    for file in files(config, table)? {
+        let columns = Columns::of(&file, table, &["product_id"], &OPTIONAL, false)?;
+        file.read(&columns.names, &mut |(row, cells)| {
+            read.rejects.rows += 1;
+            let outcome = cells.ok_or(Reason::Malformed).and_then(|cells| {
+                let product = Product::of(&columns, cells, table.time_unit)?;
+                let number = ids.number(columns.get("product_id", cells)).map_err(|e| match e {
+                    NoId::Missing => Reason::NoProductId,
+                    NoId::Bad => Reason::BadId,
+                })?;
+                read.list.resize_with(read.list.len().max(ids.len()), || None);
+                let place = &mut read.list[number as usize];
+                if place.is_some() {
+                    return Err(Reason::DuplicateId);
+                }
+                *place = Some(product);
+                Ok(())
+            });
+            if let Err(reason) = outcome {
+                read.rejects.add(reason, &file.path, row);
+            }
+        })?;
+    }
+    gate("products", &read.rejects, config)?;
+    read.list.resize_with(ids.len(), || None);
+    Ok(read)
+}
+
+impl ReadProducts {
+    /// As columns by final row, with the launch times beside them.
+    pub(super) fn into_columns(self, (ids, id_type): (Strings, IdType), rows: &[u32]) -> (Products, Vec<Option<i64>>) {
+        let mut sorted: Vec<Product> = vec![Product { available: true, ..Product::default() }; ids.len()];
+        for (number, product) in self.list.into_iter().enumerate() {
+            if let Some(product) = product {
+                sorted[rows[number] as usize] = product;
+            }
+        }
+        let (tag_names, tags) = named(sorted.iter().map(|p| &p.attributes.tags));
+        let (store_names, stores) = named(sorted.iter().map(|p| &p.stores));
+        let label = |of: fn(&Product) -> &Option<String>| {
+            Labels::encode(&sorted.iter().map(|p| of(p).clone()).collect::<Vec<_>>())
+        };
+        let prices: Vec<f32> = sorted.iter().map(|p| p.attributes.price.unwrap_or(f32::NAN)).collect();
+        let available: Vec<u8> = sorted.iter().map(|p| u8::from(p.available)).collect();
+        let products = Products {
+            ids,
+            id_type,
+            titles: sorted.iter().map(|p| &p.attributes.title).collect(),
+            categories: label(|p| &p.attributes.category),
+            brands: label(|p| &p.attributes.brand),
+            prices: prices.into(),
+            available: available.into(),
+            tags,
+            tag_names,
+            stores,
+            store_names,
+        };
+        (products, sorted.iter().map(|p| p.launched_at).collect())
+    }
+}
+
+/// Lists of names as rows of a sorted table of the names.
+pub(super) fn named<'a>(lists: impl Iterator<Item = &'a Vec<String>> + Clone) -> (Strings, Rows) {
+    let distinct: BTreeSet<&str> = lists.clone().flatten().map(String::as_str).collect();
+    let names: Strings = distinct.into_iter().collect();
+    let rows = Rows::from_lists(lists.map(|list| list.iter().filter_map(|name| names.find(name)).collect()));
+    (names, rows)
+}
+
+/// Products that a model does not know, by id, from a table like the products table; in its order. An
+/// integer id is told apart from text.
+///
+/// # Errors
+/// If the table can't be read, or has too many rows that can't be used.
+pub fn read_new_products(config: &DataConfig) -> Result<(Vec<(String, Attributes)>, IdType), TableError> {
+    let mut ids = Ids::default();
+    let read = read(config, &mut ids)?;
+    let ((names, id_type), rows) = ids.into_sorted();
+    let products = read.list.into_iter().enumerate();
+    let named =
+        products.filter_map(|(number, product)| Some((names.get(rows[number]).to_owned(), product?.attributes)));
+    let list: Vec<_> = named.collect();
+    if list.is_empty() {
+        let path = config.products.path.as_ref().map(|p| p.display().to_string());
+        return Err(TableError::Empty(path.unwrap_or_else(|| "products".to_owned())));
+    }
+    Ok((list, id_type))
+}

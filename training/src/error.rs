@@ -1,0 +1,30 @@
+//! Why a training run ended without a version.
+
+use kindred_models::ArtifactError;
+use kindred_models::stop::Stopped;
+
+use crate::config::InvalidParameter;
+use crate::tables::TableError;
+
+/// Why a training run ended without a version.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// A table can't be used.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// A parameter is out of range.
+    #[error(transparent)]
+    Parameter(#[from] InvalidParameter),
+    /// The version can't be written.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    /// The user ended the run.
+    #[error("stopped on request; nothing was published")]
+    Stopped,
+}
+
+impl From<Stopped> for TrainError {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
+    }
+}

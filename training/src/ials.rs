@@ -1,0 +1,195 @@
+//! Implicit ALS: fits the embeddings.
+//!
+//! Each half-epoch fixes one side and solves every row of the other by
+//! [`RowSolver`](kindred_models::embeddings::RowSolver), in parallel. The objective does not change when
+//! both sides are rotated, so the fixed side is first turned into the basis in which its Gramian is
+//! diagonal; a member or product with fewer purchases than factors then costs `O(n² d)`, not `O(d³)`.
+//! Sums are taken in an order that does not depend on the number of threads.
+
+use kindred_models::embeddings::{Embeddings, Fit, Gramian, RowSolver, Scratch};
+use kindred_models::sparse::Matrix;
+use kindred_models::stop::{Stop, Stopped};
+use linfa_linalg::eigh::{EigSort, Eigh};
+use ndarray::{Array1, Array2, ArrayView2, Axis};
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
+use rayon::prelude::*;
+
+use crate::config::IalsValidParams;
+use crate::progress::Progress;
+
+/// Rows per task when a table is summed or rotated.
+const CHUNK_ROWS: usize = 4096;
+
+/// Fits embeddings to weights, members × products (all above 0).
+///
+/// # Errors
+/// [`Stopped`] once `stop` is raised.
+pub fn fit(
+    weights: &Matrix,
+    products: usize,
+    params: &IalsValidParams,
+    progress: &dyn Progress,
+    stop: &Stop,
+) -> Result<Embeddings, Stopped> {
+    let by_product = weights.transposed(products);
+    let count =
+        |matrix: &Matrix| (0..matrix.rows.len() as u32).filter(|row| !matrix.rows.range(*row).is_empty()).count();
+    let (active_members, bought_products) = (count(weights), count(&by_product));
+    let mut items = first_vectors(&by_product, params);
+    let mut members = Array2::zeros((weights.rows.len(), params.factors));
+    for epoch in 0..params.epochs {
+        stop.check()?;
+        solve_side(&mut items, bought_products, weights, &mut members, params);
+        if epoch + 1 < params.epochs {
+            solve_side(&mut members, active_members, &by_product, &mut items, params);
+        }
+        progress.advance(1);
+    }
+    // The last half-epoch was the members': their vectors are what a fold-in of their purchases gives.
+    let product_gramian = gramian(&items.view()).diag().mapv(|x| x as f32);
+    let member_gramian = gramian(&members.view()).mapv(|x| x as f32);
+    Ok(Embeddings {
+        factors: params.factors,
+        members: members.into_raw_vec_and_offset().0.into(),
+        products: items.into_raw_vec_and_offset().0.into(),
+        product_gramian: product_gramian.to_vec().into(),
+        member_gramian: member_gramian.iter().copied().collect::<Vec<_>>().into(),
+        fit: Fit { factors: params.factors, objective: params.objective(), bought_products, active_members },
+    })
+}
+
+/// Small random vectors for the products that were bought, zero for the others.
+fn first_vectors(by_product: &Matrix, params: &IalsValidParams) -> Array2<f32> {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(params.seed);
+    let scale = 0.1 / (params.factors as f32).sqrt();
+    let mut items = Array2::zeros((by_product.rows.len(), params.factors));
+    for (row, mut vector) in items.outer_iter_mut().enumerate() {
+        if !by_product.rows.range(row as u32).is_empty() {
+            // Twelve uniform numbers sum up to nearly a normal one, the same on every platform.
+            let mut normal = || (0..12).map(|_| rng.random_range(-0.5f32..0.5)).sum::<f32>();
+            vector.mapv_inplace(|_| scale * normal());
+        }
+    }
+    items
+}
+
+/// One half-epoch: diagonalizes the fixed side's Gramian, and solves all rows of the other side.
+fn solve_side(
+    fixed: &mut Array2<f32>,
+    population: usize,
+    observed: &Matrix,
+    solved: &mut Array2<f32>,
+    params: &IalsValidParams,
+) {
+    let values = diagonalize(fixed);
+    let solver = RowSolver {
+        table: fixed.view(),
+        gramian: Gramian::Diagonal(&values),
+        population,
+        objective: params.objective(),
+    };
+    let rows = solved.axis_iter_mut(Axis(0)).into_par_iter().enumerate();
+    rows.for_each_init(Scratch::default, |scratch, (row, mut vector)| {
+        let (columns, weights) = observed.row(row as u32);
+        if let Some(out) = vector.as_slice_mut() {
+            solver.solve(columns, weights, None, scratch, out);
+        }
+    });
+}
+
+/// Rotates a table into the eigenbasis of its Gramian; gives the eigenvalues.
+fn diagonalize(table: &mut Array2<f32>) -> Vec<f32> {
+    let g = gramian(&table.view());
+    let Ok((values, vectors)) = g.eigh() else {
+        // Only a Gramian with infinite or NaN entries has no eigenvalues; weights and regularization are
+        // checked to be finite and above 0, which keeps every solve finite.
+        return gramian(&table.view()).diag().iter().map(|x| *x as f32).collect();
+    };
+    let (values, vectors): (Array1<f64>, Array2<f64>) = (values, vectors).sort_eig_desc();
+    let rotation = vectors.mapv(|x| x as f32);
+    table.axis_chunks_iter_mut(Axis(0), CHUNK_ROWS).into_par_iter().for_each(|mut rows| {
+        let rotated = rows.dot(&rotation);
+        rows.assign(&rotated);
+    });
+    values.iter().map(|x| x.max(0.0) as f32).collect()
+}
+
+/// `Σ v vᵀ`, in double precision over chunks in order.
+fn gramian(table: &ArrayView2<'_, f32>) -> Array2<f64> {
+    let chunks: Vec<Array2<f64>> = table
+        .axis_chunks_iter(Axis(0), CHUNK_ROWS)
+        .into_par_iter()
+        .map(|rows| rows.t().dot(&rows).mapv(f64::from))
+        .collect();
+    let zero = Array2::zeros((table.ncols(), table.ncols()));
+    chunks.into_iter().fold(zero, |sum, chunk| sum + chunk)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::IalsParams;
+    use crate::progress::Quiet;
+
+    fn fitted(entries: &[(u32, u32, f32)], members: usize, products: usize, params: IalsParams) -> Embeddings {
+        let weights = Matrix::from_sorted(members, entries);
+        fit(&weights, products, &params.validate().unwrap(), &Quiet, &Stop::default()).unwrap()
+    }
+
+    /// Even members buy even products, odd members odd ones; each left out one.
+    fn checkerboard() -> Vec<(u32, u32, f32)> {
+        let cells = (0..50u32).flat_map(|m| (0..50u32).map(move |p| (m, p)));
+        cells.filter(|(m, p)| m % 2 == p % 2 && m != p).map(|(m, p)| (m, p, 1.0)).collect()
+    }
+
+    #[test]
+    fn a_checkerboard_is_completed() {
+        let params = IalsParams { factors: 6, epochs: 10, ..IalsParams::default() };
+        let e = fitted(&checkerboard(), 50, 50, params);
+        for m in 0..50 {
+            let score = |p| kindred_models::kernels::dot(e.member(m), e.product(p));
+            assert!(score(m) > 0.8, "the product left out belongs to the member: {}", score(m));
+            assert!(score((m + 1) % 50).abs() < 0.1, "the other colour does not");
+        }
+    }
+
+    #[test]
+    fn folding_in_a_member_gives_the_trained_vector() {
+        let e = fitted(&checkerboard(), 50, 50, IalsParams { factors: 6, epochs: 4, ..IalsParams::default() });
+        let products: Vec<u32> = (0..50).filter(|p| p % 2 == 1 && *p != 7).collect();
+        let folded = e.fold_in_member(&products, &vec![1.0; products.len()]);
+        for (a, b) in folded.iter().zip(e.member(7)) {
+            assert!((a - b).abs() < 1e-4, "{folded:?} {:?}", e.member(7));
+        }
+    }
+
+    #[test]
+    fn any_number_of_threads_gives_the_same_bits() {
+        let fit_on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| fitted(&checkerboard(), 50, 50, IalsParams { factors: 8, ..IalsParams::default() }))
+        };
+        let (one, three) = (fit_on(1), fit_on(3));
+        assert_eq!(*one.members, *three.members);
+        assert_eq!(*one.products, *three.products);
+    }
+
+    #[test]
+    fn each_pass_lowers_the_objective() {
+        let entries = checkerboard();
+        let objective = |epochs| {
+            let params = IalsParams { factors: 3, epochs, regularization_exponent: 0.0, ..IalsParams::default() };
+            let e = fitted(&entries, 50, 50, params);
+            let dot = kindred_models::kernels::dot;
+            let all = (0..50).flat_map(|m| (0..50).map(move |p| (m, p)));
+            let unobserved: f32 = all.map(|(m, p)| dot(e.member(m), e.product(p)).powi(2)).sum();
+            let observed: f32 =
+                entries.iter().map(|(m, p, w)| w * (1.0 - dot(e.member(*m), e.product(*p))).powi(2)).sum();
+            let norms: f32 = (0..50).map(|i| dot(e.member(i), e.member(i)) + dot(e.product(i), e.product(i))).sum();
+            observed + params.unobserved_weight * unobserved + params.regularization * norms
+        };
+        let values: Vec<f32> = (1..6).map(objective).collect();
+        assert!(values.windows(2).all(|w| w[1] <= w[0] * 1.0001), "{values:?}");
+    }
+}

@@ -1,0 +1,20 @@
+//! How Kindred learns: purchase history → prepare → fit → evaluate → publish.
+//!
+//! Tables come in through [`data`], are turned into interactions by [`prepare`], fitted into the parts of a
+//! [`kindred_models::Model`] by [`fit`], judged by [`evaluate`], and published by [`train`]. [`generate`]
+//! makes a retailer to try it on. Nothing here knows of a server.
+
+pub mod config;
+pub mod data;
+mod error;
+pub mod evaluate;
+pub mod fit;
+
+pub mod generate;
+pub mod ials;
+pub mod prepare;
+pub mod progress;
+pub mod tables;
+pub mod train;
+
+pub use error::TrainError;

@@ -1,0 +1,48 @@
+//! Rows of CSV and TSV files with a header. Every value is text; empty is no value.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::path::Path;
+
+use super::{Cell, Row, TableError};
+
+fn open(path: &Path, delimiter: u8) -> Result<csv::Reader<File>, TableError> {
+    csv::ReaderBuilder::new().delimiter(delimiter).from_path(path).map_err(|e| TableError::malformed(path, e))
+}
+
+pub(super) fn columns(path: &Path, delimiter: u8) -> Result<Vec<String>, TableError> {
+    let mut reader = open(path, delimiter)?;
+    let header = reader.headers().map_err(|e| TableError::malformed(path, e))?;
+    if header.is_empty() {
+        return Err(TableError::malformed(path, "empty file; the first row must name the columns"));
+    }
+    Ok(header.iter().map(|name| name.trim().to_owned()).collect())
+}
+
+pub(super) fn read(
+    path: &Path,
+    delimiter: u8,
+    wanted: &[String],
+    on_row: &mut dyn FnMut(Row<'_>),
+) -> Result<(), TableError> {
+    let present = columns(path, delimiter)?;
+    let at: Vec<Option<usize>> = wanted.iter().map(|name| present.iter().position(|p| p == name)).collect();
+    let mut reader = open(path, delimiter)?;
+    let mut record = csv::StringRecord::new();
+    for number in 1.. {
+        match reader.read_record(&mut record) {
+            Ok(false) => break,
+            Ok(true) => {
+                let cell = |at: &Option<usize>| match at.and_then(|i| record.get(i)) {
+                    None | Some("") => Cell::Null,
+                    Some(text) => Cell::Text(Cow::Borrowed(text)),
+                };
+                let cells: Vec<Cell<'_>> = at.iter().map(cell).collect();
+                on_row((number, Some(&cells)));
+            }
+            Err(e) if matches!(e.kind(), csv::ErrorKind::Io(_)) => return Err(TableError::malformed(path, e)),
+            Err(_) => on_row((number, None)),
+        }
+    }
+    Ok(())
+}

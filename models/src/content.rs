@@ -16,6 +16,9 @@ use crate::sparse::Matrix;
 /// Ratio from one price band to the next.
 const PRICE_BAND_RATIO: f32 = 1.4;
 
+/// Products that may share a piece of a title for it to be looked at: bounds the cost of a look-up.
+const MAX_TITLE_DOCUMENTS: u32 = 1000;
+
 /// Attributes of a product, in the model or new.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Attributes {
@@ -147,8 +150,9 @@ impl ContentIndex {
         for feature in features.iter().flatten() {
             *document_counts.entry(feature.hash).or_default() += 1;
         }
-        // A piece of a title that only one product has finds nothing.
-        document_counts.retain(|hash, count| *count > 1 || Feature::group_of(*hash) != Some(Group::Title));
+        // A piece of a title that only one product has finds nothing, one that very many have says nothing.
+        let telling = 2..=MAX_TITLE_DOCUMENTS;
+        document_counts.retain(|hash, count| Feature::group_of(*hash) != Some(Group::Title) || telling.contains(count));
         let n = products.len() as f32;
         let mut index = Self {
             products: products.len(),

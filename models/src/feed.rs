@@ -37,7 +37,7 @@ pub struct Blend {
 
 impl Default for Blend {
     fn default() -> Self {
-        Self { repeat: 1.0, taste: 1.0, popularity: 0.3 }
+        Self { repeat: 2.0, taste: 1.0, popularity: 0.1 }
     }
 }
 

@@ -10,8 +10,8 @@ use kindred_models::catalogue::IdType;
 use kindred_training::data::read_new_products;
 use kindred_training::progress::Progress;
 use kindred_training::tables::{Column, TableWriter};
+use kindred_training::train::data_config;
 
-use super::inputs::resolve;
 use super::{FromVersion, print};
 use crate::error::Error;
 use crate::progress::Terminal;
@@ -26,8 +26,9 @@ const CHUNK: usize = 1 << 20;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kindred audience --registry registry --products new.csv --out audience.parquet --size 10%\n  \
-    kindred audience --config kindred.toml --products new.parquet --out audience.parquet --size 50000\n\n\
-    The products table is read as data.products of the config says: its column names, for example.")]
+    kindred audience --registry registry --products new.parquet --out audience.parquet --size 50000\n\n\
+    The columns may have the names of the products table that the version was trained on, or Kindred's own:\n  \
+    title, category (a path a/b/c), brand, price, tags.")]
 pub(super) struct Audience {
     #[command(flatten)]
     from: FromVersion,
@@ -68,11 +69,10 @@ impl FromStr for Size {
 
 impl Audience {
     pub(super) fn run(self) -> Result<(), Error> {
-        let mut config = self.from.common.load()?;
-        config.data.products.path = Some(resolve(&self.products, &config.data.root)?);
-        config.data.validate()?;
-        let (products, id_type) = read_new_products(&config.data)?;
         let model = self.from.load()?;
+        let mut tables = data_config(&model.info);
+        tables.products.path = Some(std::path::absolute(&self.products)?);
+        let (products, id_type) = read_new_products(&tables)?;
         let (progress, stop) = (Terminal::new(), stop_flag());
         progress.start("audience", products.len() as u64);
         let mut table = TableWriter::create(&self.out, &["product_id", "member_id", "rank", "score"])?;

@@ -46,7 +46,7 @@ impl Tables {
 }
 
 /// A table given as a flag: where the user stands, or, if there is none, under the data root.
-pub(super) fn resolve(path: &Path, root: &Path) -> Result<PathBuf, Error> {
+fn resolve(path: &Path, root: &Path) -> Result<PathBuf, Error> {
     if path.is_relative() && table_files(path).is_err() && table_files(&root.join(path)).is_ok() {
         return Ok(path.to_owned());
     }

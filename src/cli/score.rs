@@ -1,6 +1,6 @@
 //! `kindred score`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use kindred_models::Model;
@@ -8,6 +8,7 @@ use kindred_models::feed::Visitor;
 use kindred_training::data::read_member_ids;
 use kindred_training::progress::Progress;
 use kindred_training::tables::{Column, TableWriter};
+use kindred_training::train::data_config;
 
 use super::{FromVersion, print};
 use crate::batch::{self, BatchRequest};
@@ -47,7 +48,7 @@ impl Score {
         let model = self.from.load()?;
         let request = BatchRequest { top: self.top as usize, exclude_purchased: self.exclude_purchased };
         let named = match &self.members {
-            Some(path) => Some(read_ids(path)?),
+            Some(path) => Some(read_member_ids(path, &data_config(&model.info))?),
             None => None,
         };
         let total = named.as_ref().map_or(model.members.len(), Vec::len);
@@ -70,10 +71,6 @@ impl Score {
         progress.finish(&format!("{} rows for {} members", print::count(rows as u64), print::count(total as u64)));
         print::line(self.out.display())
     }
-}
-
-fn read_ids(path: &Path) -> Result<Vec<String>, Error> {
-    Ok(read_member_ids(path)?)
 }
 
 fn columns(model: &Model, ids: &[&str], scored: &[Vec<kindred_models::feed::FeedItem>]) -> Vec<Column> {

@@ -13,8 +13,9 @@ use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tower::{Layer, Service};
 
-/// How much earlier than tonic's timer this one fires; tokio's timers are exact to a millisecond.
-const EARLIER: Duration = Duration::from_millis(2);
+/// How much earlier than tonic's timer this one fires. A timeout that is not longer has passed already:
+/// tokio's timers are exact to a millisecond.
+const EARLIER: Duration = Duration::from_millis(1);
 
 /// When a call's client stops waiting; in the request's extensions.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +69,9 @@ where
         let Some(timeout) = timeout(request.headers()) else {
             return Box::pin(self.inner.call(request));
         };
-        let allowed = timeout.saturating_sub(EARLIER);
+        let Some(allowed) = timeout.checked_sub(EARLIER).filter(|allowed| !allowed.is_zero()) else {
+            return Box::pin(async { Ok(exceeded().into_http()) });
+        };
         // A timeout beyond what the clock can count is none.
         if let Some(end) = Instant::now().checked_add(allowed) {
             request.extensions_mut().insert(Deadline(end));

@@ -82,6 +82,16 @@ pub struct TableConfig {
     pub time_unit: TimeUnit,
 }
 
+impl TableConfig {
+    /// The same, without what it says of columns that a table does not have: the table may use Kindred's
+    /// own names.
+    pub fn where_present(&self, present: &[String]) -> Self {
+        let is_there = |names: &Names| names.list().iter().all(|name| present.contains(name));
+        let columns = self.columns.iter().filter(|(_, names)| is_there(names));
+        Self { columns: columns.map(|(ours, names)| (ours.clone(), names.clone())).collect(), ..self.clone() }
+    }
+}
+
 /// One or several column names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -173,8 +183,8 @@ impl Default for IalsParams {
         Self {
             factors: 64,
             epochs: 12,
-            unobserved_weight: 0.02,
-            regularization: 0.01,
+            unobserved_weight: 0.1,
+            regularization: 0.002,
             regularization_exponent: 1.0,
             weighting: Weighting::Log,
             half_life_days: 0.0,

@@ -1,10 +1,13 @@
 //! The main job: prepare → fit → evaluate → publish.
 
+use std::path::PathBuf;
+
 use kindred_models::Model;
 use kindred_models::artifact::{Registry, VersionId};
+use kindred_models::model::ModelInfo;
 use kindred_models::stop::Stop;
 
-use crate::config::ValidConfig;
+use crate::config::{DataConfig, ValidConfig};
 use crate::data::Dataset;
 use crate::error::TrainError;
 use crate::evaluate::{Evaluation, evaluate};
@@ -69,11 +72,18 @@ fn summary(evaluation: &Evaluation) -> String {
     }
 }
 
-/// The parameters that shaped the model; where the data lay did not.
+/// The parameters that shaped the model, and how its tables were read; where they lay did not matter.
 fn parameters(config: &ValidConfig) -> serde_json::Value {
-    let mut given = serde_json::to_value(&config.given).unwrap_or_default();
-    if let Some(parameters) = given.as_object_mut() {
-        parameters.remove("data");
+    let mut given = config.given.clone();
+    given.data.root = PathBuf::new();
+    for table in [&mut given.data.events, &mut given.data.products, &mut given.data.members] {
+        table.path = None;
     }
-    given
+    serde_json::to_value(&given).unwrap_or_default()
+}
+
+/// How the tables of a version were read, so that later ones like them are read the same way.
+pub fn data_config(info: &ModelInfo) -> DataConfig {
+    let data = info.parameters.get("data").cloned().unwrap_or_default();
+    serde_json::from_value(data).unwrap_or_default()
 }

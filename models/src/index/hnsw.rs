@@ -1,11 +1,12 @@
 //! Hierarchical navigable small world graphs (Malkov & Yashunin 2016), for the largest inner product.
 //!
 //! hnsw_rs builds the graph. Its distances must not be negative and should form a metric-like order, which
-//! an inner product does not; so each vector gets one more coordinate that puts all on one sphere
-//! (Bachrach et al. 2014), where the order by angle is the order by inner product. The finished links are
+//! an inner product does not; so each vector gets one more coordinate that puts all on one sphere (after
+//! Bachrach et al. 2014), where the order by angle is close to that by inner product. The finished links are
 //! frozen into flat arrays: these are stored, mapped and walked, with plain inner products over the model's
 //! own table, so that a version is ready at once and every score is exact.
 
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use hnsw_rs::prelude::{Distance, Hnsw};
@@ -19,6 +20,13 @@ use crate::sparse::Rows;
 
 /// Layers of a graph, at most.
 const MAX_LAYERS: usize = 16;
+
+/// Points that the layer should have from which a walk starts.
+const START_POINTS: usize = 64;
+/// Points looked at there, at most.
+const MAX_START_POINTS: usize = 2048;
+/// Candidates kept on the layers above the lowest.
+const UPPER_EF: usize = 16;
 
 /// How a graph is built and walked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,12 +77,14 @@ impl Graph {
         for (row, point) in sphere.chunks_exact(table.dimension + 1).enumerate() {
             hnsw.insert((point, row));
         }
-        let mut graph = Self::freeze(&hnsw, table.len());
+        let mut graph = Self::freeze(&hnsw, table.len(), params.m / 2);
         let reachable = graph.link_unreachable(&sphere, table.dimension + 1, params.ef_construction);
         (graph, reachable)
     }
 
-    fn freeze(hnsw: &Hnsw<'_, f32, OnSphere>, len: usize) -> Self {
+    /// Copies the links. hnsw_rs keeps a point's nearest links only, so that a point that is nobody's
+    /// nearest is left without a way in: each of a point's `mutual` nearest neighbours links back to it.
+    fn freeze(hnsw: &Hnsw<'_, f32, OnSphere>, len: usize, mutual: usize) -> Self {
         let points = hnsw.get_point_indexation();
         let mut links: Vec<Vec<(u32, Vec<u32>)>> = vec![Vec::new(); MAX_LAYERS];
         let mut entry = (0, 0);
@@ -88,9 +98,12 @@ impl Graph {
         }
         links.iter_mut().for_each(|layer| layer.sort_unstable_by_key(|(row, _)| *row));
         let mut layers = links.into_iter();
-        let mut ground = vec![Vec::new(); len];
+        let mut ground: Vec<Vec<u32>> = vec![Vec::new(); len];
         for (row, neighbours) in layers.next().into_iter().flatten() {
-            ground[row as usize] = neighbours;
+            for near in neighbours.iter().take(mutual) {
+                ground[*near as usize].push(row);
+            }
+            ground[row as usize].extend(neighbours);
         }
         let upper = layers.take_while(|layer| !layer.is_empty()).map(|layer| {
             let (points, links): (Vec<u32>, Vec<Vec<u32>>) = layer.into_iter().unzip();
@@ -145,60 +158,30 @@ impl Graph {
         before
     }
 
-    /// Walks down the layers to the points with the highest score.
+    /// Walks down the layers to the points with the highest score. Rows that are not allowed are walked
+    /// over, not kept as answers.
     fn walk(&self, score: impl Fn(u32) -> f32, ef: usize, k: usize, allowed: Allowed<'_>) -> Vec<Scored> {
-        let mut best = Scored { row: self.entry, score: score(self.entry) };
-        for layer in self.upper.iter().rev() {
-            while let Some(better) = layer.best_neighbour(&best, &score) {
-                best = better;
+        let scored = |row: u32| Scored { row, score: score(row) };
+        let mut starts = vec![scored(self.entry)];
+        // From the highest layer with enough points to have one near every cluster, all of which are
+        // looked at: a single entry finds its way to a single cluster.
+        let first = self.upper.iter().rposition(|layer| layer.points.len() >= START_POINTS).unwrap_or(0);
+        for layer in self.upper[..self.upper.len().min(first + 1)].iter().rev() {
+            if starts.len() == 1 {
+                starts.extend(layer.points.iter().take(MAX_START_POINTS).map(|row| scored(*row)));
             }
+            starts.sort_unstable();
+            starts.dedup();
+            starts.truncate(UPPER_EF);
+            starts = walk_layer(|row| layer.neighbours(row), &starts, &score, self.ground.len(), UPPER_EF, |_| ());
         }
-        self.walk_ground(best, score, ef.max(k), k, allowed)
-    }
-
-    /// Algorithm 2 of the paper on the lowest layer: looks at the neighbours of the best open point until
-    /// none is better than the worst of `ef` kept. Rows that are not allowed are walked over, not kept as
-    /// answers.
-    fn walk_ground(
-        &self,
-        start: Scored,
-        score: impl Fn(u32) -> f32,
-        ef: usize,
-        k: usize,
-        allowed: Allowed<'_>,
-    ) -> Vec<Scored> {
-        let mut visited = vec![0u64; self.ground.len().div_ceil(64)];
-        let mut visit = |row: u32| {
-            let (word, bit) = (&mut visited[row as usize / 64], 1u64 << (row % 64));
-            let first = *word & bit == 0;
-            *word |= bit;
-            first
-        };
-        let mut open = BinaryHeap::from([std::cmp::Reverse(start)]);
-        let mut kept = BinaryHeap::from([start]);
         let mut answers = Top::new(k);
-        visit(start.row);
-        if allowed(start.row) {
-            answers.push(start.row, start.score);
-        }
-        while let Some(std::cmp::Reverse(nearest)) = open.pop() {
-            if kept.len() >= ef && kept.peek().is_some_and(|worst| nearest > *worst) {
-                break;
+        let answer = |s: Scored| {
+            if allowed(s.row) {
+                answers.push(s.row, s.score);
             }
-            for row in self.ground.row(nearest.row).iter().copied().filter(|row| visit(*row)).collect::<Vec<_>>() {
-                let found = Scored { row, score: score(row) };
-                if kept.len() < ef || kept.peek().is_some_and(|worst| found < *worst) {
-                    open.push(std::cmp::Reverse(found));
-                    kept.push(found);
-                    if kept.len() > ef {
-                        kept.pop();
-                    }
-                    if allowed(row) {
-                        answers.push(row, found.score);
-                    }
-                }
-            }
-        }
+        };
+        walk_layer(|row| self.ground.row(row), &starts, &score, self.ground.len(), ef.max(k), answer);
         answers.into_sorted()
     }
 
@@ -236,22 +219,71 @@ impl Graph {
 }
 
 impl Layer {
-    fn best_neighbour(&self, current: &Scored, score: &impl Fn(u32) -> f32) -> Option<Scored> {
-        let at = self.points.binary_search(&current.row).ok()?;
-        let neighbours = self.links.row(at as u32).iter().map(|row| Scored { row: *row, score: score(*row) });
-        neighbours.min().filter(|best| best < current)
+    fn neighbours(&self, row: u32) -> &[u32] {
+        self.points.binary_search(&row).map_or(&[], |at| self.links.row(at as u32))
     }
 }
 
-/// Each vector divided by the largest norm, with one more coordinate that makes it of length 1.
+/// Algorithm 2 of the paper on one layer: looks at the neighbours of the best open point until none is
+/// better than the worst of `ef` kept; gives those. `visit` hears of every point that was kept for a while.
+fn walk_layer<'g>(
+    neighbours: impl Fn(u32) -> &'g [u32],
+    starts: &[Scored],
+    score: impl Fn(u32) -> f32,
+    len: usize,
+    ef: usize,
+    mut visit: impl FnMut(Scored),
+) -> Vec<Scored> {
+    let mut visited = vec![0u64; len.div_ceil(64)];
+    let mut is_first = |row: u32| {
+        let (word, bit) = (&mut visited[row as usize / 64], 1u64 << (row % 64));
+        let first = *word & bit == 0;
+        *word |= bit;
+        first
+    };
+    let (mut open, mut kept) = (BinaryHeap::new(), BinaryHeap::new());
+    let mut keep = |found: Scored, open: &mut BinaryHeap<Reverse<Scored>>, kept: &mut BinaryHeap<Scored>| {
+        if kept.len() < ef || kept.peek().is_some_and(|worst| found < *worst) {
+            open.push(Reverse(found));
+            kept.push(found);
+            if kept.len() > ef {
+                kept.pop();
+            }
+            visit(found);
+        }
+    };
+    for start in starts {
+        is_first(start.row);
+        keep(*start, &mut open, &mut kept);
+    }
+    while let Some(Reverse(nearest)) = open.pop() {
+        if kept.len() >= ef && kept.peek().is_some_and(|worst| nearest > *worst) {
+            break;
+        }
+        for row in neighbours(nearest.row) {
+            if is_first(*row) {
+                keep(Scored { row: *row, score: score(*row) }, &mut open, &mut kept);
+            }
+        }
+    }
+    kept.into_sorted_vec()
+}
+
+/// Each vector divided by the median norm, with one more coordinate that makes it of length 1; vectors
+/// above the median are divided by their own. Divided by the largest norm instead, as the exact reduction
+/// has it, most vectors crowd at one pole, and a walk can't tell them apart: on 2,000 generated products
+/// recall@100 was 0.91 then, and is 0.995 so. The walk's own scores are exact inner products either way.
 fn on_sphere(table: &Table) -> Vec<f32> {
     let values: &[f32] = &table.values;
     let norm = |vector: &[f32]| dot(vector, vector).sqrt();
-    let largest = values.chunks_exact(table.dimension).map(norm).fold(f32::MIN_POSITIVE, f32::max);
+    let mut norms: Vec<f32> = values.chunks_exact(table.dimension).map(norm).filter(|n| *n > 0.0).collect();
+    norms.sort_by(f32::total_cmp);
+    let median = norms.get(norms.len() / 2).copied().unwrap_or(1.0);
     let mut sphere = Vec::with_capacity(values.len() + table.len());
     for vector in values.chunks_exact(table.dimension) {
-        sphere.extend(vector.iter().map(|x| x / largest));
-        let share = norm(vector) / largest;
+        let length = norm(vector).max(median);
+        sphere.extend(vector.iter().map(|x| x / length));
+        let share = norm(vector) / length;
         sphere.push((1.0 - share * share).max(0.0).sqrt());
     }
     sphere
@@ -292,7 +324,7 @@ mod tests {
     use super::super::{ExactIndex, recall};
     use super::*;
     use rand::rngs::Xoshiro256PlusPlus;
-    use rand::{Rng, RngExt, SeedableRng};
+    use rand::{RngExt, SeedableRng};
 
     const PARAMS: HnswParams = HnswParams { m: 12, ef_construction: 100, ef_search: 120 };
 
@@ -317,8 +349,8 @@ mod tests {
         let queries = clustered(200, 16, 2);
         let queries: Vec<&[f32]> = (0..200).map(|i| queries.row(i)).collect();
         let (exact, hnsw) = (ExactIndex::new(table.clone()), HnswIndex::new(table, graph, 120));
-        assert!(recall(&hnsw, &exact, &queries, 10) > 0.97);
-        assert!(recall(&hnsw, &exact, &queries, 100) > 0.95);
+        let (at_10, at_100) = (recall(&hnsw, &exact, &queries, 10), recall(&hnsw, &exact, &queries, 100));
+        assert!(at_10 > 0.97 && at_100 > 0.95, "{at_10} {at_100}");
     }
 
     #[test]

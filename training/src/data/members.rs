@@ -1,7 +1,7 @@
 //! The members table: who buys, and what they allow.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use chrono::{DateTime, Months, NaiveDate};
 use kindred_models::catalogue::{Consent, IdType, Members};
@@ -11,8 +11,8 @@ use super::columns::Columns;
 use super::ids::{Ids, NoId};
 use super::products::named;
 use super::{files, gate};
-use crate::config::{DataConfig, TableConfig};
-use crate::tables::{Cell, Reason, Rejects, TableError};
+use crate::config::DataConfig;
+use crate::tables::{Cell, Reason, Rejects, TableError, table_files};
 
 const OPTIONAL: [&str; 9] = [
     "tags",
@@ -180,16 +180,16 @@ impl ReadMembers {
     }
 }
 
-/// Ids of a table with a column `member_id`, in its order.
+/// Ids of a table with a column `member_id`, or the name that the config has for it; in its order.
 ///
 /// # Errors
 /// If the table can't be read, or a row has no id.
-pub fn read_member_ids(path: &Path) -> Result<Vec<String>, TableError> {
-    let table = TableConfig { path: Some(path.to_owned()), ..TableConfig::default() };
-    let config = DataConfig { root: PathBuf::new(), max_bad_row_share: 0.0, members: table, ..DataConfig::default() };
+pub fn read_member_ids(path: &Path, like: &DataConfig) -> Result<Vec<String>, TableError> {
     let (mut list, mut rejects) = (Vec::new(), Rejects::default());
-    for file in files(&config, &config.members)? {
-        let columns = Columns::of(&file, &config.members, &["member_id"], &[], false)?;
+    for file in table_files(path)? {
+        let mut table = like.members.where_present(&file.columns()?);
+        table.columns.retain(|ours, _| ours == "member_id");
+        let columns = Columns::of(&file, &table, &["member_id"], &[], false)?;
         file.read(&columns.names, &mut |(row, cells)| {
             rejects.rows += 1;
             let id = cells.ok_or(Reason::Malformed).and_then(|cells| {
@@ -202,6 +202,6 @@ pub fn read_member_ids(path: &Path) -> Result<Vec<String>, TableError> {
             }
         })?;
     }
-    gate("members", &rejects, &config)?;
+    gate("members", &rejects, &DataConfig { max_bad_row_share: 0.0, ..DataConfig::default() })?;
     Ok(list)
 }

@@ -10,7 +10,7 @@ use kindred_models::strings::{Labels, Strings};
 use super::columns::Columns;
 use super::ids::{Ids, NoId};
 use super::{files, gate};
-use crate::config::DataConfig;
+use crate::config::{DataConfig, TableConfig};
 use crate::tables::{Cell, Reason, Rejects, TableError, TimeUnit};
 
 const OPTIONAL: [&str; 8] = ["title", "category", "brand", "price", "tags", "launched_at", "stores", "available"];
@@ -53,9 +53,18 @@ pub(super) struct ReadProducts {
 }
 
 pub(super) fn read(config: &DataConfig, ids: &mut Ids) -> Result<ReadProducts, TableError> {
-    let table = &config.products;
+    read_as(config, ids, |table, _| table.clone())
+}
+
+/// Reads the table, with its config adapted to each file's columns.
+fn read_as(
+    config: &DataConfig,
+    ids: &mut Ids,
+    adapt: impl Fn(&TableConfig, &[String]) -> TableConfig,
+) -> Result<ReadProducts, TableError> {
     let mut read = ReadProducts::default();
-    for file in files(config, table)? {
+    for file in files(config, &config.products)? {
+        let table = &adapt(&config.products, &file.columns()?);
         let columns = Columns::of(&file, table, &["product_id"], &OPTIONAL, false)?;
         file.read(&columns.names, &mut |(row, cells)| {
             read.rejects.rows += 1;
@@ -124,14 +133,14 @@ pub(super) fn named<'a>(lists: impl Iterator<Item = &'a Vec<String>> + Clone) ->
     (names, rows)
 }
 
-/// Products that a model does not know, by id, from a table like the products table; in its order. An
-/// integer id is told apart from text.
+/// Products that a model does not know, by id, from a table like the products table, in its order; its
+/// columns have the names that the config says, or Kindred's own.
 ///
 /// # Errors
 /// If the table can't be read, or has too many rows that can't be used.
 pub fn read_new_products(config: &DataConfig) -> Result<(Vec<(String, Attributes)>, IdType), TableError> {
     let mut ids = Ids::default();
-    let read = read(config, &mut ids)?;
+    let read = read_as(config, &mut ids, TableConfig::where_present)?;
     let ((names, id_type), rows) = ids.into_sorted();
     let products = read.list.into_iter().enumerate();
     let named =

@@ -1,0 +1,147 @@
+//! The program as a user runs it.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use support::two_tastes;
+
+fn kindred(folder: &Path, arguments: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_kindred")).current_dir(folder).args(arguments.split_whitespace()).output().unwrap()
+}
+
+fn ok(folder: &Path, arguments: &str) -> String {
+    let output = kindred(folder, arguments);
+    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The exit code, and what was said on standard error.
+fn fails(folder: &Path, arguments: &str) -> (i32, String) {
+    let output = kindred(folder, arguments);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{arguments}: nothing on stdout but the answer");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!said.contains("panicked"), "{said}");
+    (output.status.code().unwrap(), said)
+}
+
+const CONFIG: &str = r#"
+[data.events]
+path = "events.csv"
+time_unit = "s"
+[data.products]
+path = "products.csv"
+[data.members]
+path = "members.csv"
+[embeddings]
+factors = 8
+[evaluate]
+test_days = 14
+"#;
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    two_tastes().write(folder.path());
+    std::fs::write(folder.path().join("kindred.toml"), CONFIG).unwrap();
+    folder
+}
+
+#[test]
+fn the_main_job_from_the_command_line() {
+    let folder = folder();
+    let at = folder.path();
+    let id = ok(at, "train --config kindred.toml").lines().next().unwrap().to_owned();
+    let listed: serde_json::Value = serde_json::from_str(&ok(at, "models list --json")).unwrap();
+    assert_eq!(listed[0]["version"], id.as_str());
+    assert_eq!(listed[0]["active"], true);
+    assert!(ok(at, "models verify").contains(&id));
+    assert!(ok(at, "models show").contains("\"checksum\""));
+    let feed: serde_json::Value =
+        serde_json::from_str(&ok(at, "feed --member t0 --exclude-purchased --top 1 --json")).unwrap();
+    assert_eq!(feed["items"][0]["product_id"], "tea9");
+    assert!(ok(at, "feed --member t0 --category drinks/coffee").contains("coffee"));
+    assert!(ok(at, "similar --product tea1 --top 3").contains("tea no"));
+    ok(at, "score --out recs.parquet --top 3 --exclude-purchased");
+    std::fs::write(at.join("some.csv"), "member_id\nc0\nnobody\n").unwrap();
+    ok(at, "score --out some.parquet --top 3 --members some.csv");
+    std::fs::write(at.join("new.csv"), "product_id,category,brand\nnew1,drinks/tea,tea house\n").unwrap();
+    ok(at, "audience --products new.csv --out audience.parquet --size 50%");
+    ok(at, "score --out again.parquet --members audience.parquet --top 1");
+    assert!(std::fs::metadata(at.join("again.parquet")).unwrap().len() > 0);
+    assert!(!at.join("recs.parquet.writing").exists());
+}
+
+#[test]
+fn generated_tables_train_without_a_config() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    ok(at, "generate --members 300 --products 100 --stores 3 --days 120 --out shop");
+    ok(at, "generate --members 300 --products 100 --stores 3 --days 120 --out again");
+    for name in ["events.parquet", "products.parquet", "members.parquet"] {
+        let read = |shop: &str| std::fs::read(at.join(shop).join(name)).unwrap();
+        assert!(read("shop") == read("again"), "the same seed gives the same {name}");
+    }
+    let tables = "--events shop/events.parquet --products shop/products.parquet --members shop/members.parquet";
+    let trained: serde_json::Value =
+        serde_json::from_str(&ok(at, &format!("train {tables} --registry r --json"))).unwrap();
+    let metric = |name: &str| trained["metrics"][name].as_f64().unwrap();
+    assert!(metric("feed.all.ndcg@10") > 2.0 * metric("popularity.all.ndcg@10"), "{trained}");
+    ok(at, "feed --registry r --member m0000001");
+}
+
+#[test]
+fn failures_have_exit_codes_and_say_what_to_do() {
+    let folder = folder();
+    let at = folder.path();
+    assert_eq!(kindred(at, "frobnicate").status.code(), Some(2));
+    for (arguments, code, said) in [
+        ("train --config none.toml", 78, "none.toml"),
+        ("train", 66, "--events"),
+        ("train --config kindred.toml --events none.csv", 66, "none.csv"),
+        ("feed --member t0", 66, "no version is active"),
+        ("serve", 66, "no version is active"),
+        ("models verify 20200101T000000Z-00000000", 66, "kindred models list"),
+        ("models verify ../x", 64, "not a valid name"),
+        ("generate --out x --members 0", 2, "--members"),
+        ("generate --out x --purchases-per-year 0", 64, "above 0"),
+    ] {
+        let (found, message) = fails(at, arguments);
+        assert_eq!(found, code, "{arguments}: {message}");
+        assert!(message.contains(said), "{arguments}: {message}");
+    }
+    ok(at, "train --config kindred.toml");
+    for (arguments, code, said) in [
+        ("similar --product gin", 66, "gin"),
+        ("score --out /proc/none/recs.parquet", 74, "/proc/none"),
+        ("score --out recs.parquet --members none.csv", 66, "none.csv"),
+        ("audience --products none.csv --out a.parquet", 66, "none.csv"),
+        ("serve --listen 203.0.113.1:1", 69, "--listen"),
+        ("feed --member t0 --name other", 66, "other"),
+    ] {
+        let (found, message) = fails(at, arguments);
+        assert_eq!(found, code, "{arguments}: {message}");
+        assert!(message.contains(said), "{arguments}: {message}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn sigterm_drains_the_server() {
+    use std::io::{BufRead, BufReader};
+    let folder = folder();
+    ok(folder.path(), "train --config kindred.toml");
+    let mut server = Command::new(env!("CARGO_BIN_EXE_kindred"))
+        .current_dir(folder.path())
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(server.stderr.take().unwrap()).lines();
+    assert!(log.any(|line| line.unwrap().contains("listening")));
+    assert!(log.any(|line| line.unwrap().contains("loaded")));
+    Command::new("kill").args(["-TERM", &server.id().to_string()]).status().unwrap();
+    assert!(log.any(|line| line.unwrap().contains("draining")));
+    assert!(server.wait().unwrap().success());
+}

@@ -1,0 +1,214 @@
+//! Bases small enough to know the right answer, asked through the gRPC server.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use kindred::proto::v1;
+use kindred::proto::v1::audience_service_client::AudienceServiceClient;
+use kindred::proto::v1::find_audience_request::Size;
+use kindred::proto::v1::find_audience_response::Payload;
+use kindred::proto::v1::recommendation_service_client::RecommendationServiceClient;
+use support::{Tables, serve, trained, two_tastes};
+
+fn ids(items: &[v1::Item]) -> Vec<&str> {
+    items.iter().map(|i| i.product_id.as_str()).collect()
+}
+
+async fn audience(
+    channel: tonic::transport::Channel,
+    request: v1::FindAudienceRequest,
+) -> (v1::AudienceSummary, Vec<v1::AudienceMember>) {
+    let mut stream = AudienceServiceClient::new(channel).find_audience(request).await.unwrap().into_inner();
+    let (mut summary, mut members) = (None, Vec::new());
+    while let Some(message) = stream.message().await.unwrap() {
+        match message.payload.unwrap() {
+            Payload::Summary(s) => {
+                assert!(summary.is_none() && members.is_empty(), "the summary comes first, once");
+                summary = Some(s);
+            }
+            Payload::Chunk(chunk) => members.extend(chunk.members),
+        }
+    }
+    (summary.unwrap(), members)
+}
+
+#[tokio::test]
+async fn a_checkerboard_is_completed() {
+    let mut tables = Tables::new();
+    for m in 0..40 {
+        for p in (0..40).filter(|p| p % 2 == m % 2 && *p != m) {
+            tables.buy(&format!("m{m}"), &format!("p{p}"), 1);
+        }
+    }
+    let trained = trained(&tables);
+    let running = serve(&trained).await;
+    let mut client = RecommendationServiceClient::new(running.channel.clone());
+    for m in 0..40 {
+        let request = v1::RecommendFeedRequest { member_id: format!("m{m}"), page_size: 1, ..Default::default() };
+        let answer = client.recommend_feed(request).await.unwrap().into_inner();
+        assert_eq!(ids(&answer.items), [format!("p{m}")], "the one field of its colour that is empty");
+        assert_eq!(answer.items[0].source(), v1::Source::Taste);
+        assert_eq!(answer.model_version, trained.id.as_str());
+    }
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn two_tastes_are_told_apart() {
+    let trained = trained(&two_tastes());
+    let running = serve(&trained).await;
+    let mut client = RecommendationServiceClient::new(running.channel.clone());
+    for (member, missing) in [("t0", "tea9"), ("c0", "coffee9")] {
+        let request = v1::RecommendFeedRequest { member_id: member.into(), page_size: 1, ..Default::default() };
+        let answer = client.recommend_feed(request).await.unwrap().into_inner();
+        assert_eq!(ids(&answer.items), [missing]);
+        let reason = answer.items[0].reason.clone().unwrap();
+        assert_eq!(reason.code(), v1::ReasonCode::GoesWith);
+        assert_eq!(reason.product_id[..3], missing[..3]);
+    }
+    let similar = v1::FindSimilarProductsRequest { product_id: "tea3".into(), page_size: 9, filter: None };
+    let similar = client.find_similar_products(similar).await.unwrap().into_inner();
+    assert_eq!(similar.items.len(), 9);
+    assert!(similar.items.iter().all(|s| s.product_id.starts_with("tea")), "{similar:?}");
+    let rank = v1::RankProductsRequest {
+        member_id: "c3".into(),
+        product_ids: vec!["tea1".into(), "nothing".into(), "coffee1".into()],
+        visit_events: Vec::new(),
+    };
+    let ranked = client.rank_products(rank).await.unwrap().into_inner();
+    assert_eq!(ids(&ranked.items), ["coffee1", "tea1"]);
+    assert_eq!(ranked.unknown_product_ids, ["nothing"]);
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_visit_sharpens_the_feed_of_a_stranger() {
+    let trained = trained(&two_tastes());
+    let running = serve(&trained).await;
+    let mut client = RecommendationServiceClient::new(running.channel.clone());
+    let request = |events| v1::RecommendFeedRequest {
+        member_id: "never seen".into(),
+        page_size: 5,
+        visit_events: events,
+        ..Default::default()
+    };
+    let plain = client.recommend_feed(request(Vec::new())).await.unwrap().into_inner();
+    assert!(!plain.personalized && plain.items.iter().all(|i| i.source() == v1::Source::Popular));
+    let seen = vec![
+        v1::VisitEvent { product_id: "coffee1".into(), kind: v1::VisitEventKind::Cart.into() },
+        v1::VisitEvent { product_id: "unknown".into(), kind: 0 },
+    ];
+    let sharpened = client.recommend_feed(request(seen)).await.unwrap().into_inner();
+    assert!(sharpened.personalized);
+    assert!(sharpened.items.iter().all(|i| i.product_id.starts_with("coffee")), "{sharpened:?}");
+    assert_eq!(sharpened.items[1].reason.as_ref().unwrap().code(), v1::ReasonCode::GoesWithVisit);
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn without_consent_the_feed_is_popular_and_nothing_is_kept() {
+    let trained = trained(&two_tastes());
+    let model = trained.model();
+    let shy = model.members.ids.find("shy").unwrap();
+    assert_eq!(model.history.member(shy).count(), 0, "no history is stored");
+    assert!(model.embeddings.member(shy).iter().all(|x| *x == 0.0), "no vector is learned");
+    let running = serve(&trained).await;
+    let mut client = RecommendationServiceClient::new(running.channel.clone());
+    let mut feed = async |member: &str| {
+        let visit_events = vec![v1::VisitEvent { product_id: "tea1".into(), kind: 1 }];
+        let visit_events = if member == "shy" { visit_events } else { Vec::new() };
+        let request = v1::RecommendFeedRequest { member_id: member.into(), visit_events, ..Default::default() };
+        client.recommend_feed(request).await.unwrap().into_inner()
+    };
+    let (shy, stranger) = (feed("shy").await, feed("stranger").await);
+    assert!(!shy.personalized);
+    assert_eq!(shy.items, stranger.items);
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_launch_finds_its_obvious_audience() {
+    let trained = trained(&two_tastes());
+    let running = serve(&trained).await;
+    let attributes = v1::ProductAttributes {
+        title: "tea no 11".into(),
+        category: "drinks/tea".into(),
+        brand: "tea house".into(),
+        ..Default::default()
+    };
+    let request = v1::FindAudienceRequest {
+        attributes: Some(attributes.clone()),
+        size: Some(Size::MemberCount(30)),
+        ..Default::default()
+    };
+    let (summary, members) = audience(running.channel.clone(), request.clone()).await;
+    assert_eq!((summary.eligible_count, summary.audience_count), (60, 30));
+    let excluded = summary.excluded.unwrap();
+    assert_eq!((excluded.no_consent_count, excluded.minor_count), (1, 1));
+    assert_eq!(summary.index(), v1::Index::Exact);
+    assert!(members.iter().all(|m| m.member_id.starts_with('t')), "{members:?}");
+    assert!(members.windows(2).all(|w| w[0].score >= w[1].score), "best first");
+    // The same, in Wuhan, by share, with a tag.
+    let filter = v1::MemberFilter { cities: vec!["Wuhan".into()], tags: vec!["vip".into()], ..Default::default() };
+    let narrow = v1::FindAudienceRequest { filter: Some(filter), size: Some(Size::MemberShare(0.5)), ..request };
+    let (summary, members) = audience(running.channel.clone(), narrow).await;
+    assert_eq!((summary.eligible_count, summary.audience_count), (10, 5));
+    assert!(members.iter().all(|m| m.member_id.starts_with('t')), "{members:?}");
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn seeds_find_members_like_them() {
+    let trained = trained(&two_tastes());
+    let running = serve(&trained).await;
+    let seeds: Vec<String> = ["c1", "c2", "c3", "nobody"].map(str::to_owned).into();
+    let request = v1::FindAudienceRequest {
+        seed_member_ids: seeds.clone(),
+        size: Some(Size::MemberCount(27)),
+        ..Default::default()
+    };
+    let (summary, members) = audience(running.channel.clone(), request).await;
+    assert_eq!(summary.unknown_seed_member_ids, ["nobody"]);
+    assert_eq!(summary.excluded.unwrap().seed_count, 3);
+    assert!(members.iter().all(|m| m.member_id.starts_with('c') && !seeds.contains(&m.member_id)), "{members:?}");
+    // A known product, whose own buyers are its best audience.
+    let known =
+        v1::FindAudienceRequest { product_id: "tea9".into(), size: Some(Size::MemberCount(30)), ..Default::default() };
+    let (_, members) = audience(running.channel.clone(), known).await;
+    assert!(members.iter().all(|m| m.member_id.starts_with('t')));
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn filters_and_refunds_hold() {
+    let mut tables = two_tastes();
+    // Bought and brought back: as if never bought. Only looked at: not bought either.
+    tables.buy("t5", "coffee0", 61);
+    tables.event("t5", "coffee0", 62, "refund");
+    tables.event("t5", "coffee1", 62, "view");
+    let trained = trained(&tables);
+    let running = serve(&trained).await;
+    let mut client = RecommendationServiceClient::new(running.channel.clone());
+    let request = v1::RecommendFeedRequest { member_id: "t5".into(), page_size: 50, ..Default::default() };
+    let new = client.recommend_feed(request.clone()).await.unwrap().into_inner();
+    assert!(ids(&new.items).contains(&"coffee0") && ids(&new.items).contains(&"coffee1"));
+    assert!(!ids(&new.items).iter().any(|id| id.starts_with("tea")), "all tea was bought: {new:?}");
+    let filtered = v1::RecommendFeedRequest {
+        include_purchased: true,
+        excluded_product_ids: vec!["tea7".into()],
+        filter: Some(v1::ProductFilter {
+            categories: vec!["drinks/tea".into()],
+            max_price: Some(40.0),
+            store_id: "s2".into(),
+            ..Default::default()
+        }),
+        ..request
+    };
+    let mut answer = client.recommend_feed(filtered).await.unwrap().into_inner();
+    answer.items.sort_by(|a, b| a.product_id.cmp(&b.product_id));
+    assert_eq!(ids(&answer.items), ["tea5", "tea6", "tea8", "tea9"]);
+    let reason = answer.items[0].reason.as_ref().unwrap();
+    assert_eq!(reason.code(), v1::ReasonCode::BoughtBefore);
+    assert_eq!(reason.purchase_count, 1);
+    running.end().await.unwrap();
+}

@@ -1,0 +1,167 @@
+//! What the integration tests share: small tables, a trained registry, a server on a real socket.
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use kindred::config::ServeConfig;
+use kindred::server;
+use kindred_models::Model;
+use kindred_models::artifact::{Registry, VersionId};
+use kindred_models::stop::Stop;
+use kindred_training::config::{IalsParams, TrainConfig};
+use kindred_training::progress::Quiet;
+use kindred_training::tables::TimeUnit;
+use tempfile::TempDir;
+use tonic::transport::Channel;
+
+/// A moment that every test trains at.
+pub const TRAINED_AT: i64 = 1_790_000_000;
+
+/// Tables of a retailer, as text.
+#[derive(Default)]
+pub struct Tables {
+    pub events: String,
+    pub products: String,
+    pub members: String,
+}
+
+impl Tables {
+    pub fn new() -> Self {
+        Self {
+            events: "member_id,product_id,time,kind\n".to_owned(),
+            products: "product_id,title,category,brand,price,stores,available\n".to_owned(),
+            members: "member_id,store_id,city,guide_id,consent_personalization,consent_marketing,minor,tags\n"
+                .to_owned(),
+        }
+    }
+
+    pub fn event(&mut self, member: &str, product: &str, day: u32, kind: &str) {
+        let time = 1_700_000_000 + i64::from(day) * 86_400;
+        writeln!(self.events, "{member},{product},{time},{kind}").unwrap();
+    }
+
+    pub fn buy(&mut self, member: &str, product: &str, day: u32) {
+        self.event(member, product, day, "purchase");
+    }
+
+    pub fn product(&mut self, row: &str) {
+        writeln!(self.products, "{row}").unwrap();
+    }
+
+    pub fn member(&mut self, row: &str) {
+        writeln!(self.members, "{row}").unwrap();
+    }
+
+    /// Writes the tables as CSV; gives a config that reads them.
+    pub fn write(&self, folder: &Path) -> TrainConfig {
+        std::fs::write(folder.join("events.csv"), &self.events).unwrap();
+        std::fs::write(folder.join("products.csv"), &self.products).unwrap();
+        std::fs::write(folder.join("members.csv"), &self.members).unwrap();
+        let mut config = TrainConfig::default();
+        config.data.root = folder.to_owned();
+        config.data.events.path = Some("events.csv".into());
+        config.data.events.time_unit = TimeUnit::S;
+        config.data.products.path = Some("products.csv".into());
+        config.data.members.path = Some("members.csv".into());
+        config.embeddings = IalsParams { factors: 8, epochs: 10, ..config.embeddings };
+        config.evaluate.test_days = 0;
+        config
+    }
+}
+
+/// Two tastes: members t0… buy tea, members c0… buy coffee; one of each has not bought one product yet.
+/// `t0` has not bought `tea9`, `c0` has not bought `coffee9`; `shy` drinks tea and allows nothing.
+pub fn two_tastes() -> Tables {
+    let mut tables = Tables::new();
+    for (kind, price) in [("tea", 30), ("coffee", 60)] {
+        for p in 0..10 {
+            let store = if p < 5 { "s1" } else { "s1|s2" };
+            tables.product(&format!("{kind}{p},{kind} no {p},drinks/{kind},{kind} house,{price},{store},true"));
+        }
+        let initial = &kind[..1];
+        for m in 0..30 {
+            let (city, store) = if m % 2 == 0 { ("Wuhan", "s1") } else { ("Chengdu", "s2") };
+            let tag = if m % 3 == 0 { "vip" } else { "" };
+            tables.member(&format!("{initial}{m},{store},{city},g{},true,true,false,{tag}", m % 4));
+            for p in (0..10).filter(|p| m != 0 || *p != 9) {
+                tables.buy(&format!("{initial}{m}"), &format!("{kind}{p}"), (m + 3 * p) % 60);
+            }
+        }
+    }
+    tables.member("shy,s1,Wuhan,g0,false,false,false,");
+    tables.member("kid,s1,Wuhan,g0,true,true,true,");
+    for p in 0..6 {
+        tables.buy("shy", &format!("tea{p}"), 10);
+        tables.buy("kid", &format!("tea{p}"), 12);
+    }
+    tables
+}
+
+/// A registry in a folder of its own.
+pub struct Trained {
+    pub folder: TempDir,
+    pub registry: Registry,
+    pub id: VersionId,
+}
+
+/// Trains and publishes.
+pub fn trained(tables: &Tables) -> Trained {
+    let folder = tempfile::tempdir().unwrap();
+    let config = tables.write(folder.path());
+    trained_with(folder, config)
+}
+
+pub fn trained_with(folder: TempDir, config: TrainConfig) -> Trained {
+    let registry = Registry::new(&folder.path().join("registry"), "default").unwrap();
+    let config = config.validate().unwrap();
+    let (id, _) = kindred_training::train::train(&config, &registry, TRAINED_AT, &Quiet, &Stop::default()).unwrap();
+    Trained { folder, registry, id }
+}
+
+impl Trained {
+    pub fn model(&self) -> Model {
+        Model::load(&self.registry, &self.id).unwrap()
+    }
+
+    pub fn version_folder(&self) -> PathBuf {
+        self.registry.folder().join(self.id.as_str())
+    }
+}
+
+/// A server on a free port of loopback, and how to end it.
+pub struct Running {
+    pub address: SocketAddr,
+    pub channel: Channel,
+    end: Option<tokio::sync::oneshot::Sender<()>>,
+    server: tokio::task::JoinHandle<Result<(), kindred::error::Error>>,
+}
+
+pub async fn serve(trained: &Trained) -> Running {
+    let config = ServeConfig { listen: ([127, 0, 0, 1], 0).into(), threads: 2, reload_seconds: 1, drain_seconds: 5 };
+    let listener = tokio::net::TcpListener::bind(config.listen).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (end, ended) = tokio::sync::oneshot::channel();
+    let registry = trained.registry.clone();
+    let server =
+        tokio::spawn(async move { server::serve(registry, &config, listener, async move { drop(ended.await) }).await });
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    Running { address, channel, end: Some(end), server }
+}
+
+impl Running {
+    /// Asks the server to end, as a signal would.
+    pub fn ask_to_end(&mut self) {
+        if let Some(end) = self.end.take() {
+            let _ = end.send(());
+        }
+    }
+
+    /// Ends the server and waits for it.
+    pub async fn end(mut self) -> Result<(), kindred::error::Error> {
+        self.ask_to_end();
+        drop(self.channel);
+        self.server.await.unwrap()
+    }
+}

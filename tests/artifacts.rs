@@ -104,6 +104,8 @@ fn truncated_missing_and_future_files_are_refused() {
     assert!(matches!(load(), ArtifactError::Checksum(_)));
 }
 
+type Change = fn(&mut serde_json::Value);
+
 /// Bytes that have their checksum, and still make no sense: what a broken writer would leave.
 #[test]
 fn arrays_that_do_not_fit_are_refused() {
@@ -111,7 +113,7 @@ fn arrays_that_do_not_fit_are_refused() {
     let folder = trained.version_folder();
     let path = folder.join("manifest.json");
     let manifest: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    let changes: [(&str, fn(&mut serde_json::Value)); 7] = [
+    let changes: [(&str, Change); 7] = [
         ("embeddings", |m| m["sections"]["embeddings"]["factors"] = 9.into()),
         ("embeddings", |m| m["sections"]["embeddings"]["factors"] = 0.into()),
         ("history", |m| m["files"]["history"]["arrays"]["weights"]["len"] = 3.into()),
@@ -140,7 +142,7 @@ fn a_run_that_dies_leaves_the_current_version_and_no_half_one() {
     fs::create_dir(&aside).unwrap();
     fs::write(aside.join("products.bin"), "half").unwrap();
     assert_eq!(trained.registry.current().unwrap(), trained.id);
-    assert_eq!(trained.registry.versions().unwrap(), [trained.id.clone()]);
+    assert_eq!(trained.registry.versions().unwrap(), std::slice::from_ref(&trained.id));
     // The next run clears it away.
     let config = two_tastes().write(trained.folder.path()).validate().unwrap();
     let stop = kindred_models::stop::Stop::default();
@@ -165,10 +167,25 @@ fn versions_are_activated_and_deleted() {
     assert!(matches!(registry.delete(&second), Err(ArtifactError::DeleteCurrent(_))));
     registry.activate(&trained.id).unwrap();
     registry.delete(&second).unwrap();
-    assert_eq!(registry.versions().unwrap(), [trained.id.clone()]);
+    assert_eq!(registry.versions().unwrap(), std::slice::from_ref(&trained.id));
     assert!(matches!(registry.activate(&second), Err(ArtifactError::NoSuchVersion { .. })));
     assert!(VersionId::parse("../escape").is_err());
     assert_eq!(trained.id.trained_at(), Some(support::TRAINED_AT));
+}
+
+/// Writes the frozen version of the next test; run by hand when a format is new:
+/// `cargo test --release --workspace --test artifacts freeze -- --ignored`.
+#[test]
+#[ignore = "writes into tests/assets"]
+fn freeze() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/assets/format-1");
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = two_tastes().write(folder.path());
+    config.index.hnsw_min_points = 10;
+    config.index.min_recall = 0.5;
+    let registry = Registry::new(&root, "two-tastes").unwrap();
+    let (stop, quiet) = (kindred_models::stop::Stop::default(), kindred_training::progress::Quiet);
+    kindred_training::train::train(&config.validate().unwrap(), &registry, support::TRAINED_AT, &quiet, &stop).unwrap();
 }
 
 /// A version written by the first release of the format still loads and answers.

@@ -71,7 +71,7 @@ fn malformed_tables() {
         ("events.csv", event("a,p,1700000000,purchase,1,extra").into(), 65, "can't be read"),
         ("events.csv", [event("").as_bytes(), b"\xff\xfe,p,1700000000,purchase,1\n"].concat(), 65, "can't be read"),
         ("events.csv", b"".to_vec(), 65, "empty"),
-        ("events.csv", good[..40].as_bytes().to_vec(), 65, "no usable rows"),
+        ("events.csv", good.as_bytes()[..40].to_vec(), 65, "no usable rows"),
         ("events.csv", b"who,what,time\na,p,1700000000\n".to_vec(), 65, "no column 'member_id'"),
         ("products.csv", b"product_id,price\np,cheap\n".to_vec(), 65, "not a number"),
         ("products.csv", b"product_id,price\np,1\np,2\n".to_vec(), 65, "products.csv:2"),

@@ -129,6 +129,10 @@ impl LaunchQuery {
     }
 
     fn weights(&self) -> Signals {
+        if self.habits.is_empty() && self.analogues.is_empty() {
+            // Nothing but seeds: members like them, however much they buy.
+            return [0.0, 0.0, 0.0, 0.0, 1.0];
+        }
         let seeds = self.seed_count as f32;
         let mut weights = WEIGHTS;
         weights[4] += seeds / (seeds + SEED_PRIOR);

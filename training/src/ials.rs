@@ -1,7 +1,7 @@
 //! Implicit ALS: fits the embeddings.
 //!
 //! Each half-epoch fixes one side and solves every row of the other by
-//! [`RowSolver`](kindred_models::embeddings::RowSolver), in parallel. The objective does not change when
+//! [`RowSolver`], in parallel. The objective does not change when
 //! both sides are rotated, so the fixed side is first turned into the basis in which its Gramian is
 //! diagonal; a member or product with fewer purchases than factors then costs `O(n² d)`, not `O(d³)`.
 //! Sums are taken in an order that does not depend on the number of threads.
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_checkerboard_is_completed() {
-        let params = IalsParams { factors: 6, epochs: 10, ..IalsParams::default() };
+        let params = IalsParams { factors: 6, epochs: 10, unobserved_weight: 0.02, ..IalsParams::default() };
         let e = fitted(&checkerboard(), 50, 50, params);
         for m in 0..50 {
             let score = |p| kindred_models::kernels::dot(e.member(m), e.product(p));

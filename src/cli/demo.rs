@@ -25,6 +25,8 @@ use crate::signal::{asked_to_end, stop_flag};
 
 /// Points from which the demo builds graphs, so that its products are answered from one.
 const GRAPH_POINTS: usize = 1000;
+/// Buyers from which a demo product first sold in the held-out days counts as a launch: its base is small.
+const LAUNCH_BUYERS: u32 = 2;
 /// Purchases and feed items shown.
 const SHOWN: usize = 8;
 /// Members of the audience shown.
@@ -79,6 +81,7 @@ impl Demo {
         config.data.members.path = table("members.parquet");
         config.registry.root = self.out.join("registry");
         config.index.hnsw_min_points = GRAPH_POINTS;
+        config.evaluate.min_launch_buyers = LAUNCH_BUYERS;
         config.serve.listen = self.listen;
         config
     }

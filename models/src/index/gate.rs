@@ -1,5 +1,7 @@
 //! Chooses the index that serves a table: a graph only where it is faster, and only if it finds enough.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use super::{ExactIndex, Graph, HnswIndex, HnswParams, IndexKind, IndexReport, Table, VectorIndex, recall};
@@ -9,12 +11,13 @@ use crate::artifact::{ArtifactError, Reader, Writer};
 const RECALL_QUERIES: usize = 200;
 
 /// When a graph is built, and when it may serve.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct IndexParams {
     /// How the graph is built and walked.
     pub hnsw: HnswParams,
-    /// Below this many points the exact scan is faster, and no graph is built.
-    pub hnsw_min_points: usize,
+    /// Numbers of points for which a graph is built: with fewer the exact scan is faster, with more the
+    /// graph takes too long to build.
+    pub hnsw_points: RangeInclusive<usize>,
     /// Recall@10 and @100 that a graph must reach to serve; 0 to 1.
     pub min_recall: f32,
 }
@@ -41,9 +44,9 @@ struct Stored {
 impl GatedIndex {
     /// Builds what the parameters ask for, and measures it with up to 200 of `queries`, evenly spaced.
     pub fn build(table: &Table, queries: &Table, params: &IndexParams) -> Self {
-        if table.len() < params.hnsw_min_points.max(2) {
-            let why = format!("{} points, and a graph pays from {}", table.len(), params.hnsw_min_points);
-            return Self::exact(table, why);
+        if table.len() < 2 || !params.hnsw_points.contains(&table.len()) {
+            let (low, high) = (params.hnsw_points.start(), params.hnsw_points.end());
+            return Self::exact(table, format!("{} points; a graph is built from {low} to {high}", table.len()));
         }
         let (graph, built_share) = Graph::build(table, params.hnsw);
         let hnsw = HnswIndex::new(table.clone(), graph.clone(), params.hnsw.ef_search);

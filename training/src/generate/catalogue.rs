@@ -10,7 +10,7 @@ use super::{FIRST_SECOND, Retailer, texts};
 use crate::tables::{Column, TableError, TableWriter};
 
 /// Share of the products that are launched during the history.
-const LAUNCHED_SHARE: f64 = 0.2;
+const LAUNCHED_SHARE: f64 = 0.3;
 /// Share of the products that only some stores carry.
 const REGIONAL_SHARE: f64 = 0.3;
 /// Share of the stores that carry such a product.
@@ -115,7 +115,7 @@ impl Product {
                 Vec::new()
             },
             // Zipf by rank within the kind, in random order.
-            weight: 1.0 / (1.0 + rng.random_range(0.0..(retailer.products / KINDS.len()).max(1) as f64)).powf(0.9),
+            weight: 1.0 / (1.0 + rng.random_range(0.0..(retailer.products / KINDS.len()).max(1) as f64)).powf(1.1),
             tags: (adjective.0 == "organic" || adjective.0 == "sugar-free")
                 .then(|| adjective.0.to_owned())
                 .into_iter()

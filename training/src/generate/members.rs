@@ -54,7 +54,7 @@ pub(super) struct Member {
 impl Member {
     pub(super) fn draw(i: usize, retailer: &Retailer, catalogue: &Catalogue, rng: &mut impl Rng) -> Self {
         let store = (retailer.stores as f64 * rng.random_range(0.0f64..1.0).powf(1.5)) as usize;
-        let mut tastes: Vec<f64> = KINDS.iter().map(|_| gamma(0.25, rng)).collect();
+        let mut tastes: Vec<f64> = KINDS.iter().map(|_| gamma(0.4, rng)).collect();
         let has_baby = rng.random_bool(0.12);
         for (taste, kind) in tastes.iter_mut().zip(&KINDS) {
             if kind.path.starts_with("baby/") {

@@ -13,6 +13,10 @@ use crate::tables::Column;
 
 /// Mean products per visit.
 const BASKET: f64 = 2.5;
+/// Chance that a product that is due again is bought at a visit.
+const AGAIN_SHARE: f64 = 0.35;
+/// Chance that a first purchase becomes a habit.
+const HABIT_SHARE: f64 = 0.35;
 /// Share of purchases that are brought back.
 const REFUND_SHARE: f64 = 0.015;
 /// Share of online visits in which something is looked at and not bought.
@@ -71,7 +75,7 @@ impl Shopper<'_> {
         for product in due {
             if bought.len() < items
                 && self.catalogue.products[product].is_sold(self.member.store, day)
-                && rng.random_bool(0.75)
+                && rng.random_bool(AGAIN_SHARE)
             {
                 bought.push(product);
             }
@@ -98,7 +102,7 @@ impl Shopper<'_> {
         let month = (day / 30 % 12) as u32;
         let season = |kind: usize| if KINDS[kind].peak_month == Some(month) { PEAK } else { 1.0 };
         let weights: Vec<f64> =
-            self.member.tastes.iter().enumerate().map(|(kind, taste)| (taste + 0.002) * season(kind)).collect();
+            self.member.tastes.iter().enumerate().map(|(kind, taste)| (taste + 0.01) * season(kind)).collect();
         // Every draw may be refused: not liked, not new enough, not sold here.
         for _ in 0..40 {
             let kind = weighted(&weights, rng);
@@ -127,7 +131,7 @@ impl Shopper<'_> {
         }
         let gap = self.catalogue.products[product].gap_days;
         // Not everything that could be bought again is.
-        if gap > 0.0 && (self.due.contains_key(&product) || rng.random_bool(0.5)) {
+        if gap > 0.0 && (self.due.contains_key(&product) || rng.random_bool(HABIT_SHARE)) {
             self.due.insert(product, day + (gap * spread(0.25, rng)) as i64);
         }
     }

@@ -25,6 +25,9 @@ pub enum Error {
     /// A parameter is out of range.
     #[error("config: {0}")]
     Parameter(#[from] InvalidParameter),
+    /// The parameters do not lead to a model.
+    #[error("{0}")]
+    Diverged(String),
     /// What was asked for is not there.
     #[error("{0}")]
     NotFound(String),
@@ -48,6 +51,7 @@ impl From<TrainError> for Error {
             TrainError::Table(e) => Self::Table(e),
             TrainError::Parameter(e) => Self::Parameter(e),
             TrainError::Artifact(e) => Self::Artifact(e),
+            TrainError::Diverged => Self::Diverged(error.to_string()),
             TrainError::Stopped => Self::Stopped,
         }
     }
@@ -86,7 +90,7 @@ impl Error {
                 | TableError::TooManyBadRows { .. }
                 | TableError::Empty(_) => DATA,
             },
-            Self::Config(_) | Self::NoConfig(_) | Self::Parameter(_) => CONFIG,
+            Self::Config(_) | Self::NoConfig(_) | Self::Parameter(_) | Self::Diverged(_) => CONFIG,
             Self::NotFound(_) => NO_INPUT,
             Self::Usage(_) => USAGE,
             Self::Serve(_) => UNAVAILABLE,

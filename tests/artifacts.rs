@@ -47,7 +47,7 @@ fn a_loaded_model_answers_like_the_fitted_one() {
     let config = config.validate().unwrap();
     let stop = kindred_models::stop::Stop::default();
     let quiet = kindred_training::progress::Quiet;
-    let (id, fitted) = kindred_training::train::train(&config, &registry, 7, &quiet, &stop).unwrap();
+    let (id, fitted) = kindred_training::train::train(&config, &registry, support::TRAINED_AT, &quiet, &stop).unwrap();
     let loaded = Model::load(&registry, &id).unwrap();
     assert_eq!(loaded.product_index.report, fitted.product_index.report);
     for member in 0..fitted.members.len() as u32 {
@@ -147,12 +147,15 @@ fn a_run_that_dies_leaves_the_current_version_and_no_half_one() {
     let config = two_tastes().write(trained.folder.path()).validate().unwrap();
     let stop = kindred_models::stop::Stop::default();
     let quiet = kindred_training::progress::Quiet;
-    let (id, _) = kindred_training::train::train(&config, &trained.registry, 77, &quiet, &stop).unwrap();
+    let (id, _) =
+        kindred_training::train::train(&config, &trained.registry, support::TRAINED_AT + 77, &quiet, &stop).unwrap();
     assert!(!aside.exists());
     assert_eq!(trained.registry.current().unwrap(), id);
     // One that is stopped publishes nothing.
     stop.raise();
-    assert!(kindred_training::train::train(&config, &trained.registry, 99, &quiet, &stop).is_err());
+    assert!(
+        kindred_training::train::train(&config, &trained.registry, support::TRAINED_AT + 99, &quiet, &stop).is_err()
+    );
     assert_eq!(trained.registry.versions().unwrap().len(), 2);
 }
 

@@ -212,3 +212,34 @@ async fn filters_and_refunds_hold() {
     assert_eq!(reason.purchase_count, 1);
     running.end().await.unwrap();
 }
+
+#[tokio::test]
+async fn doubt_about_consent_is_no_consent() {
+    let mut tables = two_tastes();
+    // A row that can't be used, two rows that differ, an empty cell, and a member whom only events name.
+    tables.member("torn,s1,Wuhan,g0,true,true,perhaps,");
+    tables.member("twice,s1,Wuhan,g0,true,true,false,");
+    tables.member("twice,s1,Wuhan,g0,false,false,false,");
+    tables.member("silent,s1,Wuhan,g0,,,,");
+    let doubtful = ["torn", "twice", "silent", "unlisted"];
+    for member in doubtful {
+        (0..8).for_each(|p| tables.buy(member, &format!("tea{p}"), 10));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = tables.write(folder.path());
+    config.data.max_bad_row_share = 0.1;
+    let trained = support::trained_with(folder, config);
+    let model = trained.model();
+    for member in doubtful {
+        let row = model.members.ids.find(member).unwrap();
+        assert_eq!(model.history.member(row).count(), 0, "{member}");
+        assert!(member != "unlisted" || model.members.stores.get(row).is_none());
+    }
+    let running = serve(&trained).await;
+    let request =
+        v1::FindAudienceRequest { product_id: "tea1".into(), size: Some(Size::MemberShare(1.0)), ..Default::default() };
+    let (summary, members) = audience(running.channel.clone(), request).await;
+    assert_eq!(summary.excluded.unwrap().no_consent_count, 5);
+    assert!(members.iter().all(|m| !doubtful.contains(&m.member_id.as_str())));
+    running.end().await.unwrap();
+}

@@ -11,9 +11,9 @@ use kindred::proto::v1::batch_service_client::BatchServiceClient;
 use kindred::proto::v1::find_audience_request::Size;
 use kindred::proto::v1::model_service_client::ModelServiceClient;
 use kindred::proto::v1::recommendation_service_client::RecommendationServiceClient;
-use support::{TRAINED_AT, serve, trained, two_tastes};
+use support::{TRAINED_AT, serve, status_with_timeout, trained, two_tastes};
 use tokio_stream::StreamExt;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 fn fields(status: &Status) -> Vec<String> {
@@ -151,29 +151,22 @@ async fn large_pages_are_capped_and_small_catalogues_do_not_fill_them() {
 async fn a_passed_deadline_is_deadline_exceeded() {
     let trained = trained(&two_tastes());
     let running = serve(&trained).await;
-    let mut feeds = RecommendationServiceClient::new(running.channel.clone());
-    let mut request = Request::new(v1::RecommendFeedRequest::default());
-    // A nanosecond has passed before anything could be computed. Set as a header: the client's own timer
-    // would answer in the server's place.
-    request.metadata_mut().insert("grpc-timeout", "1n".parse().unwrap());
-    assert_eq!(feeds.recommend_feed(request).await.unwrap_err().code(), Code::DeadlineExceeded);
-    let mut audiences = AudienceServiceClient::new(running.channel.clone());
-    let mut request = Request::new(v1::FindAudienceRequest {
-        product_id: "tea1".into(),
-        size: Some(Size::MemberCount(5)),
-        ..Default::default()
-    });
-    request.metadata_mut().insert("grpc-timeout", "1n".parse().unwrap());
-    assert_eq!(audiences.find_audience(request).await.unwrap_err().code(), Code::DeadlineExceeded);
-    let mut batch = BatchServiceClient::new(running.channel.clone());
-    // Members never come, so only the deadline can end the stream.
-    let mut request = Request::new(tokio_stream::pending::<v1::ScoreMembersRequest>());
-    request.metadata_mut().insert("grpc-timeout", "200m".parse().unwrap());
-    let mut answers = batch.score_members(request).await.unwrap().into_inner();
-    assert_eq!(answers.message().await.unwrap_err().code(), Code::DeadlineExceeded);
-    let mut request = Request::new(v1::RecommendFeedRequest::default());
-    request.metadata_mut().insert("grpc-timeout", "1H".parse().unwrap());
-    assert!(feeds.recommend_feed(request).await.is_ok());
+    const DEADLINE_EXCEEDED: &str = "4";
+    let feed = v1::RecommendFeedRequest::default();
+    let ask = async |timeout| {
+        status_with_timeout(running.address, "RecommendationService/RecommendFeed", &feed, timeout, false).await
+    };
+    // A nanosecond has passed before anything could be computed.
+    assert_eq!(ask("1n").await, DEADLINE_EXCEEDED);
+    assert_eq!(ask("1H").await, "0");
+    let audience =
+        v1::FindAudienceRequest { product_id: "tea1".into(), size: Some(Size::MemberCount(5)), ..Default::default() };
+    let method = "AudienceService/FindAudience";
+    assert_eq!(status_with_timeout(running.address, method, &audience, "1n", false).await, DEADLINE_EXCEEDED);
+    // More members never come, so only the deadline can end the stream.
+    let batch = v1::ScoreMembersRequest { member_ids: vec!["t1".into()], ..Default::default() };
+    let method = "BatchService/ScoreMembers";
+    assert_eq!(status_with_timeout(running.address, method, &batch, "200m", true).await, DEADLINE_EXCEEDED);
     running.end().await.unwrap();
 }
 

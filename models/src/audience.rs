@@ -18,6 +18,8 @@ use crate::strings::{Labels, NONE};
 
 /// A graph may answer for audiences of up to this share of the members.
 const GRAPH_MAX_SHARE: f64 = 0.01;
+/// Members looked at between two looks at the stop flag.
+const STOP_ROWS: usize = 1 << 16;
 /// Members that the graph gives per member wanted.
 const GRAPH_OVERSAMPLING: usize = 10;
 
@@ -89,8 +91,8 @@ pub struct Audience {
     pub eligible: usize,
     /// Members who could not.
     pub excluded: Excluded,
-    /// How many of the audience will buy within the calibrated horizon; `None` where too few launches
-    /// could be replayed to say.
+    /// How many of the audience will buy within the calibrated horizon; `None` for a known product, with
+    /// seeds, or where too few launches could be replayed to say.
     pub expected_buyers: Option<f64>,
     /// What answered.
     pub index: IndexKind,
@@ -101,7 +103,7 @@ pub struct Audience {
 /// # Errors
 /// [`Stopped`] once `stop` is raised.
 pub fn audience(model: &Model, request: &AudienceRequest, stop: &Stop) -> Result<Audience, Stopped> {
-    let eligibility = Eligibility::of(model, request);
+    let eligibility = Eligibility::of(model, request, stop)?;
     let eligible = eligibility.rows.iter().filter(|e| **e).count();
     let size = match request.size {
         AudienceSize::Count(count) => count.min(eligible),
@@ -109,14 +111,18 @@ pub fn audience(model: &Model, request: &AudienceRequest, stop: &Stop) -> Result
     };
     let query = query(model, request);
     let few = size as f64 <= GRAPH_MAX_SHARE * model.members.len() as f64;
-    let by_graph =
-        few && request.filter == MemberFilter::default() && model.member_index.serving().kind() == IndexKind::Hnsw;
-    let (members, index) = if by_graph {
-        (from_graph(model, &query, &eligibility, size), IndexKind::Hnsw)
+    // What the graph was measured for: no filter, and no seeds, which crowd around what they ask for.
+    let plain = request.filter == MemberFilter::default() && request.seeds.is_empty();
+    let by_graph = few && plain && model.member_index.serving().kind() == IndexKind::Hnsw;
+    let found = if by_graph { from_graph(model, &query, &eligibility, size) } else { Vec::new() };
+    let (members, index) = if by_graph && found.len() == size {
+        (found, IndexKind::Hnsw)
     } else {
         (from_scan(model, &query, &eligibility, size, stop)?, IndexKind::Exact)
     };
-    let calibration = model.launch.fit.calibration;
+    // Calibrated on launches known by their attributes alone; other questions have scores of another scale.
+    let is_launch = matches!(request.subject, Subject::New(_)) && request.seeds.is_empty();
+    let calibration = model.launch.fit.calibration.filter(|_| is_launch);
     let expected_buyers = calibration.map(|c| members.iter().map(|m| f64::from(c.probability(m.score))).sum::<f64>());
     Ok(Audience { members, eligible, excluded: eligibility.excluded, expected_buyers, index })
 }
@@ -143,7 +149,7 @@ struct Eligibility {
 }
 
 impl Eligibility {
-    fn of(model: &Model, request: &AudienceRequest) -> Self {
+    fn of(model: &Model, request: &AudienceRequest, stop: &Stop) -> Result<Self, Stopped> {
         let members = &model.members;
         let filter = AllowedMembers::new(members, &request.filter);
         let mut rows = vec![true; members.len()];
@@ -152,6 +158,9 @@ impl Eligibility {
             rows[*seed as usize] = false;
         }
         for (row, eligible) in rows.iter_mut().enumerate() {
+            if row.is_multiple_of(STOP_ROWS) {
+                stop.check()?;
+            }
             let Consent { marketing, minor, .. } = members.consent(row as u32);
             let reason = match () {
                 () if !marketing => &mut excluded.no_consent,
@@ -163,23 +172,25 @@ impl Eligibility {
             *reason += 1;
             *eligible = false;
         }
-        Self { rows, excluded }
+        Ok(Self { rows, excluded })
     }
 }
 
 /// A filter looked up once.
 struct AllowedMembers {
-    stores: Option<Vec<u32>>,
-    cities: Option<Vec<u32>>,
-    guides: Option<Vec<u32>>,
+    /// By row of the labels; `None` for any.
+    stores: Option<Vec<bool>>,
+    cities: Option<Vec<bool>>,
+    guides: Option<Vec<bool>>,
     tags: Vec<u32>,
 }
 
 impl AllowedMembers {
     fn new(members: &Members, filter: &MemberFilter) -> Self {
         let rows = |labels: &Labels, wanted: &[String]| {
-            let found = wanted.iter().filter_map(|value| labels.values.find(value));
-            (!wanted.is_empty()).then(|| found.collect())
+            let mut rows = vec![false; labels.values.len()];
+            wanted.iter().filter_map(|value| labels.values.find(value)).for_each(|row| rows[row as usize] = true);
+            (!wanted.is_empty()).then_some(rows)
         };
         Self {
             stores: rows(&members.stores, &filter.stores),
@@ -190,8 +201,9 @@ impl AllowedMembers {
     }
 
     fn contains(&self, members: &Members, row: u32) -> bool {
-        let labelled = |rows: &Option<Vec<u32>>, labels: &Labels| {
-            rows.as_ref().is_none_or(|rows| rows.contains(&labels.rows[row as usize]))
+        let labelled = |rows: &Option<Vec<bool>>, labels: &Labels| {
+            let value = labels.rows[row as usize] as usize;
+            rows.as_ref().is_none_or(|rows| rows.get(value).copied().unwrap_or(false))
         };
         labelled(&self.stores, &members.stores)
             && labelled(&self.cities, &members.cities)
@@ -247,8 +259,10 @@ pub fn graph_recall(model: &Model, products: &[u32], size: usize) -> f32 {
             size: AudienceSize::Count(size),
             filter: MemberFilter::default(),
         };
-        let (query, eligibility) = (query(model, &request), Eligibility::of(model, &request));
-        let exact = from_scan(model, &query, &eligibility, size, &Stop::default()).unwrap_or_default();
+        let (query, stop) = (query(model, &request), Stop::default());
+        // The flag of a default `Stop` is never raised.
+        let Ok(eligibility) = Eligibility::of(model, &request, &stop) else { return 0.0 };
+        let exact = from_scan(model, &query, &eligibility, size, &stop).unwrap_or_default();
         let worst = exact.last().map_or(f32::INFINITY, |s| s.score);
         // Scores of the two paths differ by rounding.
         let found = from_graph(model, &query, &eligibility, size).iter().filter(|s| s.score >= worst - 1e-4).count();

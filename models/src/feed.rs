@@ -15,7 +15,6 @@ pub use filter::{AllowedProducts, ProductFilter};
 pub use reason::Reason;
 
 use crate::history::Past;
-use crate::index::VectorIndex;
 use crate::kernels::dot;
 use crate::model::Model;
 use crate::ranking::Top;
@@ -226,8 +225,7 @@ pub fn feed_for(model: &Model, request: &FeedRequest, persona: &Persona) -> Vec<
     items
 }
 
-/// Products whose vector fits. A filter is answered by an exact scan of what it allows: a walk over the
-/// graph would pass by what it wants.
+/// Products whose vector fits.
 fn taste_candidates(
     model: &Model,
     persona: &Persona,
@@ -236,9 +234,7 @@ fn taste_candidates(
     allowed: &(dyn Fn(u32) -> bool + Sync),
 ) -> Vec<u32> {
     let Some(vector) = &persona.vector else { return Vec::new() };
-    let index = &model.product_index;
-    let serving: &dyn VectorIndex = if filtered { index.oracle() } else { index.serving() };
-    serving.search(vector, count, allowed).iter().map(|s| s.row).collect()
+    model.product_index.search(vector, count, filtered, allowed).iter().map(|s| s.row).collect()
 }
 
 /// Puts given products, each named once, in order for a persona, best first; the scores are those of a feed

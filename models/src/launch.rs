@@ -129,7 +129,7 @@ impl LaunchQuery {
     }
 
     fn weights(&self) -> Signals {
-        if self.habits.is_empty() && self.analogues.is_empty() {
+        if self.seed_count > 0 && self.habits.is_empty() && self.analogues.is_empty() {
             // Nothing but seeds: members like them, however much they buy.
             return [0.0, 0.0, 0.0, 0.0, 1.0];
         }

@@ -108,12 +108,11 @@ impl Model {
         }
     }
 
-    /// Writes the model into the registry as a new version and makes it the current one.
+    /// Writes the model as a new version of the registry that `to` belongs to, and makes it the current one.
     ///
     /// # Errors
     /// If anything can't be written; then nothing is published.
-    pub fn publish(&self, registry: &Registry, ef_search: usize, trained_at: i64) -> Result<VersionId, ArtifactError> {
-        let mut to = Writer::create(registry)?;
+    pub fn publish(&self, mut to: Writer, ef_search: usize, trained_at: i64) -> Result<VersionId, ArtifactError> {
         self.products.write(&mut to)?;
         self.members.write(&mut to)?;
         self.embeddings.write(&mut to)?;

@@ -1,7 +1,6 @@
 //! Products like a product.
 
 use crate::feed::{AllowedProducts, ProductFilter};
-use crate::index::VectorIndex;
 use crate::kernels::dot;
 use crate::model::Model;
 use crate::ranking::{Scored, Top};
@@ -18,12 +17,11 @@ pub fn similar(model: &Model, product: u32, k: usize, filter: &ProductFilter) ->
     let allowed = |row: u32| row != product && products.contains(&model.products, row);
     let vector = model.embeddings.product(product);
     let count = CANDIDATES.max(2 * k);
-    let index = &model.product_index;
-    let by_vector: &dyn VectorIndex = if filter.is_empty() { index.serving() } else { index.oracle() };
+    let by_vector = model.product_index.search(vector, count, !filter.is_empty(), &allowed);
     let features = model.attributes(product).features();
     let by_content = model.content.nearest(&features, count, allowed);
     let mut rows: Vec<u32> = by_content.iter().map(|s| s.row).collect();
-    rows.extend(by_vector.search(vector, count, &allowed).iter().map(|s| s.row));
+    rows.extend(by_vector.iter().map(|s| s.row));
     rows.sort_unstable();
     rows.dedup();
     let content = |row: u32| by_content.iter().find(|s| s.row == row).map_or(0.0, |s| s.score);

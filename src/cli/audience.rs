@@ -7,7 +7,7 @@ use clap::Args;
 use kindred_models::Model;
 use kindred_models::audience::{Audience as Answer, AudienceRequest, AudienceSize, MemberFilter, Subject, audience};
 use kindred_models::catalogue::IdType;
-use kindred_training::data::read_new_products;
+use kindred_training::data::{NewProducts, read_new_products};
 use kindred_training::progress::Progress;
 use kindred_training::tables::{Column, TableWriter};
 use kindred_training::train::data_config;
@@ -72,8 +72,11 @@ impl Audience {
         let model = self.from.load()?;
         let mut tables = data_config(&model.info);
         tables.products.path = Some(std::path::absolute(&self.products)?);
-        let (products, id_type) = read_new_products(&tables)?;
+        let NewProducts { list: products, id_type, rejects } = read_new_products(&tables)?;
         let (progress, stop) = (Terminal::new(), stop_flag());
+        if rejects.total() > 0 {
+            progress.warn(&format!("{} of {} products rejected\n{rejects}", rejects.total(), rejects.rows));
+        }
         progress.start("audience", products.len() as u64);
         let mut table = TableWriter::create(&self.out, &["product_id", "member_id", "rank", "score"])?;
         let (mut rows, mut expected) = (0, 0.0);

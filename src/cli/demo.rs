@@ -7,6 +7,7 @@ use clap::Args;
 use kindred_models::Model;
 use kindred_training::generate::Retailer;
 use kindred_training::progress::Progress;
+use tokio::net::TcpListener;
 use tonic::transport::Channel;
 
 use super::serve::{listen, runtime};
@@ -62,6 +63,9 @@ impl Demo {
             purchases_per_year: 60.0,
             seed: 1,
         };
+        // Before the work: the address is free.
+        let runtime = runtime()?;
+        let listener = runtime.block_on(listen(&config.serve))?;
         let progress = Terminal::new();
         progress.start("generate", self.members);
         let events = retailer.write(&self.out, &progress, &stop)?;
@@ -70,7 +74,7 @@ impl Demo {
         print::line("\nOffline, on the last 28 days:")?;
         print_metrics(&metrics)?;
         let model = Model::load(&config.registry()?, &id)?;
-        runtime()?.block_on(self.serve(&config, &model))
+        runtime.block_on(self.serve(&config, &model, listener))
     }
 
     fn config(&self) -> Config {
@@ -86,8 +90,7 @@ impl Demo {
         config
     }
 
-    async fn serve(&self, config: &Config, model: &Model) -> Result<(), Error> {
-        let listener = listen(&config.serve).await?;
+    async fn serve(&self, config: &Config, model: &Model, listener: TcpListener) -> Result<(), Error> {
         let address = listener.local_addr()?;
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
         let exit = self.exit;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use kindred_models::Model;
+use kindred_models::catalogue::IdType;
 use kindred_models::feed::Visitor;
 use kindred_training::data::read_member_ids;
 use kindred_training::progress::Progress;
@@ -16,8 +17,9 @@ use crate::error::Error;
 use crate::progress::Terminal;
 use crate::signal::stop_flag;
 
-/// Members scored between two writes.
+/// Members scored between two writes at most, and rows.
 const CHUNK: usize = 4096;
+const CHUNK_ROWS: usize = 1 << 20;
 
 /// Scores the whole member base, or the members of a table, into a Parquet table with the columns
 /// member_id, product_id, rank (1 is best) and score. Members whom the model does not know, or who turned
@@ -57,14 +59,21 @@ impl Score {
         progress.start("score", total as u64);
         let mut table = TableWriter::create(&self.out, &["member_id", "product_id", "rank", "score"])?;
         let mut rows = 0;
-        for first in (0..total.max(1)).step_by(CHUNK) {
-            let ids: Vec<&str> = (first..(first + CHUNK).min(total))
+        // One type for the whole table: text if any id of the list is none of the base's integers.
+        let fits = |id: &String| id.parse::<i64>().is_ok();
+        let id_type = match &named {
+            Some(ids) if !ids.iter().all(fits) => IdType::String,
+            _ => model.members.id_type,
+        };
+        let chunk = (CHUNK_ROWS / request.top).clamp(1, CHUNK);
+        for first in (0..total.max(1)).step_by(chunk) {
+            let ids: Vec<&str> = (first..(first + chunk).min(total))
                 .map(|i| named.as_ref().map_or_else(|| model.members.ids.get(i as u32), |ids| ids[i].as_str()))
                 .collect();
             let visitors: Vec<Visitor> = ids.iter().map(|id| batch::visitor(&model, id)).collect();
             let scored = batch::score(&model, &visitors, request, &stop).map_err(|_| Error::Stopped)?;
             rows += scored.iter().map(Vec::len).sum::<usize>();
-            table.write(columns(&model, &ids, &scored))?;
+            table.write(columns(&model, id_type, &ids, &scored))?;
             progress.advance(ids.len() as u64);
         }
         table.finish()?;
@@ -73,11 +82,16 @@ impl Score {
     }
 }
 
-fn columns(model: &Model, ids: &[&str], scored: &[Vec<kindred_models::feed::FeedItem>]) -> Vec<Column> {
+fn columns(
+    model: &Model,
+    id_type: IdType,
+    ids: &[&str],
+    scored: &[Vec<kindred_models::feed::FeedItem>],
+) -> Vec<Column> {
     let rows = || ids.iter().zip(scored).flat_map(|(id, items)| items.iter().map(move |item| (*id, item)));
     let ranks = scored.iter().flat_map(|items| 1..=items.len() as i32);
     vec![
-        Column::ids(model.members.id_type, rows().map(|(id, _)| id)),
+        Column::ids(id_type, rows().map(|(id, _)| id)),
         Column::ids(model.products.id_type, rows().map(|(_, item)| model.products.ids.get(item.product))),
         Column::Small(ranks.collect()),
         Column::Float(rows().map(|(_, item)| Some(item.score)).collect()),

@@ -23,6 +23,8 @@ use crate::proto::v1::find_audience_response::Payload;
 const CHUNK: usize = 1000;
 /// Seeds at most.
 const MAX_SEEDS: usize = 100_000;
+/// Bytes of a request at most: room for as many seeds.
+const MAX_REQUEST_BYTES: usize = 32 << 20;
 /// Unknown seeds named at most.
 const MAX_UNKNOWN_SEEDS: usize = 100;
 /// Stores, cities and guides of a filter at most.
@@ -32,7 +34,7 @@ const MAX_TAGS: usize = 100;
 
 /// The service.
 pub(super) fn service(shared: Shared) -> AudienceServiceServer<Audiences> {
-    AudienceServiceServer::new(Audiences { shared })
+    AudienceServiceServer::new(Audiences { shared }).max_decoding_message_size(MAX_REQUEST_BYTES)
 }
 
 /// The handlers.

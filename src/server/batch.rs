@@ -19,8 +19,10 @@ use crate::proto::v1::batch_service_server::{BatchService, BatchServiceServer};
 
 /// Members a message at most.
 const MAX_MEMBERS: usize = 10_000;
-/// Members per answer.
+/// Members per answer at most.
 const CHUNK: usize = 256;
+/// Products per answer, so that it stays well below the 4 MiB that clients take by default.
+const CHUNK_PRODUCTS: usize = 20_000;
 /// Answers that may wait for the client to read them; while they do, no more members are taken in.
 const WAITING: usize = 2;
 
@@ -93,7 +95,7 @@ impl Task {
             check.finish()?;
             let exclude_purchased = message.exclude_purchased;
             let request = *settled.get_or_insert(BatchRequest { top, exclude_purchased });
-            for ids in message.member_ids.chunks(CHUNK) {
+            for ids in message.member_ids.chunks((CHUNK_PRODUCTS / request.top).clamp(1, CHUNK)) {
                 let answer = self.answer(ids.to_vec(), request).await?;
                 if self.answers.send(Ok(answer)).await.is_err() {
                     return Ok(());

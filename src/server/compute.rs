@@ -14,7 +14,12 @@ pub(super) struct Compute(Arc<rayon::ThreadPool>);
 impl Compute {
     /// A pool of so many threads; 0 for one per core.
     pub(super) fn new(threads: usize) -> Result<Self, Error> {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("compute-{i}")).build();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("compute-{i}"))
+            // Without a handler, rayon aborts the process. The caller is answered INTERNAL.
+            .panic_handler(|_| tracing::error!("a computation panicked"))
+            .build();
         Ok(Self(Arc::new(pool.map_err(|e| Error::Serve(e.to_string()))?)))
     }
 

@@ -64,7 +64,8 @@ impl Tables {
         config.data.events.path = Some("events.csv".into());
         config.data.events.time_unit = TimeUnit::S;
         config.data.products.path = Some("products.csv".into());
-        config.data.members.path = Some("members.csv".into());
+        // A header alone would ask everybody for consent, and nobody would have answered.
+        config.data.members.path = (self.members.lines().count() > 1).then(|| "members.csv".into());
         config.embeddings = IalsParams { factors: 8, epochs: 10, ..config.embeddings };
         config.evaluate.test_days = 0;
         config
@@ -148,6 +149,45 @@ pub async fn serve(trained: &Trained) -> Running {
         tokio::spawn(async move { server::serve(registry, &config, listener, async move { drop(ended.await) }).await });
     let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
     Running { address, channel, end: Some(end), server }
+}
+
+/// Calls a method with a `grpc-timeout`, over HTTP/2 by hand: tonic's own client has a timer that would
+/// answer in the server's place. Gives the `grpc-status` of the answer. The request is left open if `open`.
+pub async fn status_with_timeout(
+    address: SocketAddr,
+    method: &str,
+    message: &impl prost::Message,
+    timeout: &str,
+    open: bool,
+) -> String {
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = tonic::codegen::http::Request::post(format!("http://{address}/kindred.v1.{method}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("grpc-timeout", timeout)
+        .body(())
+        .unwrap();
+    let (answer, mut body) = client.send_request(request, false).unwrap();
+    let message = message.encode_to_vec();
+    let mut frame = vec![0];
+    frame.extend((message.len() as u32).to_be_bytes());
+    frame.extend(message);
+    body.send_data(frame.into(), !open).unwrap();
+    let answer = answer.await.unwrap();
+    let status = |headers: &tonic::codegen::http::HeaderMap| {
+        headers.get("grpc-status").map(|value| value.to_str().unwrap().to_owned())
+    };
+    if let Some(status) = status(answer.headers()) {
+        return status;
+    }
+    let mut body = answer.into_body();
+    while let Some(data) = body.data().await {
+        let data = data.unwrap();
+        body.flow_control().release_capacity(data.len()).unwrap();
+    }
+    status(&body.trailers().await.unwrap().unwrap()).unwrap()
 }
 
 impl Running {

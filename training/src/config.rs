@@ -184,7 +184,7 @@ impl Default for IalsParams {
             factors: 64,
             epochs: 12,
             unobserved_weight: 0.1,
-            regularization: 0.002,
+            regularization: 0.01,
             regularization_exponent: 1.0,
             weighting: Weighting::Log,
             half_life_days: 0.0,
@@ -206,8 +206,8 @@ impl IalsParams {
         let Self { factors, epochs, unobserved_weight: a, regularization: r, regularization_exponent: e, .. } = self;
         check("embeddings.factors", factors, (1..=1024).contains(&factors), "must be from 1 to 1024")?;
         check("embeddings.epochs", epochs, (1..=1000).contains(&epochs), "must be from 1 to 1000")?;
-        check("embeddings.unobserved_weight", a, a > 0.0 && a.is_finite(), "must be above 0")?;
-        check("embeddings.regularization", r, r > 0.0 && r.is_finite(), "must be above 0")?;
+        check("embeddings.unobserved_weight", a, (1e-9..=1e9).contains(&a), "must be above 0, from 1e-9 to 1e9")?;
+        check("embeddings.regularization", r, (1e-9..=1e9).contains(&r), "must be above 0, from 1e-9 to 1e9")?;
         check("embeddings.regularization_exponent", e, (0.0..=1.0).contains(&e), "must be from 0 to 1")?;
         check_half_life("embeddings.half_life_days", self.half_life_days)?;
         Ok(IalsValidParams(self))

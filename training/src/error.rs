@@ -18,6 +18,9 @@ pub enum TrainError {
     /// The version can't be written.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
+    /// The embeddings are not finite.
+    #[error("the embeddings diverged; raise embeddings.regularization")]
+    Diverged,
     /// The user ended the run.
     #[error("stopped on request; nothing was published")]
     Stopped,

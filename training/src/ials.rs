@@ -8,7 +8,7 @@
 
 use kindred_models::embeddings::{Embeddings, Fit, Gramian, RowSolver, Scratch};
 use kindred_models::sparse::Matrix;
-use kindred_models::stop::{Stop, Stopped};
+use kindred_models::stop::Stop;
 use linfa_linalg::eigh::{EigSort, Eigh};
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rand::rngs::Xoshiro256PlusPlus;
@@ -16,6 +16,7 @@ use rand::{RngExt, SeedableRng};
 use rayon::prelude::*;
 
 use crate::config::IalsValidParams;
+use crate::error::TrainError;
 use crate::progress::Progress;
 
 /// Rows per task when a table is summed or rotated.
@@ -24,14 +25,14 @@ const CHUNK_ROWS: usize = 4096;
 /// Fits embeddings to weights, members × products (all above 0).
 ///
 /// # Errors
-/// [`Stopped`] once `stop` is raised.
+/// [`TrainError::Stopped`] once `stop` is raised, [`TrainError::Diverged`] where vectors grow without bound.
 pub fn fit(
     weights: &Matrix,
     products: usize,
     params: &IalsValidParams,
     progress: &dyn Progress,
     stop: &Stop,
-) -> Result<Embeddings, Stopped> {
+) -> Result<Embeddings, TrainError> {
     let by_product = weights.transposed(products);
     let count =
         |matrix: &Matrix| (0..matrix.rows.len() as u32).filter(|row| !matrix.rows.range(*row).is_empty()).count();
@@ -40,9 +41,9 @@ pub fn fit(
     let mut members = Array2::zeros((weights.rows.len(), params.factors));
     for epoch in 0..params.epochs {
         stop.check()?;
-        solve_side(&mut items, bought_products, weights, &mut members, params);
+        solve_side(&mut items, bought_products, weights, &mut members, params)?;
         if epoch + 1 < params.epochs {
-            solve_side(&mut members, active_members, &by_product, &mut items, params);
+            solve_side(&mut members, active_members, &by_product, &mut items, params)?;
         }
         progress.advance(1);
     }
@@ -81,8 +82,8 @@ fn solve_side(
     observed: &Matrix,
     solved: &mut Array2<f32>,
     params: &IalsValidParams,
-) {
-    let values = diagonalize(fixed);
+) -> Result<(), TrainError> {
+    let values = diagonalize(fixed)?;
     let solver = RowSolver {
         table: fixed.view(),
         gramian: Gramian::Diagonal(&values),
@@ -96,23 +97,22 @@ fn solve_side(
             solver.solve(columns, weights, None, scratch, out);
         }
     });
+    Ok(())
 }
 
 /// Rotates a table into the eigenbasis of its Gramian; gives the eigenvalues.
-fn diagonalize(table: &mut Array2<f32>) -> Vec<f32> {
+fn diagonalize(table: &mut Array2<f32>) -> Result<Vec<f32>, TrainError> {
     let g = gramian(&table.view());
-    let Ok((values, vectors)) = g.eigh() else {
-        // Only a Gramian with infinite or NaN entries has no eigenvalues; weights and regularization are
-        // checked to be finite and above 0, which keeps every solve finite.
-        return gramian(&table.view()).diag().iter().map(|x| *x as f32).collect();
-    };
-    let (values, vectors): (Array1<f64>, Array2<f64>) = (values, vectors).sort_eig_desc();
+    if g.iter().any(|x| !x.is_finite()) {
+        return Err(TrainError::Diverged);
+    }
+    let (values, vectors): (Array1<f64>, Array2<f64>) = g.eigh().map_err(|_| TrainError::Diverged)?.sort_eig_desc();
     let rotation = vectors.mapv(|x| x as f32);
     table.axis_chunks_iter_mut(Axis(0), CHUNK_ROWS).into_par_iter().for_each(|mut rows| {
         let rotated = rows.dot(&rotation);
         rows.assign(&rotated);
     });
-    values.iter().map(|x| x.max(0.0) as f32).collect()
+    Ok(values.iter().map(|x| x.max(0.0) as f32).collect())
 }
 
 /// `Σ v vᵀ`, in double precision over chunks in order.

@@ -59,48 +59,46 @@ impl Slice {
 /// What a slice says of one member and product.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pair {
-    /// Purchases less refunds.
-    count: i64,
-    /// Purchases, and other events by their weights, less refunds; decayed for the embeddings.
+    /// Purchases that were not brought back.
+    count: usize,
+    /// Those, and other events by their weights; decayed for the embeddings.
     mass: f32,
-    /// Purchases less refunds, decayed.
+    /// Those alone, decayed for the repeat model.
     decayed: f32,
     last_purchase: Option<i64>,
 }
 
 impl Pair {
     fn of(events: &[Event], slice: &Slice, config: &TrainConfig) -> Self {
-        let mut pair = Self::default();
+        let (mut kept, mut interest) = (Vec::new(), 0.0);
         for event in events {
-            let mass = weight(event.kind, &config.event_weights);
-            pair.mass += mass * slice.decay(event.time, config.embeddings.half_life_days);
-            let purchases = match event.kind {
-                Kind::Purchase => 1,
-                Kind::Refund => -1,
-                _ => 0,
-            };
-            pair.count += purchases;
-            pair.decayed += purchases as f32 * slice.decay(event.time, config.repeat.half_life_days);
-            if event.kind == Kind::Purchase {
-                pair.last_purchase = Some(event.time);
+            match event.kind {
+                Kind::Purchase => kept.push(event.time),
+                // Takes back the purchase before it; without one there is nothing to take back.
+                Kind::Refund => drop(kept.pop()),
+                other => {
+                    let decay = slice.decay(event.time, config.embeddings.half_life_days);
+                    interest += interest_weight(other, &config.event_weights) * decay;
+                }
             }
         }
-        // A refund takes a purchase back, not more than there was.
-        pair.count = pair.count.max(0);
-        pair.decayed = if pair.count > 0 { pair.decayed.max(0.0) } else { 0.0 };
-        pair
+        let decayed = |half_life: f32| kept.iter().map(|time| slice.decay(*time, half_life)).sum::<f32>();
+        Self {
+            count: kept.len(),
+            mass: interest + decayed(config.embeddings.half_life_days),
+            decayed: decayed(config.repeat.half_life_days),
+            last_purchase: kept.last().copied(),
+        }
     }
 }
 
-fn weight(kind: Kind, weights: &EventWeights) -> f32 {
+fn interest_weight(kind: Kind, weights: &EventWeights) -> f32 {
     match kind {
-        Kind::Purchase => 1.0,
-        Kind::Refund => -1.0,
         Kind::View => weights.view,
         Kind::Cart => weights.cart,
         Kind::Favorite => weights.favorite,
         Kind::Share => weights.share,
-        Kind::Contact => 0.0,
+        Kind::Purchase | Kind::Refund | Kind::Contact => 0.0,
     }
 }
 
@@ -116,14 +114,14 @@ pub fn history(slice: &Slice, members: &Members, config: &TrainConfig) -> Histor
             continue;
         }
         let pair = Pair::of(events, slice, config);
-        if pair.mass <= 0.0 {
+        if pair.count == 0 && pair.mass <= 0.0 {
             continue;
         }
         products.push(product);
         weights.push(weighting.weight(pair.mass).max(f32::MIN_POSITIVE));
         decayed.push(pair.decayed);
         counts.push(u16::try_from(pair.count).unwrap_or(u16::MAX));
-        days_since.push(slice.days_since(pair.last_purchase.filter(|_| pair.count > 0)));
+        days_since.push(slice.days_since(pair.last_purchase));
         offsets[member as usize + 1] += 1;
     }
     for i in 1..offsets.len() {
@@ -159,4 +157,47 @@ pub fn popularity(slice: &Slice, events: &Events, products: usize, decay: Decay)
         by_store.into_iter().filter(|(_, x)| *x > 0.0).map(|((s, p), x)| (s, p, x as f32)).collect();
     let overall = overall.into_iter().map(|x| x.max(0.0) as f32).collect();
     (overall, Matrix::from_sorted(events.stores.len(), &entries))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = 86_400;
+
+    fn slice(events: &[(i64, Kind)]) -> Slice {
+        let event = |(day, kind): &(i64, Kind)| Event { member: 0, product: 0, time: day * DAY, store: 0, kind: *kind };
+        Slice::of(events.iter().map(event).collect(), true)
+    }
+
+    fn pair(events: &[(i64, Kind)]) -> Pair {
+        let mut config = TrainConfig::default();
+        config.embeddings.half_life_days = 100.0;
+        config.repeat.half_life_days = 50.0;
+        let slice = slice(events);
+        Pair::of(&slice.events, &slice, &config)
+    }
+
+    #[test]
+    fn counts_decay_by_half_lives() {
+        let pair = pair(&[(100, Kind::Purchase), (200, Kind::Purchase)]);
+        assert_eq!(pair.count, 2);
+        assert!((pair.mass - 1.5).abs() < 1e-6 && (pair.decayed - 1.25).abs() < 1e-6, "{pair:?}");
+        assert_eq!(pair.last_purchase, Some(200 * DAY));
+    }
+
+    #[test]
+    fn a_refund_takes_back_the_purchase_before_it() {
+        let pair = pair(&[(100, Kind::Purchase), (190, Kind::Purchase), (195, Kind::Refund), (200, Kind::View)]);
+        assert_eq!(pair.count, 1);
+        assert_eq!(pair.last_purchase, Some(100 * DAY));
+        assert!((pair.decayed - 0.25).abs() < 1e-6);
+        assert!((pair.mass - 0.55).abs() < 1e-6, "an old purchase and a view: {pair:?}");
+    }
+
+    #[test]
+    fn more_refunds_than_purchases_leave_nothing() {
+        let pair = pair(&[(1, Kind::Refund), (2, Kind::Purchase), (3, Kind::Refund), (4, Kind::Refund)]);
+        assert_eq!((pair.count, pair.mass, pair.decayed), (0, 0.0, 0.0));
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use kindred_models::Model;
-use kindred_models::artifact::{Registry, VersionId};
+use kindred_models::artifact::{Registry, VersionId, Writer};
 use kindred_models::model::ModelInfo;
 use kindred_models::stop::Stop;
 
@@ -28,7 +28,9 @@ pub fn train(
     progress: &dyn Progress,
     stop: &Stop,
 ) -> Result<(VersionId, Model), TrainError> {
-    let dataset = prepare(config, progress)?;
+    // Before hours of work: the registry can be written to, and nobody else does.
+    let writer = Writer::create(registry)?;
+    let dataset = prepare(config, trained_at, progress)?;
     let epochs = config.embeddings.epochs as u64;
     let mut evaluation = Evaluation::default();
     if config.given.evaluate.test_days > 0 {
@@ -46,14 +48,14 @@ pub fn train(
     progress.start("publish", 0);
     model.build_indexes(&config.index);
     stop.check()?;
-    let id = model.publish(registry, config.index.hnsw.ef_search, trained_at)?;
+    let id = model.publish(writer, config.index.hnsw.ef_search, trained_at)?;
     progress.finish(&format!("version {id}"));
     Ok((id, model))
 }
 
-fn prepare(config: &ValidConfig, progress: &dyn Progress) -> Result<Dataset, TrainError> {
+fn prepare(config: &ValidConfig, now: i64, progress: &dyn Progress) -> Result<Dataset, TrainError> {
     progress.start("prepare", 0);
-    let dataset = Dataset::read(&config.given.data, progress)?;
+    let dataset = Dataset::read(&config.given.data, now, progress)?;
     let (events, members) = (dataset.events.list.len(), dataset.members.len());
     progress.finish(&format!("{events} events, {members} members, {} products", dataset.products.len()));
     for (table, rejects) in &dataset.rejects {

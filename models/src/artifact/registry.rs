@@ -1,7 +1,7 @@
 //! The registry: one folder per model name, one folder per version in it, and a `current` pointer.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, NaiveDateTime};
@@ -11,6 +11,10 @@ use super::reader::read_manifest;
 use super::writer::{sync_folder, write_synced};
 use super::{ArtifactError, Reader};
 
+/// Folder of a version in the making.
+pub(super) const WRITING: &str = ".writing";
+/// Prefix of a folder that is being deleted.
+const DELETING: &str = ".deleting-";
 /// How a version id writes its moment.
 const MOMENT: &str = "%Y%m%dT%H%M%SZ";
 
@@ -113,6 +117,11 @@ impl Registry {
     /// # Errors
     /// If there is no such version, or the pointer can't be written.
     pub fn activate(&self, id: &VersionId) -> Result<(), ArtifactError> {
+        let _lock = self.lock()?;
+        self.activate_locked(id)
+    }
+
+    pub(super) fn activate_locked(&self, id: &VersionId) -> Result<(), ArtifactError> {
         self.existing(id)?;
         let (aside, pointer) = (self.folder.join(".current"), self.folder.join("current"));
         write_synced(&aside, id.as_str().as_bytes())?;
@@ -125,12 +134,14 @@ impl Registry {
     /// # Errors
     /// If there is no such version, it is active, or the folder can't be removed.
     pub fn delete(&self, id: &VersionId) -> Result<(), ArtifactError> {
+        let _lock = self.lock()?;
         let folder = self.existing(id)?;
         if self.current().is_ok_and(|current| current == *id) {
             return Err(ArtifactError::DeleteCurrent(id.clone()));
         }
-        let aside = self.folder.join(format!(".deleting-{id}"));
+        let aside = self.folder.join(format!("{DELETING}{id}"));
         fs::rename(&folder, &aside).map_err(|e| ArtifactError::io(&folder, e))?;
+        sync_folder(&self.folder)?;
         fs::remove_dir_all(&aside).map_err(|e| ArtifactError::io(&aside, e))
     }
 
@@ -148,6 +159,25 @@ impl Registry {
     /// As [`Reader::open`], or if there is no such version.
     pub fn open(&self, id: &VersionId) -> Result<Reader, ArtifactError> {
         Reader::open(&self.existing(id)?)
+    }
+
+    /// Makes this process the one that changes the registry, until the lock is dropped; the operating
+    /// system lets go of it if the process dies. Clears away what a process that died has left.
+    pub(super) fn lock(&self) -> Result<File, ArtifactError> {
+        let path = self.folder.join(".lock");
+        let file = File::create(&path).map_err(|e| ArtifactError::io(&path, e))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(ArtifactError::Busy(path)),
+            Err(fs::TryLockError::Error(e)) => return Err(ArtifactError::io(&path, e)),
+        }
+        for entry in fs::read_dir(&self.folder).map_err(|e| ArtifactError::io(&self.folder, e))?.flatten() {
+            let name = entry.file_name();
+            if name == WRITING || name.to_string_lossy().starts_with(DELETING) {
+                fs::remove_dir_all(entry.path()).map_err(|e| ArtifactError::io(&entry.path(), e))?;
+            }
+        }
+        Ok(file)
     }
 
     fn existing(&self, id: &VersionId) -> Result<PathBuf, ArtifactError> {

@@ -9,6 +9,7 @@ use bytemuck::Pod;
 use serde::Serialize;
 
 use super::manifest::{ArrayEntry, FileEntry, Manifest};
+use super::registry::WRITING;
 use super::{ArtifactError, Registry, VersionId};
 
 /// Arrays start at multiples of a cache line.
@@ -29,7 +30,7 @@ element!(u8, u16, u32, u64, i64, f32);
 #[derive(Debug)]
 pub struct Writer {
     registry: Registry,
-    /// Held until the writer is dropped; the operating system lets go of it if the process dies.
+    /// Held until the writer is dropped.
     _lock: File,
     folder: PathBuf,
     files: BTreeMap<String, FileEntry>,
@@ -44,12 +45,11 @@ impl Writer {
     /// If the folder can't be made, or another process is writing into the same registry.
     pub fn create(registry: &Registry) -> Result<Self, ArtifactError> {
         fs::create_dir_all(registry.folder()).map_err(|e| ArtifactError::io(registry.folder(), e))?;
-        let lock = lock(&registry.folder().join(".lock"))?;
-        let folder = registry.folder().join(".writing");
-        if folder.exists() {
-            // Left by a process that was killed: the lock says that nobody else is writing.
-            fs::remove_dir_all(&folder).map_err(|e| ArtifactError::io(&folder, e))?;
+        if let Some(root) = registry.folder().parent().filter(|root| !root.as_os_str().is_empty()) {
+            sync_folder(root)?;
         }
+        let lock = registry.lock()?;
+        let folder = registry.folder().join(WRITING);
         fs::create_dir(&folder).map_err(|e| ArtifactError::io(&folder, e))?;
         Ok(Self {
             _lock: lock,
@@ -102,7 +102,7 @@ impl Writer {
         }
         self.published = true;
         sync_folder(self.registry.folder())?;
-        self.registry.activate(&id)?;
+        self.registry.activate_locked(&id)?;
         Ok(id)
     }
 }
@@ -168,15 +168,6 @@ impl SectionWriter {
             blake3: self.hasher.finalize().to_hex().to_string(),
             arrays: self.arrays,
         })
-    }
-}
-
-fn lock(path: &Path) -> Result<File, ArtifactError> {
-    let file = File::create(path).map_err(|e| ArtifactError::io(path, e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(ArtifactError::Busy(path.to_owned())),
-        Err(fs::TryLockError::Error(e)) => Err(ArtifactError::io(path, e)),
     }
 }
 

@@ -35,8 +35,16 @@ impl Persona {
         }
         let vector = model.embeddings.product(item.product);
         let closeness = |product: u32, weight: f32| weight * dot(vector, model.embeddings.product(product));
-        let visited = self.visited.iter().map(|p| (closeness(*p, 1.0), Reason::GoesWithVisit(*p)));
-        let past = self.past.values().map(|p| (closeness(p.product, p.weight), Reason::GoesWith(p.product)));
+        let visited = self
+            .visited
+            .iter()
+            .filter(|p| **p != item.product)
+            .map(|p| (closeness(*p, 1.0), Reason::GoesWithVisit(*p)));
+        let past = self
+            .past
+            .values()
+            .filter(|p| p.count > 0)
+            .map(|p| (closeness(p.product, p.weight), Reason::GoesWith(p.product)));
         let best = visited.chain(past).max_by(|a, b| a.0.total_cmp(&b.0));
         best.map_or(Reason::Popular, |(_, reason)| reason)
     }

@@ -4,8 +4,9 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ExactIndex, Graph, HnswIndex, HnswParams, IndexKind, IndexReport, Table, VectorIndex, recall};
+use super::{Allowed, ExactIndex, Graph, HnswIndex, HnswParams, IndexKind, IndexReport, Table, VectorIndex, recall};
 use crate::artifact::{ArtifactError, Reader, Writer};
+use crate::ranking::Scored;
 
 /// Queries that recall is measured with.
 const RECALL_QUERIES: usize = 200;
@@ -97,9 +98,17 @@ impl GatedIndex {
         self.index.as_ref()
     }
 
-    /// The exact index, which serves narrowly filtered questions.
-    pub fn oracle(&self) -> &ExactIndex {
-        &self.exact
+    /// The `k` allowed rows with the largest inner product, best first. A `filtered` question is answered
+    /// by an exact scan of what it allows, as is one of which the graph finds too little: a walk would pass
+    /// by what it wants.
+    pub fn search(&self, query: &[f32], k: usize, filtered: bool, allowed: Allowed<'_>) -> Vec<Scored> {
+        if !filtered && self.report.kind == IndexKind::Hnsw {
+            let found = self.index.search(query, k, allowed);
+            if found.len() == k {
+                return found;
+            }
+        }
+        self.exact.search(query, k, allowed)
     }
 
     pub(crate) fn write(&self, name: &str, ef_search: usize, to: &mut Writer) -> Result<(), ArtifactError> {

@@ -12,6 +12,9 @@ use crate::tables::{Cell, Reason, Rejects, TableError, TimeUnit};
 /// Rows between two reports of progress.
 const REPORT_ROWS: u64 = 1 << 16;
 
+/// Clocks and time zones may be off by as much.
+const DAY_SECONDS: i64 = 86_400;
+
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -92,6 +95,8 @@ pub(super) struct ReadEvents {
     pub(super) members: Ids,
     pub(super) products: Ids,
     pub(super) rejects: Rejects,
+    /// Events after this moment can't be.
+    end: i64,
     /// Time of the newest event.
     pub(super) latest: i64,
     /// Per member number, the store of the latest purchase: its home unless the members table says.
@@ -99,9 +104,9 @@ pub(super) struct ReadEvents {
     store_numbers: HashMap<String, u32>,
 }
 
-pub(super) fn read(config: &DataConfig, progress: &dyn Progress) -> Result<ReadEvents, TableError> {
+pub(super) fn read(config: &DataConfig, now: i64, progress: &dyn Progress) -> Result<ReadEvents, TableError> {
     let table = &config.events;
-    let mut read = ReadEvents::default();
+    let mut read = ReadEvents { end: now + DAY_SECONDS, ..ReadEvents::default() };
     let path = required(config, table, "events")?;
     let (mut needed, mut optional) = (vec!["member_id", "product_id"], vec!["kind", "quantity", "store_id"]);
     if table.time_unit == TimeUnit::None {
@@ -115,7 +120,7 @@ pub(super) fn read(config: &DataConfig, progress: &dyn Progress) -> Result<ReadE
         let columns = Columns::of(&file, table, &needed, &optional, false)?;
         file.read(&columns.names, &mut |(row, cells)| {
             read.rejects.rows += 1;
-            if read.rejects.rows % REPORT_ROWS == 0 {
+            if read.rejects.rows.is_multiple_of(REPORT_ROWS) {
                 progress.advance(REPORT_ROWS);
             }
             let outcome = cells.ok_or(Reason::Malformed).and_then(|c| read.add(&columns, c, table.time_unit));
@@ -142,7 +147,8 @@ impl ReadEvents {
         if kind == Kind::Purchase && quantity.is_some_and(|q| q < 0.0) {
             return Err(Reason::NegativeQuantity);
         }
-        let time = unit.seconds(columns.get("time", cells)).ok().flatten().ok_or(Reason::BadTime)?;
+        let time = unit.seconds(columns.get("time", cells)).ok().flatten().filter(|time| *time <= self.end);
+        let time = time.ok_or(Reason::BadTime)?;
         let reason = |missing: Reason| move |e: NoId| if matches!(e, NoId::Missing) { missing } else { Reason::BadId };
         let (member, product) = (columns.get("member_id", cells), columns.get("product_id", cells));
         // Both are looked at before either is numbered, so that a rejected row leaves nothing behind.

@@ -12,7 +12,7 @@ use super::ids::{Ids, NoId};
 use super::products::named;
 use super::{files, gate};
 use crate::config::DataConfig;
-use crate::tables::{Cell, Reason, Rejects, TableError, table_files};
+use crate::tables::{Cell, Reason, Rejects, TableError, TimeUnit, table_files};
 
 const OPTIONAL: [&str; 9] = [
     "tags",
@@ -25,6 +25,10 @@ const OPTIONAL: [&str; 9] = [
     "consent_marketing",
     "minor",
 ];
+/// What everybody allows where nobody was asked.
+const ASKED_NOBODY: Consent = Consent { personalization: true, marketing: true, minor: false };
+/// What a member allows whose row can't be used.
+const NO_CONSENT: Consent = Consent { personalization: false, marketing: false, minor: false };
 /// Age at which a member is no longer a minor, where only the birthday is known.
 const ADULT_YEARS: u32 = 18;
 
@@ -37,31 +41,21 @@ struct Member {
     tags: Vec<String>,
     birthday: Option<i64>,
     consent: Consent,
-    /// Whether the table itself says if this is a minor.
-    says_minor: bool,
 }
 
-impl Default for Member {
-    fn default() -> Self {
-        Self {
-            store: None,
-            city: None,
-            guide: None,
-            tags: Vec::new(),
-            birthday: None,
-            consent: Consent { personalization: true, marketing: true, minor: false },
-            says_minor: false,
-        }
+impl Member {
+    /// A member of whom nothing is known but what is allowed.
+    fn unknown(consent: Consent) -> Self {
+        Self { store: None, city: None, guide: None, tags: Vec::new(), birthday: None, consent }
     }
 }
 
 impl Member {
-    fn of(columns: &Columns, cells: &[Cell<'_>]) -> Result<Self, Reason> {
+    fn of(columns: &Columns, cells: &[Cell<'_>], unit: TimeUnit) -> Result<Self, Reason> {
         let text = |name| columns.get(name, cells).text();
         let flag = |name| columns.get(name, cells).flag().map_err(|_| Reason::BadFlag);
         // A table without the column has asked nobody; one with it has, and no answer is no consent.
         let consent = |name| Ok(flag(name)?.unwrap_or(!columns.has(name)));
-        let minor = flag("minor")?;
         let mut tags = columns.get("tags", cells).list();
         for place in &columns.others {
             tags.extend(cells[*place].text().map(|value| format!("{}={value}", columns.names[*place])));
@@ -71,29 +65,32 @@ impl Member {
             city: text("city"),
             guide: text("guide_id"),
             tags,
-            birthday: birthday(columns.get("birthday", cells))?,
+            birthday: birthday(columns.get("birthday", cells), unit)?,
             consent: Consent {
                 personalization: consent("consent_personalization")?,
                 marketing: consent("consent_marketing")?,
-                minor: minor.unwrap_or(false),
+                minor: flag("minor")?.unwrap_or(false),
             },
-            says_minor: minor.is_some(),
         })
     }
 
-    /// Completes what the table does not say: a minor by birthday, as of a moment.
+    /// A minor is who the table calls one, and who is one by birthday as of a moment.
     fn consent_at(&self, moment: i64) -> Consent {
-        let born = self.birthday.and_then(|b| DateTime::from_timestamp(b, 0)).filter(|_| !self.says_minor);
+        let born = self.birthday.and_then(|b| DateTime::from_timestamp(b, 0));
         let adult = born.and_then(|b| b.checked_add_months(Months::new(12 * ADULT_YEARS)));
         Consent { minor: self.consent.minor || adult.is_some_and(|a| a.timestamp() > moment), ..self.consent }
     }
 }
 
-/// A day of birth in unix seconds, which may be below 0: a date column, or text that begins with a date.
-fn birthday(cell: &Cell<'_>) -> Result<Option<i64>, Reason> {
+/// A day of birth in unix seconds, which may be below 0: a date column, text that begins with a date, or a
+/// number in the table's unit.
+fn birthday(cell: &Cell<'_>, unit: TimeUnit) -> Result<Option<i64>, Reason> {
     match cell {
         cell if cell.is_empty() => Ok(None),
         Cell::Moment(seconds) => Ok(Some(*seconds)),
+        Cell::Integer(x) if unit == TimeUnit::S => Ok(Some(*x)),
+        Cell::Integer(x) if unit == TimeUnit::Ms => Ok(Some(x.div_euclid(1_000))),
+        Cell::Integer(x) if unit == TimeUnit::Us => Ok(Some(x.div_euclid(1_000_000))),
         Cell::Text(text) => {
             let day = text.trim().get(..10).unwrap_or_default().replace('/', "-");
             let date = NaiveDate::parse_from_str(&day, "%Y-%m-%d").map_err(|_| Reason::BadTime)?;
@@ -107,6 +104,8 @@ fn birthday(cell: &Cell<'_>) -> Result<Option<i64>, Reason> {
 #[derive(Debug, Default)]
 pub(super) struct ReadMembers {
     list: Vec<Option<Member>>,
+    /// What a member allows whom only events name: nothing where the table asks the others.
+    others: Option<Consent>,
     homes: HashMap<u32, String>,
     pub(super) rejects: Rejects,
 }
@@ -121,18 +120,14 @@ pub(super) fn read(
     let mut read = ReadMembers { homes, ..ReadMembers::default() };
     for file in files(config, table)? {
         let columns = Columns::of(&file, table, &["member_id"], &OPTIONAL, true)?;
+        let asked = read.others.get_or_insert(ASKED_NOBODY);
+        asked.personalization &= !columns.has("consent_personalization");
+        asked.marketing &= !columns.has("consent_marketing");
         file.read(&columns.names, &mut |(row, cells)| {
             read.rejects.rows += 1;
             let outcome = cells.ok_or(Reason::Malformed).and_then(|cells| {
-                let member = Member::of(&columns, cells)?;
-                let number = ids.number(columns.get("member_id", cells)).map_err(no_member)?;
-                read.list.resize_with(read.list.len().max(ids.len()), || None);
-                let place = &mut read.list[number as usize];
-                if place.is_some() {
-                    return Err(Reason::DuplicateId);
-                }
-                *place = Some(member);
-                Ok(())
+                let id = columns.get("member_id", cells);
+                read.add(ids, id, || Member::of(&columns, cells, table.time_unit))
             });
             if let Err(reason) = outcome {
                 read.rejects.add(reason, &file.path, row);
@@ -152,12 +147,40 @@ fn no_member(e: NoId) -> Reason {
 }
 
 impl ReadMembers {
+    /// Takes in a row. Of a member whose row can't be used, or who has several, the least that any of them
+    /// says is allowed.
+    fn add(
+        &mut self,
+        ids: &mut Ids,
+        id: &Cell<'_>,
+        member: impl FnOnce() -> Result<Member, Reason>,
+    ) -> Result<(), Reason> {
+        let number = ids.number(id).map_err(no_member)?;
+        self.list.resize_with(self.list.len().max(ids.len()), || None);
+        let place = &mut self.list[number as usize];
+        let member = member();
+        if let Some(earlier) = place {
+            let consent = member.as_ref().map_or(NO_CONSENT, |m| m.consent);
+            earlier.consent.personalization &= consent.personalization;
+            earlier.consent.marketing &= consent.marketing;
+            earlier.consent.minor |= consent.minor;
+            return Err(Reason::DuplicateId);
+        }
+        let (kept, outcome) = match member {
+            Ok(member) => (member, Ok(())),
+            Err(reason) => (Member::unknown(NO_CONSENT), Err(reason)),
+        };
+        *place = Some(kept);
+        outcome
+    }
+
     /// As columns by final row; ages as of `moment`.
     pub(super) fn into_columns(self, (ids, id_type): (Strings, IdType), rows: &[u32], moment: i64) -> Members {
-        let mut sorted = vec![Member::default(); ids.len()];
+        let stranger = Member::unknown(self.others.unwrap_or(ASKED_NOBODY));
+        let mut sorted = vec![stranger.clone(); ids.len()];
         for (number, member) in self.list.into_iter().enumerate() {
-            let mut member = member.unwrap_or_default();
-            if member.store.is_none() {
+            let mut member = member.unwrap_or_else(|| stranger.clone());
+            if member.store.is_none() && member.consent.personalization {
                 member.store = self.homes.get(&(number as u32)).cloned();
             }
             sorted[rows[number] as usize] = member;

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 pub use events::{Event, Events, Kind};
 pub use members::read_member_ids;
-pub use products::read_new_products;
+pub use products::{NewProducts, read_new_products};
 
 use kindred_models::catalogue::{Members, Products};
 
@@ -37,12 +37,13 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Reads all tables.
+    /// Reads all tables. `now`, in unix seconds, is the moment after which nothing can have happened.
     ///
     /// # Errors
     /// If a table can't be read, lacks a column, or has too many rows that can't be used.
-    pub fn read(config: &DataConfig, progress: &dyn Progress) -> Result<Self, TableError> {
-        let mut read = events::read(config, progress)?;
+    pub fn read(config: &DataConfig, now: i64, progress: &dyn Progress) -> Result<Self, TableError> {
+        let has_time = config.events.time_unit != TimeUnit::None;
+        let mut read = events::read(config, now, progress)?;
         let mut products = products::read(config, &mut read.products)?;
         let mut members = members::read(config, &mut read.members, &read.homes)?;
         let mut rejects = vec![("events".to_owned(), std::mem::take(&mut read.rejects))];
@@ -50,13 +51,15 @@ impl Dataset {
         rejects.push(("members".to_owned(), std::mem::take(&mut members.rejects)));
         let (product_ids, product_rows) = read.products.into_sorted();
         let (member_ids, member_rows) = read.members.into_sorted();
+        // Ages are as of the newest event, so that the same tables give the same model on another day.
+        let age_at = if has_time { read.latest } else { now };
         let (products, launched_at) = products.into_columns(product_ids, &product_rows);
         Ok(Self {
             products,
             launched_at,
-            members: members.into_columns(member_ids, &member_rows, read.latest),
+            members: members.into_columns(member_ids, &member_rows, age_at),
             events: read.events.sorted(&member_rows, &product_rows),
-            has_time: config.events.time_unit != TimeUnit::None,
+            has_time,
             rejects,
         })
     }

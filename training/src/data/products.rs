@@ -133,12 +133,23 @@ pub(super) fn named<'a>(lists: impl Iterator<Item = &'a Vec<String>> + Clone) ->
     (names, rows)
 }
 
+/// Products that a model does not know.
+#[derive(Clone, Debug)]
+pub struct NewProducts {
+    /// Ids and attributes, in the order of the table.
+    pub list: Vec<(String, Attributes)>,
+    /// How the ids looked.
+    pub id_type: IdType,
+    /// Rows that could not be used.
+    pub rejects: Rejects,
+}
+
 /// Products that a model does not know, by id, from a table like the products table, in its order; its
 /// columns have the names that the config says, or Kindred's own.
 ///
 /// # Errors
 /// If the table can't be read, or has too many rows that can't be used.
-pub fn read_new_products(config: &DataConfig) -> Result<(Vec<(String, Attributes)>, IdType), TableError> {
+pub fn read_new_products(config: &DataConfig) -> Result<NewProducts, TableError> {
     let mut ids = Ids::default();
     let read = read_as(config, &mut ids, TableConfig::where_present)?;
     let ((names, id_type), rows) = ids.into_sorted();
@@ -150,5 +161,5 @@ pub fn read_new_products(config: &DataConfig) -> Result<(Vec<(String, Attributes
         let path = config.products.path.as_ref().map(|p| p.display().to_string());
         return Err(TableError::Empty(path.unwrap_or_else(|| "products".to_owned())));
     }
-    Ok((list, id_type))
+    Ok(NewProducts { list, id_type, rejects: read.rejects })
 }

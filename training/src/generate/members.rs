@@ -10,8 +10,8 @@ use crate::tables::Column;
 
 /// Guides per store.
 const GUIDES: usize = 4;
-/// Age below which a member is a minor, in days.
-const MINOR_DAYS: i64 = 18 * 365;
+/// Age up to which a member is a minor, in days, leap days counted.
+const MINOR_DAYS: i64 = 18 * 365 + 5;
 
 /// Columns of the members table.
 pub(super) const COLUMNS: [&str; 10] = [
@@ -97,7 +97,7 @@ impl Member {
     }
 
     fn is_minor(&self, retailer_end: i64) -> bool {
-        (retailer_end - self.birthday) / 86_400 < MINOR_DAYS
+        (retailer_end - self.birthday) / 86_400 <= MINOR_DAYS
     }
 }
 
@@ -106,7 +106,12 @@ fn gamma(shape: f64, rng: &mut impl Rng) -> f64 {
 }
 
 /// Members as columns.
-pub(super) fn columns<'a>(members: impl Iterator<Item = &'a Member> + Clone, catalogue: &Catalogue) -> Vec<Column> {
+pub(super) fn columns<'a>(
+    members: impl Iterator<Item = &'a Member> + Clone,
+    retailer: &Retailer,
+    catalogue: &Catalogue,
+) -> Vec<Column> {
+    let end = FIRST_SECOND + i64::from(retailer.days) * 86_400;
     let all = || members.clone();
     let moment = |day: i64| FIRST_SECOND + day * 86_400;
     vec![
@@ -118,7 +123,7 @@ pub(super) fn columns<'a>(members: impl Iterator<Item = &'a Member> + Clone, cat
         Column::Moment(all().map(|m| Some(moment(m.joined_day))).collect()),
         Column::Boolean(all().map(|m| m.consent_personalization).collect()),
         Column::Boolean(all().map(|m| m.consent_marketing).collect()),
-        Column::Boolean(all().map(|m| m.is_minor(FIRST_SECOND + 365 * 86_400)).collect()),
+        Column::Boolean(all().map(|m| m.is_minor(end)).collect()),
         Column::Texts(all().map(|m| m.tags.clone()).collect()),
     ]
 }

@@ -85,7 +85,7 @@ impl Retailer {
                     (member, events)
                 })
                 .collect();
-            members.write(members::columns(rows.iter().map(|(member, _)| member), &catalogue))?;
+            members.write(members::columns(rows.iter().map(|(member, _)| member), self, &catalogue))?;
             let chunk: Vec<(&Member, &Event)> =
                 rows.iter().flat_map(|(m, events)| events.iter().map(move |e| (m, e))).collect();
             count += chunk.len() as u64;

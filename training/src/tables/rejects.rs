@@ -18,7 +18,7 @@ pub enum Reason {
     NoProductId,
     /// An id that is neither text nor an integer.
     BadId,
-    /// No time, one that can't be read, or one before 1970 or after 2100.
+    /// No time, one that can't be read, or one before 1970 or in the future.
     BadTime,
     /// A purchase of a negative quantity.
     NegativeQuantity,

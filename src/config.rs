@@ -7,7 +7,7 @@ use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use kindred_models::ArtifactError;
 use kindred_models::artifact::Registry;
-use kindred_models::feed::Blend;
+use kindred_models::blend::Blend;
 use kindred_training::config::{DataConfig, Decay, EvaluateParams, EventWeights, IalsParams, IndexConfig, TrainConfig};
 use serde::{Deserialize, Serialize};
 

@@ -126,6 +126,45 @@ fn failures_have_exit_codes_and_say_what_to_do() {
     }
 }
 
+/// Ends a training run by a signal after every line that it prints, and looks at what is left.
+#[cfg(unix)]
+#[test]
+fn training_can_be_ended_at_any_stage() {
+    use std::io::{BufRead, BufReader};
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    ok(at, "generate --members 3000 --products 300 --stores 3 --out shop");
+    let tables = "--events shop/events.parquet --products shop/products.parquet --members shop/members.parquet";
+    let first = ok(at, &format!("train {tables} --test-days 0")).trim().to_owned();
+    for (signal, stage) in
+        [("-KILL", "prepare"), ("-KILL", "evaluate"), ("-KILL", "fit"), ("-INT", "prepare"), ("-TERM", "evaluate")]
+    {
+        let mut training = Command::new(env!("CARGO_BIN_EXE_kindred"))
+            .current_dir(at)
+            .arg("train")
+            .args(tables.split_whitespace())
+            .stderr(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(training.stderr.take().unwrap()).lines();
+        assert!(said.any(|line| line.unwrap().starts_with(stage)), "{stage} ends");
+        Command::new("kill").args([signal, &training.id().to_string()]).status().unwrap();
+        let code = training.wait().unwrap().code();
+        // A signal may come after the last look at the flag; then the run ends as if there had been none.
+        let expected = if signal == "-KILL" { vec![None] } else { vec![Some(130), Some(0)] };
+        assert!(expected.contains(&code), "{signal} {stage}: {code:?}");
+        let listed: serde_json::Value = serde_json::from_str(&ok(at, "models list --json")).unwrap();
+        for version in listed.as_array().unwrap() {
+            ok(at, &format!("models verify {}", version["version"].as_str().unwrap()));
+        }
+        ok(at, "feed --member m0000001");
+    }
+    ok(at, &format!("models verify {first}"));
+    ok(at, &format!("train {tables}"));
+    assert!(!at.join("registry/default/.writing").exists());
+}
+
 #[cfg(unix)]
 #[test]
 fn sigterm_drains_the_server() {

@@ -9,7 +9,7 @@ mod reason;
 
 use std::collections::{BTreeMap, HashSet};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 pub use filter::{AllowedProducts, ProductFilter};
 pub use reason::Reason;
@@ -21,24 +21,6 @@ use crate::ranking::Top;
 
 /// Candidates that each source gives, at least; more for long pages.
 const CANDIDATES: usize = 300;
-
-/// Weights of the sources in a product's score.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Blend {
-    /// Of `ln(1 + decayed purchases)` by this member.
-    pub repeat: f32,
-    /// Of the inner product of the member's and the product's vectors (about 0 to 1).
-    pub taste: f32,
-    /// Of the popularity score (0 to 1).
-    pub popularity: f32,
-}
-
-impl Default for Blend {
-    fn default() -> Self {
-        Self { repeat: 2.0, taste: 1.0, popularity: 0.1 }
-    }
-}
 
 /// What happened during a visit so far.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -9,12 +9,14 @@ compile_error!("the artifact format is little-endian; big-endian machines are no
 
 pub mod artifact;
 pub mod audience;
+pub mod blend;
 pub mod catalogue;
 pub mod content;
 pub mod embeddings;
 pub mod feed;
 pub mod history;
 pub mod index;
+pub mod indexing;
 pub mod kernels;
 pub mod launch;
 mod linalg;

@@ -5,19 +5,14 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::artifact::{ArtifactError, Manifest, Reader, Registry, VersionId, Writer};
-use crate::audience::graph_recall;
+use crate::blend::Blend;
 use crate::catalogue::{Members, Products};
 use crate::content::{Attributes, ContentIndex};
 use crate::embeddings::Embeddings;
-use crate::feed::Blend;
 use crate::history::History;
-use crate::index::{GatedIndex, IndexKind, IndexParams, IndexReport, Table};
+use crate::index::{GatedIndex, Table};
 use crate::launch::LaunchModel;
 use crate::popularity::Popularity;
-
-/// Audiences that a graph over members is judged by: of every tenth of the hundred best sellers.
-const AUDIENCE_SAMPLE_FROM: usize = 100;
-const AUDIENCE_SAMPLE_STEP: usize = 10;
 
 /// What was learned, part by part.
 #[derive(Debug)]
@@ -86,25 +81,6 @@ impl Model {
             brand: self.products.brands.get(product).map(str::to_owned),
             price: (price > 0.0).then_some(price),
             tags: tags.map(|tag| self.products.tag_names.get(*tag).to_owned()).collect(),
-        }
-    }
-
-    /// Builds and measures the graphs that the parameters ask for, in place of the exact indexes. A graph
-    /// over members must also find whole audiences to serve.
-    pub fn build_indexes(&mut self, params: &IndexParams) {
-        let (products, members) = (Self::product_table(&self.embeddings), Self::member_table(&self.embeddings));
-        self.product_index = GatedIndex::build(&products, &members, params);
-        self.member_index = GatedIndex::build(&members, &products, params);
-        if self.member_index.report.kind == IndexKind::Hnsw {
-            let bought: Vec<u32> = self.popularity.top(AUDIENCE_SAMPLE_FROM, |_| true).collect();
-            let sample: Vec<u32> = bought.iter().copied().step_by(AUDIENCE_SAMPLE_STEP).collect();
-            let found = graph_recall(self, &sample, self.members.len().div_ceil(200));
-            self.member_index.report.audience_recall = Some(found);
-            if found < params.min_recall {
-                let why = format!("audience recall {found:.4}, below {}", params.min_recall);
-                let report = IndexReport { kind: IndexKind::Exact, why, ..self.member_index.report.clone() };
-                self.member_index = GatedIndex { report, ..GatedIndex::exact(&members, String::new()) };
-            }
         }
     }
 

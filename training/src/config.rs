@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use kindred_models::blend::Blend;
 use kindred_models::embeddings::Objective;
-use kindred_models::feed::Blend;
 use kindred_models::index::{HnswParams, IndexParams};
 use serde::{Deserialize, Serialize};
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use kindred_models::Model;
 use kindred_models::artifact::{Registry, VersionId, Writer};
+use kindred_models::indexing::build_indexes;
 use kindred_models::model::ModelInfo;
 use kindred_models::stop::Stop;
 
@@ -46,7 +47,7 @@ pub fn train(
     progress.finish(&format!("{} factors", config.embeddings.factors));
     stop.check()?;
     progress.start("publish", 0);
-    model.build_indexes(&config.index);
+    build_indexes(&mut model, &config.index);
     stop.check()?;
     let id = model.publish(writer, config.index.hnsw.ef_search, trained_at)?;
     progress.finish(&format!("version {id}"));

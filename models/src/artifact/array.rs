@@ -7,6 +7,16 @@ use std::sync::Arc;
 use bytemuck::Pod;
 use memmap2::Mmap;
 
+/// Element types that an array file may hold, with their name in the manifest.
+pub(super) trait Element: Pod {
+    const NAME: &'static str;
+}
+
+macro_rules! element {
+    ($($t:ty),*) => { $(impl Element for $t { const NAME: &'static str = stringify!($t); })* };
+}
+element!(u8, u16, u32, u64, i64, f32);
+
 /// A read-only array of plain values: owned when it was just fitted, mapped when it was loaded. Clones
 /// share a mapping.
 #[derive(Clone)]

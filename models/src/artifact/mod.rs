@@ -5,6 +5,7 @@
 //! ([`Reader`]), after every byte has been held against its checksum.
 
 mod array;
+mod files;
 mod manifest;
 mod reader;
 mod registry;

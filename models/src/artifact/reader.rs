@@ -8,8 +8,8 @@ use std::sync::Arc;
 use memmap2::Mmap;
 use serde::de::DeserializeOwned;
 
+use super::array::Element;
 use super::manifest::{FORMAT_VERSION, FileEntry, Manifest};
-use super::writer::Element;
 use super::{Array, ArtifactError};
 
 /// A version whose every file has the published size and checksum.

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, NaiveDateTime};
 
+use super::files::{sync_folder, write_synced};
 use super::manifest::Manifest;
 use super::reader::read_manifest;
-use super::writer::{sync_folder, write_synced};
 use super::{ArtifactError, Reader};
 
 /// Folder of a version in the making.

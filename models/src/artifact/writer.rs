@@ -5,25 +5,16 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use bytemuck::Pod;
 use serde::Serialize;
 
+use super::array::Element;
+use super::files::{sync_folder, write_synced};
 use super::manifest::{ArrayEntry, FileEntry, Manifest};
 use super::registry::WRITING;
 use super::{ArtifactError, Registry, VersionId};
 
 /// Arrays start at multiples of a cache line.
 const ALIGNMENT: usize = 64;
-
-/// Element types that an array file may hold, with their name in the manifest.
-pub(super) trait Element: Pod {
-    const NAME: &'static str;
-}
-
-macro_rules! element {
-    ($($t:ty),*) => { $(impl Element for $t { const NAME: &'static str = stringify!($t); })* };
-}
-element!(u8, u16, u32, u64, i64, f32);
 
 /// A version in the making, in a folder of its own beside the finished ones. Dropped without
 /// [`publish`](Writer::publish), it leaves nothing behind.
@@ -173,19 +164,4 @@ impl SectionWriter {
 
 fn malformed(path: &Path, error: &serde_json::Error) -> ArtifactError {
     ArtifactError::Malformed { path: path.to_owned(), what: error.to_string() }
-}
-
-/// Writes a small file and syncs it.
-pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), ArtifactError> {
-    File::create(path)
-        .and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        })
-        .map_err(|e| ArtifactError::io(path, e))
-}
-
-/// Syncs a folder, so that a rename in it survives a power cut.
-pub(super) fn sync_folder(path: &Path) -> Result<(), ArtifactError> {
-    File::open(path).and_then(|folder| folder.sync_all()).map_err(|e| ArtifactError::io(path, e))
 }

@@ -92,6 +92,56 @@ fn generated_tables_train_without_a_config() {
 }
 
 #[test]
+fn integer_ids_and_other_names_come_in_and_go_out_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let event = |m: i64, p: i64| format!("{{\"card\": {m}, \"sku\": {p}, \"day\": \"2026-01-0{}\"}}\n", 1 + p % 9);
+    let events: String = (0..40)
+        .flat_map(|m| (0..12).map(move |p| (m, p)))
+        .filter(|(m, p)| (m + p) % 2 == 0)
+        .map(|(m, p)| event(m - 5, 700 + p))
+        .collect();
+    std::fs::create_dir(at.join("sales")).unwrap();
+    std::fs::write(
+        at.join("sales/a.ndjson"),
+        &events[..events.len() / 2 + events[events.len() / 2..].find('\n').unwrap() + 1],
+    )
+    .unwrap();
+    std::fs::write(
+        at.join("sales/b.jsonl"),
+        &events[events.len() / 2 + events[events.len() / 2..].find('\n').unwrap() + 1..],
+    )
+    .unwrap();
+    let config = r#"
+        [data.events]
+        path = "sales"
+        time_unit = "date"
+        columns = { member_id = "card", product_id = "sku", time = "day" }
+        [evaluate]
+        test_days = 0
+    "#;
+    std::fs::write(at.join("kindred.toml"), config).unwrap();
+    ok(at, "train --config kindred.toml");
+    let registry = kindred_models::artifact::Registry::new(&at.join("registry"), "default").unwrap();
+    let model = kindred_models::Model::load(&registry, &registry.current().unwrap()).unwrap();
+    let integers = kindred_models::catalogue::IdType::Integer;
+    assert_eq!((model.members.id_type, model.products.id_type), (integers, integers));
+    assert!(model.members.ids.find("-5").is_some());
+    ok(at, "score --out recs.parquet --top 2");
+    let files = kindred_training::tables::table_files(&at.join("recs.parquet")).unwrap();
+    let names = ["member_id", "product_id", "rank"].map(str::to_owned);
+    let mut rows = 0;
+    files[0]
+        .read(&names, &mut |(_, cells)| {
+            use kindred_training::tables::Cell;
+            assert!(matches!(cells.unwrap(), [Cell::Integer(-5..), Cell::Integer(700..), Cell::Integer(1..=2)]));
+            rows += 1;
+        })
+        .unwrap();
+    assert_eq!(rows, 80);
+}
+
+#[test]
 fn failures_have_exit_codes_and_say_what_to_do() {
     let folder = folder();
     let at = folder.path();

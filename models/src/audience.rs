@@ -134,9 +134,10 @@ fn query(model: &Model, request: &AudienceRequest) -> LaunchQuery {
     };
     let query = match &request.subject {
         Subject::New(attributes) => from(attributes),
-        Subject::Known(product) => {
-            LaunchQuery { vector: model.embeddings.product(*product).to_vec(), ..from(&model.attributes(*product)) }
-        }
+        Subject::Known(product) => LaunchQuery {
+            vector: model.embeddings.product(*product).to_vec(),
+            ..from(&model.products.attributes(*product))
+        },
         Subject::SeedsOnly => LaunchQuery { vector: vec![0.0; model.embeddings.factors], ..LaunchQuery::default() },
     };
     query.with_seeds(&request.seeds, &model.embeddings)
@@ -254,7 +255,7 @@ fn from_graph(model: &Model, query: &LaunchQuery, eligibility: &Eligibility, siz
 pub fn graph_recall(model: &Model, products: &[u32], size: usize) -> f32 {
     let share = |product: &u32| {
         let request = AudienceRequest {
-            subject: Subject::New(model.attributes(*product)),
+            subject: Subject::New(model.products.attributes(*product)),
             seeds: Vec::new(),
             size: AudienceSize::Count(size),
             filter: MemberFilter::default(),

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::artifact::{Array, ArtifactError, Reader, Writer};
+use crate::content::Attributes;
 use crate::sparse::Rows;
 use crate::strings::{Labels, NONE, Strings};
 
@@ -97,6 +98,18 @@ impl Products {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
+    }
+
+    /// What a product is made of.
+    pub fn attributes(&self, row: u32) -> Attributes {
+        let price = self.prices[row as usize];
+        Attributes {
+            title: self.titles.get(row).to_owned(),
+            category: self.categories.get(row).map(str::to_owned),
+            brand: self.brands.get(row).map(str::to_owned),
+            price: (price > 0.0).then_some(price),
+            tags: self.tags.row(row).iter().map(|tag| self.tag_names.get(*tag).to_owned()).collect(),
+        }
     }
 
     pub(crate) fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {

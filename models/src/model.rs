@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::artifact::{ArtifactError, Manifest, Reader, Registry, VersionId, Writer};
 use crate::blend::Blend;
 use crate::catalogue::{Members, Products};
-use crate::content::{Attributes, ContentIndex};
+use crate::content::ContentIndex;
 use crate::embeddings::Embeddings;
 use crate::history::History;
 use crate::index::{GatedIndex, Table};
@@ -69,19 +69,6 @@ impl Model {
     /// Table of the members' vectors.
     pub fn member_table(embeddings: &Embeddings) -> Table {
         Table { values: embeddings.members.clone(), dimension: embeddings.factors }
-    }
-
-    /// Attributes of a product in the model.
-    pub fn attributes(&self, product: u32) -> Attributes {
-        let price = self.products.prices[product as usize];
-        let tags = self.products.tags.row(product).iter();
-        Attributes {
-            title: self.products.titles.get(product).to_owned(),
-            category: self.products.categories.get(product).map(str::to_owned),
-            brand: self.products.brands.get(product).map(str::to_owned),
-            price: (price > 0.0).then_some(price),
-            tags: tags.map(|tag| self.products.tag_names.get(*tag).to_owned()).collect(),
-        }
     }
 
     /// Writes the model as a new version of the registry that `to` belongs to, and makes it the current one.

@@ -18,7 +18,7 @@ pub fn similar(model: &Model, product: u32, k: usize, filter: &ProductFilter) ->
     let vector = model.embeddings.product(product);
     let count = CANDIDATES.max(2 * k);
     let by_vector = model.product_index.search(vector, count, !filter.is_empty(), &allowed);
-    let features = model.attributes(product).features();
+    let features = model.products.attributes(product).features();
     let by_content = model.content.nearest(&features, count, allowed);
     let mut rows: Vec<u32> = by_content.iter().map(|s| s.row).collect();
     rows.extend(by_vector.iter().map(|s| s.row));

@@ -50,3 +50,41 @@ impl Drop for RaiseOnDrop {
         self.0.raise();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_job_whose_caller_goes_away_is_told_to_stop() {
+        let compute = Compute::new(1).unwrap();
+        let (began, has_begun) = tokio::sync::oneshot::channel();
+        let (ended, has_ended) = tokio::sync::oneshot::channel();
+        let call = tokio::spawn({
+            let compute = compute.clone();
+            async move {
+                compute
+                    .run(move |stop| {
+                        began.send(()).unwrap();
+                        while !stop.is_raised() {
+                            std::thread::yield_now();
+                        }
+                        ended.send(()).unwrap();
+                        Ok(())
+                    })
+                    .await
+            }
+        });
+        has_begun.await.unwrap();
+        call.abort();
+        has_ended.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_job_that_panics_is_answered_and_takes_nothing_down() {
+        let compute = Compute::new(1).unwrap();
+        let broken = compute.run(|_| -> Result<(), Problem> { panic!("on purpose") }).await;
+        assert!(matches!(broken, Err(Problem::Broken)));
+        assert_eq!(compute.run(|_| Ok(7)).await.unwrap(), 7);
+    }
+}

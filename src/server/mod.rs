@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use kindred_models::artifact::Registry;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 
 use crate::config::ServeConfig;
 use crate::error::Error;
@@ -58,6 +58,8 @@ pub async fn serve(
         // Nobody listens any more if the server broke off on its own.
         let _ = draining.send(());
     };
+    // A small answer must not wait for the acknowledgement of the one before it.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = Server::builder()
         .layer(DeadlineLayer)
         .add_service(health)
@@ -67,7 +69,7 @@ pub async fn serve(
         .add_service(audience::service(shared.clone()))
         .add_service(batch::service(shared.clone()))
         .add_service(model::service(shared))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), ended);
+        .serve_with_incoming_shutdown(incoming, ended);
     let overdue = async move {
         match drained.await {
             Ok(()) => tokio::time::sleep(drain).await,

@@ -41,7 +41,7 @@ pub fn fit(
     let history = prepare::history(slice, &dataset.members, &config.given);
     let weights = Matrix { rows: history.rows.clone(), values: history.weights.clone() };
     let embeddings = crate::ials::fit(&weights, products, &config.embeddings, progress, stop)?;
-    let attributes: Vec<Attributes> = (0..products as u32).map(|row| attributes(dataset, row)).collect();
+    let attributes: Vec<Attributes> = (0..products as u32).map(|row| dataset.products.attributes(row)).collect();
     let content = ContentIndex::build(&attributes);
     stop.check()?;
     let launch = launch(&history, &attributes, &content);
@@ -77,18 +77,6 @@ fn counts(model: &Model, slice: &Slice) -> BTreeMap<String, u64> {
     ]
     .map(|(name, count)| (name.to_owned(), count as u64))
     .into()
-}
-
-fn attributes(dataset: &Dataset, row: u32) -> Attributes {
-    let p = &dataset.products;
-    let price = p.prices[row as usize];
-    Attributes {
-        title: p.titles.get(row).to_owned(),
-        category: p.categories.get(row).map(str::to_owned),
-        brand: p.brands.get(row).map(str::to_owned),
-        price: (price > 0.0).then_some(price),
-        tags: p.tags.row(row).iter().map(|tag| p.tag_names.get(*tag).to_owned()).collect(),
-    }
 }
 
 fn popularity(dataset: &Dataset, slice: &Slice, config: &ValidConfig) -> Popularity {

@@ -80,8 +80,11 @@ impl Registry {
     /// All versions, oldest first.
     ///
     /// # Errors
-    /// If the folder can't be read.
+    /// If there is no registry, or its folder can't be read.
     pub fn versions(&self) -> Result<Vec<VersionId>, ArtifactError> {
+        if !self.folder.is_dir() {
+            return Err(ArtifactError::NoCurrentVersion(self.folder.clone()));
+        }
         let entries = fs::read_dir(&self.folder).map_err(|e| ArtifactError::io(&self.folder, e))?;
         let mut ids = Vec::new();
         for entry in entries {

@@ -135,3 +135,50 @@ impl GatedIndex {
         Ok(Self { index: Box::new(hnsw), exact, graph: Some(graph), report: stored.report })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::rngs::Xoshiro256PlusPlus;
+    use rand::{RngExt, SeedableRng};
+
+    fn random(rows: usize, seed: u64) -> Table {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let values: Vec<f32> = (0..rows * 16).map(|_| rng.random_range(-1.0..1.0)).collect();
+        Table { values: values.into(), dimension: 16 }
+    }
+
+    fn params(ef_search: usize, points: RangeInclusive<usize>) -> IndexParams {
+        IndexParams { hnsw: HnswParams { m: 8, ef_construction: 60, ef_search }, hnsw_points: points, min_recall: 0.95 }
+    }
+
+    #[test]
+    fn a_graph_that_finds_too_little_does_not_serve() {
+        let (table, queries) = (random(2000, 1), random(100, 2));
+        let poor = GatedIndex::build(&table, &queries, &params(1, 10..=5000));
+        assert_eq!((poor.report.kind, poor.serving().kind()), (IndexKind::Exact, IndexKind::Exact));
+        assert!(poor.report.recall_at_10.unwrap() < 0.95 && poor.report.why.contains("below 0.95"));
+        let good = GatedIndex::build(&table, &queries, &params(400, 10..=5000));
+        assert_eq!((good.report.kind, good.serving().kind()), (IndexKind::Hnsw, IndexKind::Hnsw));
+        assert_eq!(good.report.reachable_share, Some(1.0));
+    }
+
+    #[test]
+    fn no_graph_is_built_outside_of_its_range() {
+        let (table, queries) = (random(100, 1), random(10, 2));
+        for points in [101..=5000, 2..=99] {
+            let index = GatedIndex::build(&table, &queries, &params(50, points));
+            assert_eq!((index.report.kind, index.report.recall_at_10), (IndexKind::Exact, None));
+        }
+    }
+
+    #[test]
+    fn a_walk_that_finds_too_little_is_made_up_for() {
+        let (table, queries) = (random(2000, 1), random(10, 2));
+        let index = GatedIndex::build(&table, &queries, &params(400, 10..=5000));
+        let rare = |row: u32| row % 200 == 7;
+        let found = index.search(queries.row(0), 10, false, &rare);
+        assert_eq!(found, ExactIndex::new(table).search(queries.row(0), 10, &rare));
+        assert_eq!(found.len(), 10);
+    }
+}

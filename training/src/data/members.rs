@@ -56,6 +56,8 @@ impl Member {
         let flag = |name| columns.get(name, cells).flag().map_err(|_| Reason::BadFlag);
         // A table without the column has asked nobody; one with it has, and no answer is no consent.
         let consent = |name| Ok(flag(name)?.unwrap_or(!columns.has(name)));
+        // Of no use to what is learned so far; a bad one is told of all the same.
+        day(columns.get("joined_at", cells), unit)?;
         let mut tags = columns.get("tags", cells).list();
         for place in &columns.others {
             tags.extend(cells[*place].text().map(|value| format!("{}={value}", columns.names[*place])));
@@ -65,7 +67,7 @@ impl Member {
             city: text("city"),
             guide: text("guide_id"),
             tags,
-            birthday: birthday(columns.get("birthday", cells), unit)?,
+            birthday: day(columns.get("birthday", cells), unit)?,
             consent: Consent {
                 personalization: consent("consent_personalization")?,
                 marketing: consent("consent_marketing")?,
@@ -82,9 +84,9 @@ impl Member {
     }
 }
 
-/// A day of birth in unix seconds, which may be below 0: a date column, text that begins with a date, or a
-/// number in the table's unit.
-fn birthday(cell: &Cell<'_>, unit: TimeUnit) -> Result<Option<i64>, Reason> {
+/// A day in unix seconds, below 0 before 1970: a date column, text that begins with a date, or a number in
+/// the table's unit.
+fn day(cell: &Cell<'_>, unit: TimeUnit) -> Result<Option<i64>, Reason> {
     match cell {
         cell if cell.is_empty() => Ok(None),
         Cell::Moment(seconds) => Ok(Some(*seconds)),

@@ -71,7 +71,7 @@ pub(super) fn judge(model: &Model, launches: &[Launch], stop: &Stop) -> Result<J
         (0..model.members.len() as u32).filter(|m| model.launch.activity[*m as usize] > 0.0).collect();
     let mut judged = Judged::default();
     for launch in launches {
-        let attributes = model.attributes(launch.product);
+        let attributes = model.products.attributes(launch.product);
         let others = |row: u32| row != launch.product;
         let (content, embeddings) = (&model.content, &model.embeddings);
         let query = LaunchQuery::from_attributes(&attributes, content, embeddings, &model.launch.buyers, others);

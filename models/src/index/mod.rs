@@ -3,6 +3,7 @@
 mod exact;
 mod gate;
 mod hnsw;
+mod norms;
 
 use serde::{Deserialize, Serialize};
 

@@ -8,7 +8,10 @@ use figment::providers::{Env, Format, Serialized, Toml};
 use kindred_models::ArtifactError;
 use kindred_models::artifact::Registry;
 use kindred_models::blend::Blend;
-use kindred_training::config::{DataConfig, Decay, EvaluateParams, EventWeights, IalsParams, IndexConfig, TrainConfig};
+use kindred_training::config::{
+    AffinityParams, DataConfig, EvaluateParams, EventWeights, IalsParams, IndexConfig, NeighbourParams,
+    PopularityParams, RankerParams, RepeatParams, TrainConfig,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -64,11 +67,17 @@ pub struct Config {
     /// The embeddings.
     pub embeddings: IalsParams,
     /// Decay of popularity.
-    pub popularity: Decay,
+    pub popularity: PopularityParams,
     /// Decay of a member's own counts.
-    pub repeat: Decay,
-    /// How a feed's sources are mixed.
+    pub repeat: RepeatParams,
+    /// Products bought together.
+    pub affinity: AffinityParams,
+    /// Members alike.
+    pub neighbours: NeighbourParams,
+    /// How a feed's sources are mixed where no ranker is learned, or none is better.
     pub feed: Blend,
+    /// What candidates are worth.
+    pub ranker: RankerParams,
     /// Offline metrics.
     pub evaluate: EvaluateParams,
     /// The index.
@@ -77,8 +86,19 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let TrainConfig { data, event_weights, embeddings, popularity, repeat, feed, evaluate, index } =
-            TrainConfig::default();
+        let TrainConfig {
+            data,
+            event_weights,
+            embeddings,
+            popularity,
+            repeat,
+            affinity,
+            neighbours,
+            feed,
+            ranker,
+            evaluate,
+            index,
+        } = TrainConfig::default();
         Self {
             registry: RegistryConfig::default(),
             serve: ServeConfig::default(),
@@ -87,7 +107,10 @@ impl Default for Config {
             embeddings,
             popularity,
             repeat,
+            affinity,
+            neighbours,
             feed,
+            ranker,
             evaluate,
             index,
         }
@@ -121,7 +144,10 @@ impl Config {
             embeddings: self.embeddings,
             popularity: self.popularity,
             repeat: self.repeat,
+            affinity: self.affinity,
+            neighbours: self.neighbours,
             feed: self.feed,
+            ranker: self.ranker,
             evaluate: self.evaluate,
             index: self.index,
         }

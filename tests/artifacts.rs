@@ -47,7 +47,8 @@ fn a_loaded_model_answers_like_the_fitted_one() {
     let config = config.validate().unwrap();
     let stop = kindred_models::stop::Stop::default();
     let quiet = kindred_training::progress::Quiet;
-    let (id, fitted) = kindred_training::train::train(&config, &registry, support::TRAINED_AT, &quiet, &stop).unwrap();
+    let trained = kindred_training::train::train(&config, &registry, support::TRAINED_AT, &quiet, &stop).unwrap();
+    let (id, fitted) = (trained.id, trained.model);
     let loaded = Model::load(&registry, &id).unwrap();
     assert_eq!(loaded.product_index.report, fitted.product_index.report);
     for member in 0..fitted.members.len() as u32 {
@@ -98,8 +99,8 @@ fn truncated_missing_and_future_files_are_refused() {
     }
     let path = folder.join("manifest.json");
     let manifest = fs::read_to_string(&path).unwrap();
-    fs::write(&path, manifest.replace("\"format_version\": 1", "\"format_version\": 2")).unwrap();
-    assert!(matches!(load(), ArtifactError::FutureFormat { found: 2, .. }));
+    fs::write(&path, manifest.replace("\"format_version\": 2", "\"format_version\": 3")).unwrap();
+    assert!(matches!(load(), ArtifactError::FutureFormat { found: 3, .. }));
     fs::write(&path, "{").unwrap();
     assert!(matches!(load(), ArtifactError::Checksum(_)));
 }
@@ -147,8 +148,8 @@ fn a_run_that_dies_leaves_the_current_version_and_no_half_one() {
     let config = two_tastes().write(trained.folder.path()).validate().unwrap();
     let stop = kindred_models::stop::Stop::default();
     let quiet = kindred_training::progress::Quiet;
-    let (id, _) =
-        kindred_training::train::train(&config, &trained.registry, support::TRAINED_AT + 77, &quiet, &stop).unwrap();
+    let id =
+        kindred_training::train::train(&config, &trained.registry, support::TRAINED_AT + 77, &quiet, &stop).unwrap().id;
     assert!(!aside.exists());
     assert_eq!(trained.registry.current().unwrap(), id);
     // One that is stopped publishes nothing.
@@ -165,7 +166,7 @@ fn versions_are_activated_and_deleted() {
     let registry = &trained.registry;
     let config = two_tastes().write(trained.folder.path()).validate().unwrap();
     let (stop, quiet) = (kindred_models::stop::Stop::default(), kindred_training::progress::Quiet);
-    let (second, _) = kindred_training::train::train(&config, registry, 2_000_000_000, &quiet, &stop).unwrap();
+    let second = kindred_training::train::train(&config, registry, 2_000_000_000, &quiet, &stop).unwrap().id;
     assert_eq!(registry.versions().unwrap(), [trained.id.clone(), second.clone()]);
     assert!(matches!(registry.delete(&second), Err(ArtifactError::DeleteCurrent(_))));
     registry.activate(&trained.id).unwrap();

@@ -183,7 +183,7 @@ fn training_can_be_ended_at_any_stage() {
     use std::io::{BufRead, BufReader};
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    ok(at, "generate --members 3000 --products 300 --stores 3 --out shop");
+    ok(at, "generate --members 600 --products 150 --stores 3 --out shop");
     let tables = "--events shop/events.parquet --products shop/products.parquet --members shop/members.parquet";
     let first = ok(at, &format!("train {tables} --test-days 0")).trim().to_owned();
     for (signal, stage) in

@@ -47,7 +47,7 @@ async fn a_checkerboard_is_completed() {
         let request = v1::RecommendFeedRequest { member_id: format!("m{m}"), page_size: 1, ..Default::default() };
         let answer = client.recommend_feed(request).await.unwrap().into_inner();
         assert_eq!(ids(&answer.items), [format!("p{m}")], "the one field of its colour that is empty");
-        assert_eq!(answer.items[0].source(), v1::Source::Taste);
+        assert_ne!(answer.items[0].source(), v1::Source::Popular, "all products are equally popular");
         assert_eq!(answer.model_version, trained.id.as_str());
     }
     running.end().await.unwrap();

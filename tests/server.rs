@@ -316,14 +316,15 @@ async fn another_active_version_is_swapped_in() {
     let mut tables = two_tastes();
     tables.buy("t0", "tea9", 61);
     let config = tables.write(trained.folder.path()).validate().unwrap();
-    let (id, _) = kindred_training::train::train(
+    let id = kindred_training::train::train(
         &config,
         &trained.registry,
         TRAINED_AT + 60,
         &kindred_training::progress::Quiet,
         &kindred_models::stop::Stop::default(),
     )
-    .unwrap();
+    .unwrap()
+    .id;
     assert_ne!(id, trained.id);
     let mut feeds = RecommendationServiceClient::new(running.channel.clone());
     let swapped = async {

@@ -20,6 +20,18 @@ pub struct History {
     pub counts: Array<u16>,
     /// Days from the last purchase to the moment of the newest event; [`UNKNOWN_DAYS`] if not known.
     pub days_since: Array<u16>,
+    /// Days on which it was bought.
+    pub trips: Array<u16>,
+    /// Days from the first purchase to the last; 0 where the events have no time.
+    pub span_days: Array<u16>,
+    /// As `decayed`, with a half-life of a few weeks.
+    pub recent: Array<f32>,
+    /// Days on which the member bought anything since the last purchase, that day not counted.
+    pub trips_since: Array<u16>,
+    /// Days on which the member bought anything since the first purchase, that day counted.
+    pub trips_from: Array<u16>,
+    /// Days on which the member bought anything, one per member.
+    pub member_trips: Array<u16>,
 }
 
 /// One product in a member's history.
@@ -35,12 +47,33 @@ pub struct Past {
     pub count: u16,
     /// As [`History::days_since`].
     pub days_since: u16,
+    /// As [`History::trips`].
+    pub trips: u16,
+    /// As [`History::span_days`].
+    pub span_days: u16,
+    /// As [`History::recent`].
+    pub recent: f32,
+    /// As [`History::trips_since`].
+    pub trips_since: u16,
+    /// As [`History::trips_from`].
+    pub trips_from: u16,
 }
 
 impl Past {
-    /// How likely the member is to buy it again, as far as counts tell: `ln(1 + decayed count)`.
-    pub fn repeat_score(&self) -> f32 {
-        self.decayed.ln_1p()
+    /// Of a product that the member had nothing to do with so far.
+    pub fn new(product: u32) -> Self {
+        Self {
+            product,
+            weight: 0.0,
+            decayed: 0.0,
+            count: 0,
+            days_since: UNKNOWN_DAYS,
+            trips: 0,
+            span_days: 0,
+            recent: 0.0,
+            trips_since: 0,
+            trips_from: 0,
+        }
     }
 }
 
@@ -53,6 +86,11 @@ impl History {
             decayed: self.decayed[i],
             count: self.counts[i],
             days_since: self.days_since[i],
+            trips: self.trips[i],
+            span_days: self.span_days[i],
+            recent: self.recent[i],
+            trips_since: self.trips_since[i],
+            trips_from: self.trips_from[i],
         })
     }
 
@@ -68,22 +106,41 @@ impl History {
             s.array("weights", &self.weights)?;
             s.array("decayed", &self.decayed)?;
             s.array("counts", &self.counts)?;
-            s.array("days_since", &self.days_since)
+            s.array("days_since", &self.days_since)?;
+            s.array("trips", &self.trips)?;
+            s.array("span_days", &self.span_days)?;
+            s.array("recent", &self.recent)?;
+            s.array("trips_since", &self.trips_since)?;
+            s.array("trips_from", &self.trips_from)?;
+            s.array("member_trips", &self.member_trips)
         })
     }
 
     pub(crate) fn read(from: &Reader, members: usize, products: usize) -> Result<Self, ArtifactError> {
         let s = from.section("history")?;
+        let rows = Rows::read("products", members, products, &s)?;
+        let n = rows.columns.len();
+        let counts: Array<u16> = s.array("counts")?;
+        // Format 1 knew neither trips nor what is recent.
+        let old = from.manifest().format_version < 2;
         let history = Self {
-            rows: Rows::read("products", members, products, &s)?,
             weights: s.array("weights")?,
             decayed: s.array("decayed")?,
-            counts: s.array("counts")?,
             days_since: s.array("days_since")?,
+            trips: if old { counts.clone() } else { s.array("trips")? },
+            span_days: if old { vec![0; n].into() } else { s.array("span_days")? },
+            recent: if old { vec![0.0; n].into() } else { s.array("recent")? },
+            trips_since: if old { vec![0; n].into() } else { s.array("trips_since")? },
+            trips_from: if old { counts.clone() } else { s.array("trips_from")? },
+            member_trips: if old { vec![0; members].into() } else { s.array("member_trips")? },
+            counts,
+            rows,
         };
-        let n = history.rows.columns.len();
-        let lengths = [history.weights.len(), history.decayed.len(), history.counts.len(), history.days_since.len()];
-        s.ensure(lengths.iter().all(|l| *l == n), "columns of the history differ in length")?;
+        let floats = [history.weights.len(), history.decayed.len(), history.recent.len()];
+        let h = &history;
+        let days = [&h.counts, &h.days_since, &h.trips, &h.span_days, &h.trips_since, &h.trips_from].map(|a| a.len());
+        let fits = floats.iter().chain(&days).all(|l| *l == n) && history.member_trips.len() == members;
+        s.ensure(fits, "columns of the history differ in length")?;
         Ok(history)
     }
 }

@@ -7,10 +7,12 @@
 #[cfg(target_endian = "big")]
 compile_error!("the artifact format is little-endian; big-endian machines are not supported");
 
+pub mod affinity;
 pub mod artifact;
 pub mod audience;
 pub mod blend;
 pub mod catalogue;
+pub mod categories;
 pub mod content;
 pub mod embeddings;
 pub mod feed;
@@ -19,10 +21,14 @@ pub mod index;
 pub mod indexing;
 pub mod kernels;
 pub mod launch;
-mod linalg;
+pub mod linalg;
 pub mod model;
+pub mod neighbours;
 pub mod popularity;
+pub mod ranker;
 pub mod ranking;
+pub mod repeat;
+pub mod scatter;
 pub mod similar;
 pub mod sparse;
 pub mod stop;

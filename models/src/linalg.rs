@@ -5,7 +5,7 @@ use crate::kernels::dot;
 /// Solves `A x = b` in place for a symmetric positive definite `A` (row-major, `n × n`, lower triangle
 /// read and overwritten by its Cholesky factor); `b` becomes `x`. Pivots are kept above a tiny floor, so
 /// that a matrix that is singular in `f32` gives a finite answer.
-pub(crate) fn solve_spd(a: &mut [f32], b: &mut [f32]) {
+pub fn solve_spd(a: &mut [f32], b: &mut [f32]) {
     let n = b.len();
     debug_assert_eq!(a.len(), n * n);
     for i in 0..n {

@@ -4,15 +4,20 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::affinity::Affinity;
 use crate::artifact::{ArtifactError, Manifest, Reader, Registry, VersionId, Writer};
 use crate::blend::Blend;
 use crate::catalogue::{Members, Products};
+use crate::categories::CategoryTree;
 use crate::content::ContentIndex;
 use crate::embeddings::Embeddings;
 use crate::history::History;
 use crate::index::{GatedIndex, Table};
 use crate::launch::LaunchModel;
+use crate::neighbours::Neighbours;
 use crate::popularity::Popularity;
+use crate::ranker::{Ranker, Scorer};
+use crate::repeat::Repeat;
 
 /// What was learned, part by part.
 #[derive(Debug)]
@@ -25,14 +30,22 @@ pub struct Model {
     pub embeddings: Embeddings,
     /// What each member bought.
     pub history: History,
+    /// Which products are bought together.
+    pub affinity: Affinity,
+    /// Which members are alike.
+    pub neighbours: Neighbours,
+    /// When members buy again.
+    pub repeat: Repeat,
     /// What is bought most.
     pub popularity: Popularity,
     /// What products are made of.
     pub content: ContentIndex,
     /// Who buys what is new.
     pub launch: LaunchModel,
-    /// How the sources of a feed are mixed.
-    pub blend: Blend,
+    /// What candidates of a feed are worth.
+    pub ranker: Ranker,
+    /// The levels of the products' categories.
+    pub tree: CategoryTree,
     /// Finds products by vector.
     pub product_index: GatedIndex,
     /// Finds members by vector.
@@ -80,12 +93,15 @@ impl Model {
         self.members.write(&mut to)?;
         self.embeddings.write(&mut to)?;
         self.history.write(&mut to)?;
+        self.affinity.write(&mut to)?;
+        self.neighbours.write(&mut to)?;
+        self.repeat.write(&mut to)?;
         self.popularity.write(&mut to)?;
         self.content.write(&mut to)?;
         self.launch.write(&mut to)?;
         self.product_index.write("product_index", ef_search, &mut to)?;
         self.member_index.write("member_index", ef_search, &mut to)?;
-        to.section("feed", &self.blend, |_| Ok::<(), ArtifactError>(()))?;
+        self.ranker.write(&mut to)?;
         let manifest = Manifest {
             format_version: crate::artifact::FORMAT_VERSION,
             kindred_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -95,6 +111,7 @@ impl Model {
             metrics: self.info.metrics.clone(),
             sections: BTreeMap::new(),
             files: BTreeMap::new(),
+            documents: BTreeMap::new(),
         };
         to.publish(manifest, trained_at)
     }
@@ -109,11 +126,16 @@ impl Model {
         let (n_members, n_products) = (members.len(), products.len());
         let embeddings = Embeddings::read(&from, n_members, n_products)?;
         let content = ContentIndex::read(&from, n_products)?;
-        Ok(Self {
+        let popularity = Popularity::read(&from, n_products)?;
+        let mut model = Self {
             history: History::read(&from, n_members, n_products)?,
-            popularity: Popularity::read(&from, n_products)?,
+            affinity: Affinity::default(),
+            neighbours: Neighbours::default(),
+            repeat: Repeat::default(),
             launch: LaunchModel::read(&from, n_members, n_products, content.vocabulary.len())?,
-            blend: from.section("feed")?.values()?,
+            ranker: Ranker::default(),
+            tree: CategoryTree::new(&products.categories, &popularity.overall),
+            popularity,
             product_index: GatedIndex::read("product_index", &Self::product_table(&embeddings), &from)?,
             member_index: GatedIndex::read("member_index", &Self::member_table(&embeddings), &from)?,
             info: ModelInfo::of(&from, id),
@@ -121,7 +143,18 @@ impl Model {
             members,
             embeddings,
             content,
-        })
+        };
+        if from.manifest().format_version < 2 {
+            let blend: Blend = from.section("feed")?.values()?;
+            let scorer = Scorer::Linear(blend.linear());
+            model.ranker = Ranker { repeat: scorer.clone(), fresh: scorer, ..Ranker::default() };
+        } else {
+            model.affinity = Affinity::read(&from, n_products)?;
+            model.neighbours = Neighbours::read(&from, n_members)?;
+            model.repeat = Repeat::read(&from, n_products)?;
+            model.ranker = Ranker::read(&from)?;
+        }
+        Ok(model)
     }
 }
 

@@ -1,39 +1,131 @@
-//! Popularity: decayed purchase counts, over all and by store.
+//! Popularity: decayed purchase counts, over all and by store, city, channel and daypart.
+//!
+//! A place's own counts are smoothed to its parent's: a store's to its city's, a city's to the chain's. The
+//! channel and the daypart of a request multiply what the place says by how much more, or less, of a
+//! product is bought there or then than in the chain.
 
-use crate::artifact::{Array, ArtifactError, Reader, Writer};
-use crate::ranking::Scored;
+use crate::artifact::{Array, ArtifactError, Reader, Section, SectionWriter, Writer};
+use crate::ranking::{Scored, Top};
 use crate::sparse::Matrix;
-use crate::strings::Strings;
+use crate::strings::{NONE, Strings};
 
-/// Purchases that a store must have for its own counts to weigh as much as the chain's.
-const STORE_PRIOR: f32 = 200.0;
+/// Purchases that a part of the chain must have for its own counts to weigh as much as its parent's.
+const PRIOR: f32 = 200.0;
 
 /// How much each product is bought, with old purchases counted less.
 #[derive(Clone, Debug, Default)]
 pub struct Popularity {
     /// Decayed purchases per product.
     pub overall: Array<f32>,
-    /// Decayed purchases per store (a row of `stores`) and product.
-    pub by_store: Matrix,
-    /// Names of the stores where purchases were made, sorted.
-    pub stores: Strings,
+    /// The same with a half-life of a few months, and of a week: the trend is their ratio.
+    pub long: Array<f32>,
+    /// See `long`.
+    pub short: Array<f32>,
+    /// Days from a product's first purchase to the newest event; 0 where there is none, or no time.
+    pub age_days: Array<u16>,
     /// Products by overall popularity, best first.
     pub order: Array<u32>,
+    /// By the store where it was bought.
+    pub stores: Segment,
+    /// By the city of the member who bought it.
+    pub cities: Segment,
+    /// By channel.
+    pub channels: Segment,
+    /// By [`daypart`].
+    pub dayparts: Segment,
+    /// Per store, the row of the city where most of its buyers live; [`NONE`] where unknown.
+    pub city_of_store: Array<u32>,
+    /// Days from the first purchase of all to the newest event, set by [`ranked`](Self::ranked).
+    pub history_days: u16,
+    /// Sums of `overall`, `long` and `short`, set by [`ranked`](Self::ranked).
+    pub totals: [f32; 3],
+}
+
+/// Counts by some part of the chain.
+#[derive(Clone, Debug, Default)]
+pub struct Segment {
+    /// Names of the parts, sorted.
+    pub names: Strings,
+    /// Decayed purchases, parts × products.
+    pub counts: Matrix,
+    /// Sum of each row of `counts`.
+    pub totals: Array<f32>,
+}
+
+/// Where and when a feed is shown, as far as known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    /// Store.
+    pub store: Option<String>,
+    /// City.
+    pub city: Option<String>,
+    /// Channel.
+    pub channel: Option<String>,
+    /// Hour of the day, local time, 0 to 23.
+    pub hour: Option<u8>,
+}
+
+/// Parts of the day by hour, 0 to 23.
+pub fn daypart(hour: u8) -> &'static str {
+    match hour {
+        5..=10 => "morning",
+        11..=13 => "noon",
+        14..=17 => "afternoon",
+        18..=22 => "evening",
+        _ => "night",
+    }
+}
+
+impl Segment {
+    /// From counts by part and product.
+    pub fn new(names: Strings, counts: Matrix) -> Self {
+        let totals: Vec<f32> = (0..counts.rows.len() as u32).map(|row| counts.row(row).1.iter().sum()).collect();
+        Self { names, counts, totals: totals.into() }
+    }
+
+    fn count(&self, row: u32, product: u32) -> f32 {
+        let (products, counts) = self.counts.row(row);
+        products.binary_search(&product).map_or(0.0, |at| counts[at])
+    }
+
+    /// The part's share of a product, smoothed to its parent's share.
+    fn share(&self, row: Option<u32>, product: u32, parent: f32) -> f32 {
+        match row {
+            Some(row) => (self.count(row, product) + PRIOR * parent) / (self.totals[row as usize] + PRIOR),
+            None => parent,
+        }
+    }
+
+    fn find(&self, name: Option<&str>) -> Option<u32> {
+        name.and_then(|name| self.names.find(name))
+    }
+
+    fn write(&self, name: &str, to: &mut SectionWriter) -> Result<(), ArtifactError> {
+        self.names.write(name, to)?;
+        self.counts.write(&format!("by_{name}"), to)
+    }
+
+    fn read(name: &str, products: usize, from: &Section<'_>) -> Result<Self, ArtifactError> {
+        let names = Strings::read(name, from)?;
+        let counts = Matrix::read(&format!("by_{name}"), names.len(), products, from)?;
+        Ok(Self::new(names, counts))
+    }
 }
 
 impl Popularity {
     /// Ranks products by their decayed purchases.
-    pub fn new(overall: Vec<f32>, by_store: Matrix, stores: Strings) -> Self {
-        let mut order: Vec<u32> = (0..overall.len() as u32).collect();
-        order.sort_by_key(|row| Scored { row: *row, score: overall[*row as usize] });
-        Self { overall: overall.into(), by_store, stores, order: order.into() }
+    pub fn ranked(mut self) -> Self {
+        let mut order: Vec<u32> = (0..self.overall.len() as u32).collect();
+        order.sort_by_key(|row| Scored { row: *row, score: self.overall[*row as usize] });
+        self.order = order.into();
+        self.with_total()
     }
 
-    /// A product's popularity on a scale from 0 to 1, on which half as many purchases are a step down that
-    /// does not depend on how large the chain is.
-    pub fn score(&self, product: u32) -> f32 {
-        let best = self.order.first().map_or(0.0, |best| self.overall[*best as usize]);
-        if best <= 0.0 { 0.0 } else { (self.overall[product as usize] / best).max(0.0).sqrt() }
+    fn with_total(mut self) -> Self {
+        let sum = |counts: &Array<f32>| counts.iter().sum::<f32>().max(f32::MIN_POSITIVE);
+        self.history_days = self.age_days.iter().copied().max().unwrap_or(0);
+        self.totals = [sum(&self.overall), sum(&self.long), sum(&self.short)];
+        self
     }
 
     /// The `k` most popular products among those allowed, best first.
@@ -41,43 +133,144 @@ impl Popularity {
         self.order.iter().copied().filter(move |row| allowed(*row)).take(k)
     }
 
-    /// The popularity of every product in one store, on the scale of [`score`](Self::score): the store's
-    /// shares, smoothed towards the chain's. `None` for a store without purchases.
-    pub fn scores_in_store(&self, store: &str) -> Option<Vec<f32>> {
-        let (products, counts) = self.by_store.row(self.stores.find(store)?);
-        let chain: f32 = self.overall.iter().sum::<f32>().max(f32::MIN_POSITIVE);
-        let mut scores: Vec<f32> = self.overall.iter().map(|count| STORE_PRIOR * count / chain).collect();
-        for (product, count) in products.iter().zip(counts) {
-            scores[*product as usize] += count;
+    /// A product's share of all purchases, 0 to 1.
+    pub fn share(&self, product: u32) -> f32 {
+        self.overall[product as usize] / self.totals[0]
+    }
+
+    /// The same with a half-life of a few months.
+    pub fn long_share(&self, product: u32) -> f32 {
+        self.long[product as usize] / self.totals[1]
+    }
+
+    /// The same with a half-life of a week.
+    pub fn short_share(&self, product: u32) -> f32 {
+        self.short[product as usize] / self.totals[2]
+    }
+
+    /// What is bought in a context.
+    pub fn here(&self, context: &Context) -> Here<'_> {
+        let store = self.stores.find(context.store.as_deref());
+        let of_store = store.and_then(|row| self.city_of_store.get(row as usize).copied()).filter(|row| *row != NONE);
+        let best = self.order.first().map_or(0.0, |best| self.overall[*best as usize]);
+        Here {
+            popularity: self,
+            store,
+            city: self.cities.find(context.city.as_deref()).or(of_store),
+            channel: self.channels.find(context.channel.as_deref()),
+            daypart: self.dayparts.find(context.hour.map(daypart)),
+            best: (best / self.totals[0]).max(f32::MIN_POSITIVE),
         }
-        let best = scores.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
-        scores.iter_mut().for_each(|score| *score = (score.max(0.0) / best).sqrt());
-        Some(scores)
     }
 
     pub(crate) fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
         to.section("popularity", &(), |s| {
             s.array("overall", &self.overall)?;
             s.array("order", &self.order)?;
+            s.array("long", &self.long)?;
+            s.array("short", &self.short)?;
+            s.array("age_days", &self.age_days)?;
             self.stores.write("stores", s)?;
-            self.by_store.write("by_store", s)
+            self.cities.write("cities", s)?;
+            self.channels.write("channels", s)?;
+            self.dayparts.write("dayparts", s)?;
+            s.array("city_of_store", &self.city_of_store)
         })
     }
 
     pub(crate) fn read(from: &Reader, products: usize) -> Result<Self, ArtifactError> {
         let s = from.section("popularity")?;
-        let stores = Strings::read("stores", &s)?;
-        let popularity = Self {
-            overall: s.array("overall")?,
-            order: s.array("order")?,
-            by_store: Matrix::read("by_store", stores.len(), products, &s)?,
-            stores,
+        let (overall, order): (Array<f32>, Array<u32>) = (s.array("overall")?, s.array("order")?);
+        let popularity = if from.manifest().format_version < 2 {
+            let names = Strings::read("stores", &s)?;
+            let counts = Matrix::read("by_store", names.len(), products, &s)?;
+            Self {
+                long: overall.clone(),
+                short: overall.clone(),
+                age_days: vec![0; products].into(),
+                city_of_store: vec![NONE; names.len()].into(),
+                stores: Segment::new(names, counts),
+                overall,
+                order,
+                ..Self::default()
+            }
+        } else {
+            Self {
+                overall,
+                order,
+                long: s.array("long")?,
+                short: s.array("short")?,
+                age_days: s.array("age_days")?,
+                stores: Segment::read("stores", products, &s)?,
+                cities: Segment::read("cities", products, &s)?,
+                channels: Segment::read("channels", products, &s)?,
+                dayparts: Segment::read("dayparts", products, &s)?,
+                city_of_store: s.array("city_of_store")?,
+                history_days: 0,
+                totals: [0.0; 3],
+            }
         };
-        let fits = popularity.overall.len() == products
-            && popularity.order.len() == products
-            && popularity.order.iter().all(|row| (*row as usize) < products);
-        s.ensure(fits, "popularity does not fit its products")?;
+        let popularity = popularity.with_total();
+        let p = &popularity;
+        let fits = [p.overall.len(), p.order.len(), p.long.len(), p.short.len(), p.age_days.len()] == [products; 5]
+            && p.order.iter().all(|row| (*row as usize) < products)
+            && p.city_of_store.len() == p.stores.names.len()
+            && p.city_of_store.iter().all(|row| *row == NONE || (*row as usize) < p.cities.names.len());
+        s.ensure(fits, "popularity does not fit its products or stores")?;
         Ok(popularity)
+    }
+}
+
+/// Popularity in one [`Context`], looked up once.
+#[derive(Clone, Copy, Debug)]
+pub struct Here<'a> {
+    popularity: &'a Popularity,
+    store: Option<u32>,
+    city: Option<u32>,
+    channel: Option<u32>,
+    daypart: Option<u32>,
+    best: f32,
+}
+
+impl Here<'_> {
+    /// A product's share of purchases here and now, 0 to 1.
+    pub fn share(&self, product: u32) -> f32 {
+        let p = self.popularity;
+        let chain = p.share(product);
+        let place = p.stores.share(self.store, product, p.cities.share(self.city, product, chain));
+        if (self.channel.is_none() && self.daypart.is_none()) || chain <= 0.0 {
+            return place;
+        }
+        let lift = |segment: &Segment, row| segment.share(row, product, chain) / chain;
+        place * lift(&p.channels, self.channel) * lift(&p.dayparts, self.daypart)
+    }
+
+    /// The share on a scale from 0 to about 1, on which half as many purchases are a step down that does not
+    /// depend on how large the chain is.
+    pub fn score(&self, product: u32) -> f32 {
+        (self.share(product) / self.best).max(0.0).sqrt()
+    }
+
+    /// The `k` allowed products with the highest share here, best first: among those bought in the store, and
+    /// those most popular in the chain.
+    pub fn top(&self, k: usize, allowed: impl Fn(u32) -> bool) -> Vec<u32> {
+        let p = self.popularity;
+        if self.store.is_none() && self.city.is_none() && self.channel.is_none() && self.daypart.is_none() {
+            return p.top(k, allowed).collect();
+        }
+        let mut rows: Vec<u32> = p.top(2 * k, &allowed).collect();
+        for (segment, row) in [(&p.stores, self.store), (&p.cities, self.city), (&p.channels, self.channel)] {
+            let (products, counts) = segment.counts.row(row.unwrap_or(NONE));
+            let mut top = Top::new(2 * k);
+            let pairs = products.iter().zip(counts).filter(|(product, _)| allowed(**product));
+            pairs.for_each(|(product, count)| top.push(*product, *count));
+            rows.extend(top.into_sorted().iter().map(|s| s.row));
+        }
+        rows.sort_unstable();
+        rows.dedup();
+        let mut top = Top::new(k);
+        rows.into_iter().for_each(|row| top.push(row, self.share(row)));
+        top.into_sorted().iter().map(|s| s.row).collect()
     }
 }
 
@@ -85,21 +278,52 @@ impl Popularity {
 mod tests {
     use super::*;
 
+    fn segment(names: &[&str], entries: &[(u32, u32, f32)]) -> Segment {
+        Segment::new(names.iter().collect(), Matrix::from_sorted(names.len(), entries))
+    }
+
+    fn popularity() -> Popularity {
+        Popularity {
+            overall: vec![4000.0, 101.0, 9000.0].into(),
+            stores: segment(&["a", "b", "c"], &[(0, 0, 4000.0), (0, 1, 100.0), (1, 1, 1.0)]),
+            cities: segment(&["east"], &[(0, 1, 800.0)]),
+            channels: segment(&["mall"], &[(0, 0, 10_000.0)]),
+            dayparts: segment(&["night"], &[(0, 1, 100_000.0)]),
+            city_of_store: vec![NONE, NONE, 0].into(),
+            ..Popularity::default()
+        }
+        .ranked()
+    }
+
+    fn order(context: &Context) -> Vec<u32> {
+        popularity().here(context).top(3, |_| true)
+    }
+
     #[test]
-    fn a_store_with_many_purchases_has_its_own_order() {
-        let by_store = Matrix::from_sorted(2, &[(0, 0, 4000.0), (0, 1, 100.0), (1, 1, 1.0)]);
-        let popularity = Popularity::new(vec![4000.0, 101.0, 9000.0], by_store, ["a", "b"].iter().collect());
-        let order = |store| {
-            let scores: Vec<f32> = popularity.scores_in_store(store).unwrap();
-            let mut rows = [0, 1, 2];
-            rows.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
-            rows
-        };
-        assert_eq!(popularity.top(3, |_| true).collect::<Vec<_>>(), [2, 0, 1]);
-        assert_eq!(order("a"), [0, 2, 1]);
-        assert_eq!(order("b"), [2, 0, 1], "one purchase does not make a trend");
-        assert!(popularity.scores_in_store("c").is_none());
-        assert_eq!(popularity.top(2, |row| row != 2).next(), Some(0));
-        assert_eq!(popularity.score(2), 1.0);
+    fn a_place_with_many_purchases_has_its_own_order() {
+        let at = |store: &str| Context { store: Some(store.to_owned()), ..Context::default() };
+        assert_eq!(order(&Context::default()), [2, 0, 1]);
+        assert_eq!(order(&at("a")), [0, 2, 1]);
+        assert_eq!(order(&at("b")), [2, 0, 1], "one purchase does not make a trend");
+        assert_eq!(order(&at("c")), [1, 2, 0], "a store without purchases sells what its city buys");
+        assert_eq!(order(&at("elsewhere")), [2, 0, 1]);
+        assert_eq!(popularity().here(&at("a")).top(2, |row| row != 0)[0], 2);
+    }
+
+    #[test]
+    fn shares_are_smoothed_by_hand() {
+        let p = popularity();
+        let here = p.here(&Context { city: Some("east".to_owned()), ..Context::default() });
+        let chain = 101.0 / 13_101.0;
+        assert!((here.share(1) - (800.0 + 200.0 * chain) / 1000.0).abs() < 1e-6);
+        assert!((p.here(&Context::default()).score(2) - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn channel_and_daypart_lift_what_is_bought_then() {
+        let mall = Context { channel: Some("mall".to_owned()), ..Context::default() };
+        assert_eq!(order(&mall)[0], 0);
+        assert_eq!(order(&Context { hour: Some(23), ..Context::default() })[0], 1);
+        assert_eq!(order(&Context { hour: Some(12), ..Context::default() })[0], 2, "nothing is known of noon");
     }
 }

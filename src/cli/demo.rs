@@ -10,8 +10,9 @@ use kindred_training::progress::Progress;
 use tokio::net::TcpListener;
 use tonic::transport::Channel;
 
+use super::evaluate::print_evaluation;
 use super::serve::{listen, runtime};
-use super::train::{print_metrics, train};
+use super::train::train;
 use super::{feed, print};
 use crate::config::Config;
 use crate::error::Error;
@@ -70,10 +71,10 @@ impl Demo {
         progress.start("generate", self.members);
         let events = retailer.write(&self.out, &progress, &stop)?;
         progress.finish(&format!("{} events in {}", print::count(events), self.out.display()));
-        let (id, metrics) = train(&config, &stop)?;
+        let trained = train(&config, &stop)?;
         print::line("\nOffline, on the last 28 days:")?;
-        print_metrics(&metrics)?;
-        let model = Model::load(&config.registry()?, &id)?;
+        print_evaluation(&trained.evaluation)?;
+        let model = Model::load(&config.registry()?, &trained.id)?;
         runtime.block_on(self.serve(&config, &model, listener))
     }
 

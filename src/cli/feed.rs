@@ -2,10 +2,11 @@
 
 use clap::Args;
 use kindred_models::Model;
-use kindred_models::feed::{FeedRequest, Persona, ProductFilter, Reason, Visitor, feed_for};
+use kindred_models::feed::{FeedRequest, Persona, ProductFilter, Visitor, feed_for};
 use kindred_models::similar::similar;
 use serde_json::json;
 
+use super::phrase::{Language, phrase};
 use super::{FromVersion, print};
 use crate::batch::visitor;
 use crate::error::Error;
@@ -29,6 +30,9 @@ pub(super) struct Feed {
     exclude_purchased: bool,
     #[command(flatten)]
     filter: Filter,
+    /// Language of the reasons.
+    #[arg(long, value_enum, default_value_t)]
+    language: Language,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
@@ -94,7 +98,7 @@ impl Feed {
                 .map(|i| {
                     let mut item = product_json(&model, i.product, i.score);
                     item["source"] = json!(i.source);
-                    item["reason"] = json!(phrase(&model, persona.reason(&model, i)));
+                    item["reason"] = json!(phrase(&model, persona.reason(&model, i), self.language));
                     item
                 })
                 .collect();
@@ -107,7 +111,7 @@ impl Feed {
         }
         let rows = items.iter().enumerate().map(|(i, item)| {
             let mut row = product_row(&model, i + 1, item.product, item.score);
-            row.push(phrase(&model, persona.reason(&model, item)));
+            row.push(phrase(&model, persona.reason(&model, item), self.language));
             row
         });
         print::table(&["", "product", "title", "category", "price", "score", "why"], rows)
@@ -153,19 +157,4 @@ fn product_json(model: &Model, product: u32, score: f32) -> serde_json::Value {
         "category": model.products.categories.get(product),
         "score": score,
     })
-}
-
-/// A reason in words.
-fn phrase(model: &Model, reason: Reason) -> String {
-    let name = |product: u32| match model.products.titles.get(product) {
-        "" => model.products.ids.get(product).to_owned(),
-        title => title.to_owned(),
-    };
-    match reason {
-        Reason::BoughtBefore { count, days_since: Some(days) } => format!("bought {count} ×, last {days} days ago"),
-        Reason::BoughtBefore { count, days_since: None } => format!("bought {count} ×"),
-        Reason::GoesWith(product) => format!("goes with {}", name(product)),
-        Reason::GoesWithVisit(product) => format!("goes with {}, seen just now", name(product)),
-        Reason::Popular => "popular".to_owned(),
-    }
 }

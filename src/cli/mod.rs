@@ -2,10 +2,12 @@
 
 mod audience;
 mod demo;
+mod evaluate;
 mod feed;
 mod generate;
 mod inputs;
 mod models;
+mod phrase;
 mod print;
 mod score;
 mod serve;
@@ -48,6 +50,8 @@ enum Command {
     Generate(generate::Generate),
     /// Learns a version from tables and publishes it.
     Train(train::Train),
+    /// Judges what would have been shown, by the last days of history.
+    Evaluate(evaluate::Evaluate),
     /// Lists, shows, checks, activates and deletes versions.
     #[command(subcommand)]
     Models(models::Models),
@@ -117,6 +121,7 @@ pub fn main() -> ExitCode {
         Command::Demo(command) => command.run(),
         Command::Generate(command) => command.run(),
         Command::Train(command) => command.run(),
+        Command::Evaluate(command) => command.run(),
         Command::Models(command) => command.run(),
         Command::Serve(command) => command.run(),
         Command::Score(command) => command.run(),

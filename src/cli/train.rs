@@ -3,9 +3,10 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use kindred_models::artifact::VersionId;
 use kindred_models::stop::Stop;
+use kindred_training::train::Trained;
 
+use super::evaluate::print_evaluation;
 use super::inputs::Tables;
 use super::{Common, print};
 use crate::config::Config;
@@ -41,50 +42,32 @@ impl Train {
         if let Some(days) = self.test_days {
             config.evaluate.test_days = days;
         }
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads.unwrap_or(0)).build();
-        let pool = pool.map_err(|e| Error::Usage(format!("--threads: {e}")))?;
         let stop = stop_flag();
-        let (id, metrics) = pool.install(|| train(&config, &stop))?;
+        let trained = in_pool(self.threads, || train(&config, &stop))??;
         if self.json {
-            return print::json(&serde_json::json!({ "version": id.as_str(), "metrics": metrics }));
+            let metrics = &trained.model.info.metrics;
+            return print::json(&serde_json::json!({ "version": trained.id.as_str(), "metrics": metrics }));
         }
-        print::line(&id)?;
-        print_metrics(&metrics)
+        print::line(&trained.id)?;
+        if trained.evaluation.tasks.is_empty() { Ok(()) } else { print_evaluation(&trained.evaluation) }
     }
 }
 
-/// Offline metrics by name.
-pub(super) type Metrics = std::collections::BTreeMap<String, f64>;
+/// Runs on a number of threads, one per core if not said.
+pub(super) fn in_pool<R: Send>(threads: Option<usize>, run: impl FnOnce() -> R + Send) -> Result<R, Error> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build();
+    Ok(pool.map_err(|e| Error::Usage(format!("--threads: {e}")))?.install(run))
+}
 
-/// Trains and publishes; gives the version and its metrics.
-pub(super) fn train(config: &Config, stop: &Stop) -> Result<(VersionId, Metrics), Error> {
+/// Unix seconds.
+pub(super) fn now() -> i64 {
+    // A clock before 1970 is no clock.
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64)
+}
+
+/// Trains and publishes.
+pub(super) fn train(config: &Config, stop: &Stop) -> Result<Trained, Error> {
     let valid = config.training().validate()?;
     let registry = config.registry()?;
-    // A clock before 1970 is no clock.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
-    let (id, model) = kindred_training::train::train(&valid, &registry, now, &Terminal::new(), stop)?;
-    Ok((id, model.info.metrics))
-}
-
-/// The metrics as a table: feeds against popularity, and launches.
-pub(super) fn print_metrics(metrics: &Metrics) -> Result<(), Error> {
-    let value = |name: String| metrics.get(&name).map_or_else(|| "–".to_owned(), |x| format!("{x:.4}"));
-    if metrics.contains_key("feed.all.ndcg@10") {
-        let rows = ["all", "new"].into_iter().flat_map(|task| {
-            [("feed", "feed"), ("popularity", "popularity")].map(|(label, source)| {
-                let ndcg = value(format!("{source}.{task}.ndcg@10"));
-                vec![task.to_owned(), label.to_owned(), ndcg, value(format!("{source}.{task}.recall@20"))]
-            })
-        });
-        print::table(&["task", "ranking", "nDCG@10", "recall@20"], rows)?;
-    }
-    match metrics.get("launch.launches") {
-        Some(launches) if *launches > 0.0 => print::line(format!(
-            "{launches} launches: AUC {}, recall@10% {}, lift@1% {}",
-            value("launch.auc".to_owned()),
-            value("launch.recall@10%".to_owned()),
-            value("launch.lift@1%".to_owned())
-        )),
-        _ => Ok(()),
-    }
+    Ok(kindred_training::train::train(&valid, &registry, now(), &Terminal::new(), stop)?)
 }

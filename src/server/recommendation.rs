@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kindred_models::Model;
 use kindred_models::feed::{self, FeedItem, FeedRequest, Persona, Reason, Source};
+use kindred_models::popularity::Context;
 use kindred_models::similar::similar;
 use tonic::{Request, Response, Status};
 
@@ -53,7 +54,8 @@ impl RecommendationService for Recommendation {
             let persona = Persona::of(&model, visitor, &visit);
             let excluded = request.excluded_product_ids.iter().filter_map(|id| model.products.ids.find(id)).collect();
             let include_purchased = request.include_purchased;
-            let question = FeedRequest { visitor, page_size, excluded, filter, include_purchased, visit };
+            let context = Context::default();
+            let question = FeedRequest { visitor, page_size, excluded, filter, include_purchased, visit, context };
             let items = feed::feed_for(&model, &question, &persona);
             Ok(v1::RecommendFeedResponse {
                 items: items.iter().map(|i| item(&model, &persona, i)).collect(),
@@ -126,6 +128,8 @@ impl RecommendationService for Recommendation {
 fn item(model: &Model, persona: &Persona, item: &FeedItem) -> v1::Item {
     let source = match item.source {
         Source::Repeat => v1::Source::Repeat,
+        Source::Affinity => v1::Source::Affinity,
+        Source::Neighbours => v1::Source::Neighbours,
         Source::Taste => v1::Source::Taste,
         Source::Popular => v1::Source::Popular,
     };
@@ -139,15 +143,37 @@ fn item(model: &Model, persona: &Persona, item: &FeedItem) -> v1::Item {
 
 fn reason(model: &Model, reason: Reason) -> v1::Reason {
     let id = |product: u32| model.products.ids.get(product).to_owned();
-    let (code, product_id, purchase_count, days_since) = match reason {
-        Reason::BoughtBefore { count, days_since } => {
-            (v1::ReasonCode::BoughtBefore, String::new(), count.into(), days_since.map(u32::from))
+    let (mut answer, code) = (v1::Reason::default(), code(reason));
+    match reason {
+        Reason::BoughtRegularly { every_days, days_since } => {
+            answer.every_days = every_days.into();
+            answer.days_since = Some(days_since.into());
         }
-        Reason::GoesWith(product) => (v1::ReasonCode::GoesWith, id(product), 0, None),
-        Reason::GoesWithVisit(product) => (v1::ReasonCode::GoesWithVisit, id(product), 0, None),
-        Reason::Popular => (v1::ReasonCode::Popular, String::new(), 0, None),
-    };
-    v1::Reason { code: code.into(), product_id, purchase_count, days_since }
+        Reason::BoughtBefore { count, days_since } => {
+            answer.purchase_count = count.into();
+            answer.days_since = days_since.map(u32::from);
+        }
+        Reason::GoesWith(product) | Reason::GoesWithVisit(product) | Reason::LikedByBuyersOf(product) => {
+            answer.product_id = id(product);
+        }
+        Reason::NewInCategory(node) => model.tree.path(node).clone_into(&mut answer.category),
+        Reason::PopularHere | Reason::Popular => {}
+    }
+    answer.code = code.into();
+    answer
+}
+
+fn code(reason: Reason) -> v1::ReasonCode {
+    match reason {
+        Reason::BoughtRegularly { .. } => v1::ReasonCode::BoughtRegularly,
+        Reason::BoughtBefore { .. } => v1::ReasonCode::BoughtBefore,
+        Reason::GoesWith(_) => v1::ReasonCode::GoesWith,
+        Reason::GoesWithVisit(_) => v1::ReasonCode::GoesWithVisit,
+        Reason::LikedByBuyersOf(_) => v1::ReasonCode::LikedByBuyersOf,
+        Reason::NewInCategory(_) => v1::ReasonCode::NewInCategory,
+        Reason::PopularHere => v1::ReasonCode::PopularHere,
+        Reason::Popular => v1::ReasonCode::Popular,
+    }
 }
 
 /// Tokens that tell answers apart: the version, and a number that no other process counts with.

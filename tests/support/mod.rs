@@ -117,7 +117,7 @@ pub fn trained(tables: &Tables) -> Trained {
 pub fn trained_with(folder: TempDir, config: TrainConfig) -> Trained {
     let registry = Registry::new(&folder.path().join("registry"), "default").unwrap();
     let config = config.validate().unwrap();
-    let (id, _) = kindred_training::train::train(&config, &registry, TRAINED_AT, &Quiet, &Stop::default()).unwrap();
+    let id = kindred_training::train::train(&config, &registry, TRAINED_AT, &Quiet, &Stop::default()).unwrap().id;
     Trained { folder, registry, id }
 }
 

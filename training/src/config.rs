@@ -237,12 +237,167 @@ fn check_half_life(name: &'static str, days: f32) -> Result<(), InvalidParameter
     check(name, days, (0.0..=36_500.0).contains(&days), "must be from 0 (never) to 36500")
 }
 
-/// Decay of a count.
+/// The item–item models, as the config file has them; see [`crate::affinity::fit`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Decay {
+#[serde(deny_unknown_fields, default)]
+pub struct AffinityParams {
+    /// Products kept per product, 0 to 1000; 0 for no such model.
+    pub neighbours: usize,
+    /// `a`: how much less a member, or a basket, of many products counts; 0 to 1.
+    pub group_exponent: f32,
+    /// `b`: how much a product's own size is divided out; 0 to 1.
+    pub source_exponent: f32,
+    /// `c`: the same of the product that it speaks for; 0 to 1.
+    pub target_exponent: f32,
+    /// Added to the denominator: pairs seen a few times count less; 0 or above.
+    pub shrinkage: f32,
+    /// Penalty of the regression of each product on those bought with it most, on the scale of cosines; 0
+    /// for cosines instead.
+    pub ridge: f32,
+}
+
+impl Default for AffinityParams {
+    fn default() -> Self {
+        Self {
+            neighbours: 100,
+            group_exponent: 0.5,
+            source_exponent: 0.5,
+            target_exponent: 0.3,
+            shrinkage: 0.0,
+            ridge: 0.3,
+        }
+    }
+}
+
+impl AffinityParams {
+    fn validate(&self) -> Result<(), InvalidParameter> {
+        check("affinity.neighbours", self.neighbours, self.neighbours <= 1000, "must be from 0 to 1000")?;
+        for (name, exponent) in [
+            ("affinity.group_exponent", self.group_exponent),
+            ("affinity.source_exponent", self.source_exponent),
+            ("affinity.target_exponent", self.target_exponent),
+        ] {
+            check(name, exponent, (0.0..=1.0).contains(&exponent), "must be from 0 to 1")?;
+        }
+        check("affinity.ridge", self.ridge, (0.0..=1e9).contains(&self.ridge), "must be 0 or above")?;
+        check("affinity.shrinkage", self.shrinkage, (0.0..=1e9).contains(&self.shrinkage), "must be 0 or above")
+    }
+}
+
+/// Members alike, as the config file has them.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NeighbourParams {
+    /// Members kept per member, 0 to 1000; 0 for no such model.
+    pub count: usize,
+    /// Members with purchases up to which they are looked for.
+    pub max_members: usize,
+}
+
+impl Default for NeighbourParams {
+    fn default() -> Self {
+        Self { count: 100, max_members: 300_000 }
+    }
+}
+
+/// How the ranker is learned, as the config file has it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RankerParams {
+    /// Days within which a purchase counts, 1 to 365.
+    pub horizon_days: u32,
+    /// Moments of the past that it learns from, 0 to 24; 0 for the fixed blend.
+    pub slices: u32,
+    /// Days between two of them, 1 to 365.
+    pub step_days: u32,
+    /// Members per moment that it learns from, at most.
+    pub max_members: usize,
+    /// Candidates per task that it learns from, about, besides those that were bought.
+    pub max_rows: usize,
+    /// Trees, 1 to 1000.
+    pub trees: usize,
+    /// What each tree corrects of what is left, above 0 to 1.
+    pub learning_rate: f32,
+    /// Penalty on the leaves' squares.
+    pub l2: f32,
+    /// Sum of `p (1 − p)` over the rows of a leaf, at least.
+    pub min_leaf_weight: f32,
+}
+
+impl Default for RankerParams {
+    fn default() -> Self {
+        Self {
+            horizon_days: 28,
+            slices: 3,
+            step_days: 28,
+            max_members: 20_000,
+            max_rows: 600_000,
+            trees: 200,
+            learning_rate: 0.1,
+            l2: 20.0,
+            min_leaf_weight: 20.0,
+        }
+    }
+}
+
+impl RankerParams {
+    fn validate(&self) -> Result<(), InvalidParameter> {
+        let days = 1..=365;
+        check("ranker.horizon_days", self.horizon_days, days.contains(&self.horizon_days), "must be from 1 to 365")?;
+        check("ranker.step_days", self.step_days, days.contains(&self.step_days), "must be from 1 to 365")?;
+        check("ranker.slices", self.slices, self.slices <= 24, "must be from 0 to 24")?;
+        check("ranker.trees", self.trees, (1..=1000).contains(&self.trees), "must be from 1 to 1000")?;
+        let (rate, l2, leaf) = (self.learning_rate, self.l2, self.min_leaf_weight);
+        check("ranker.learning_rate", rate, rate > 0.0 && rate <= 1.0, "must be above 0, up to 1")?;
+        check("ranker.l2", l2, (0.0..=1e9).contains(&l2), "must be 0 or above")?;
+        check("ranker.min_leaf_weight", leaf, (0.0..=1e9).contains(&leaf), "must be 0 or above")
+    }
+}
+
+/// How purchases are counted for popularity.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PopularityParams {
     /// Days after which a purchase counts half; 0 for never.
     pub half_life_days: f32,
+    /// The same, for what is bought all the year.
+    pub long_half_life_days: f32,
+    /// The same, for the trend.
+    pub short_half_life_days: f32,
+    /// Minutes that the stores' clocks are ahead of UTC, for parts of the day; -1440 to 1440.
+    pub utc_offset_minutes: i32,
+}
+
+impl Default for PopularityParams {
+    fn default() -> Self {
+        Self { half_life_days: 30.0, long_half_life_days: 180.0, short_half_life_days: 7.0, utc_offset_minutes: 0 }
+    }
+}
+
+impl PopularityParams {
+    fn validate(&self) -> Result<(), InvalidParameter> {
+        check_half_life("popularity.half_life_days", self.half_life_days)?;
+        check_half_life("popularity.long_half_life_days", self.long_half_life_days)?;
+        check_half_life("popularity.short_half_life_days", self.short_half_life_days)?;
+        let offset = self.utc_offset_minutes;
+        check("popularity.utc_offset_minutes", offset, (-1440..=1440).contains(&offset), "must be from -1440 to 1440")
+    }
+}
+
+/// Decay of a member's own counts.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RepeatParams {
+    /// Days after which a purchase counts half; 0 for never.
+    pub half_life_days: f32,
+    /// The same for what is recent.
+    pub recent_half_life_days: f32,
+}
+
+impl Default for RepeatParams {
+    fn default() -> Self {
+        Self { half_life_days: 120.0, recent_half_life_days: 20.0 }
+    }
 }
 
 /// How the offline metrics are measured.
@@ -251,6 +406,8 @@ pub struct Decay {
 pub struct EvaluateParams {
     /// Last days held out; 0 to skip the stage.
     pub test_days: u32,
+    /// Members that are judged, evenly spaced, at most.
+    pub max_members: usize,
     /// Buyers in the test window from which a product first sold there counts as a launch.
     pub min_launch_buyers: u32,
     /// Launches from which the number of buyers to expect can be said.
@@ -259,7 +416,7 @@ pub struct EvaluateParams {
 
 impl Default for EvaluateParams {
     fn default() -> Self {
-        Self { test_days: 28, min_launch_buyers: 10, min_launches: 30 }
+        Self { test_days: 28, max_members: 50_000, min_launch_buyers: 10, min_launches: 30 }
     }
 }
 
@@ -326,11 +483,17 @@ pub struct TrainConfig {
     /// The embeddings.
     pub embeddings: IalsParams,
     /// Decay of popularity.
-    pub popularity: Decay,
+    pub popularity: PopularityParams,
     /// Decay of a member's own counts.
-    pub repeat: Decay,
-    /// How a feed's sources are mixed.
+    pub repeat: RepeatParams,
+    /// Products bought together.
+    pub affinity: AffinityParams,
+    /// Members alike.
+    pub neighbours: NeighbourParams,
+    /// How a feed's sources are mixed where no ranker is learned, or none is better.
     pub feed: Blend,
+    /// What candidates are worth.
+    pub ranker: RankerParams,
     /// Offline metrics.
     pub evaluate: EvaluateParams,
     /// The index.
@@ -343,9 +506,12 @@ impl Default for TrainConfig {
             data: DataConfig::default(),
             event_weights: EventWeights::default(),
             embeddings: IalsParams::default(),
-            popularity: Decay { half_life_days: 30.0 },
-            repeat: Decay { half_life_days: 120.0 },
+            popularity: PopularityParams::default(),
+            repeat: RepeatParams::default(),
+            affinity: AffinityParams::default(),
+            neighbours: NeighbourParams::default(),
             feed: Blend::default(),
+            ranker: RankerParams::default(),
             evaluate: EvaluateParams::default(),
             index: IndexConfig::default(),
         }
@@ -379,11 +545,18 @@ impl TrainConfig {
         ] {
             check(name, weight, (0.0..=1.0).contains(&weight), "must be from 0 to 1")?;
         }
-        check_half_life("popularity.half_life_days", self.popularity.half_life_days)?;
+        self.popularity.validate()?;
         check_half_life("repeat.half_life_days", self.repeat.half_life_days)?;
+        check_half_life("repeat.recent_half_life_days", self.repeat.recent_half_life_days)?;
+        self.affinity.validate()?;
+        let count = self.neighbours.count;
+        check("neighbours.count", count, count <= 1000, "must be from 0 to 1000")?;
+        self.ranker.validate()?;
         for (name, weight) in [
             ("feed.repeat", self.feed.repeat),
             ("feed.taste", self.feed.taste),
+            ("feed.affinity", self.feed.affinity),
+            ("feed.neighbours", self.feed.neighbours),
             ("feed.popularity", self.feed.popularity),
         ] {
             check(name, weight, (0.0..=1e6).contains(&weight), "must be 0 or above")?;

@@ -1,32 +1,65 @@
 //! Fits every part of a model to a slice of the history.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kindred_models::Model;
+use kindred_models::affinity::Affinity;
+use kindred_models::categories::CategoryTree;
 use kindred_models::content::{Attributes, ContentIndex};
 use kindred_models::embeddings::Embeddings;
 use kindred_models::history::History;
 use kindred_models::index::GatedIndex;
 use kindred_models::launch::{ANALOGUES, LaunchModel, LaunchQuery, Signals, mean_vector};
 use kindred_models::model::ModelInfo;
-use kindred_models::popularity::Popularity;
 use kindred_models::sparse::Matrix;
 use kindred_models::stop::Stop;
-use kindred_models::strings::Strings;
 use rayon::prelude::*;
 
-use crate::config::ValidConfig;
+use crate::affinity;
+use crate::config::{AffinityParams, ValidConfig};
 use crate::data::Dataset;
 use crate::error::TrainError;
 use crate::prepare::{self, Slice};
 use crate::progress::Progress;
+use crate::rank::{self, Comparison};
 
 /// Products that the scales of the launch signals are measured on, as if each were new.
 const SCALE_PRODUCTS: usize = 200;
 /// Members sampled per product for that, at most.
 const SCALE_MEMBERS: usize = 2000;
 
-/// Fits a model, served by exact indexes, to a slice of the dataset.
+/// Models of earlier moments, fitted once each: what the ranker learns from, and evaluation too.
+#[derive(Debug, Default)]
+pub struct Snapshots {
+    by_cut: BTreeMap<i64, Arc<Model>>,
+}
+
+impl Snapshots {
+    /// The sources as of a moment of a slice.
+    ///
+    /// # Errors
+    /// [`TrainError::Stopped`] once `stop` is raised.
+    pub fn at(
+        &mut self,
+        dataset: &Dataset,
+        slice: &Slice,
+        cut: i64,
+        config: &ValidConfig,
+        progress: &dyn Progress,
+        stop: &Stop,
+    ) -> Result<Arc<Model>, TrainError> {
+        if let Some(model) = self.by_cut.get(&cut) {
+            return Ok(model.clone());
+        }
+        let model = Arc::new(sources(dataset, &slice.until(cut), config, progress, stop)?);
+        self.by_cut.insert(cut, model.clone());
+        Ok(model)
+    }
+}
+
+/// Fits a model, served by exact indexes, to a slice of the dataset; gives it with how the kinds of scorers
+/// did.
 ///
 /// # Errors
 /// [`TrainError::Stopped`] once `stop` is raised.
@@ -34,32 +67,61 @@ pub fn fit(
     dataset: &Dataset,
     slice: &Slice,
     config: &ValidConfig,
+    snapshots: &mut Snapshots,
+    progress: &dyn Progress,
+    stop: &Stop,
+) -> Result<(Model, Vec<Comparison>), TrainError> {
+    let mut model = sources(dataset, slice, config, progress, stop)?;
+    let products = dataset.products.len();
+    let attributes: Vec<Attributes> = (0..products as u32).map(|row| dataset.products.attributes(row)).collect();
+    model.content = ContentIndex::build(&attributes);
+    stop.check()?;
+    let launch = launch(&model.history, &attributes, &model.content);
+    model.embeddings = with_cold_products(model.embeddings, &attributes, &model.content, &launch);
+    stop.check()?;
+    model.launch = with_scales(launch, &attributes, &model.content, &model.embeddings);
+    model.product_index = GatedIndex::exact(&Model::product_table(&model.embeddings), "not built yet".to_owned());
+    let ranked = rank::fit(dataset, slice, config, snapshots, progress, stop)?;
+    model.ranker = ranked.ranker;
+    Ok((model, ranked.comparisons))
+}
+
+/// Fits the sources of a feed: everything but what launches and the ranker need.
+fn sources(
+    dataset: &Dataset,
+    slice: &Slice,
+    config: &ValidConfig,
     progress: &dyn Progress,
     stop: &Stop,
 ) -> Result<Model, TrainError> {
-    let products = dataset.products.len();
-    let history = prepare::history(slice, &dataset.members, &config.given);
+    let (given, products) = (&config.given, dataset.products.len());
+    let history = prepare::history(slice, &dataset.members, given);
     let weights = Matrix { rows: history.rows.clone(), values: history.weights.clone() };
     let embeddings = crate::ials::fit(&weights, products, &config.embeddings, progress, stop)?;
-    let attributes: Vec<Attributes> = (0..products as u32).map(|row| dataset.products.attributes(row)).collect();
-    let content = ContentIndex::build(&attributes);
-    stop.check()?;
-    let launch = launch(&history, &attributes, &content);
-    let embeddings = with_cold_products(embeddings, &attributes, &content, &launch);
-    stop.check()?;
-    let launch = with_scales(launch, &attributes, &content, &embeddings);
+    let baskets = affinity::baskets(slice, |member| dataset.members.consent(member).personalization);
+    let affinity_models = Affinity {
+        by_member: affinity::fit(&affinity::purchases(&history), products, &given.affinity, stop)?,
+        // Baskets are many and small: cosines, without a regression.
+        by_basket: affinity::fit(&baskets, products, &AffinityParams { ridge: 0.0, ..given.affinity }, stop)?,
+    };
+    let neighbours = crate::neighbours::fit(&history, products, &given.neighbours, stop)?;
+    let popularity = crate::popularity::fit(dataset, slice, &given.popularity);
     let mut model = Model {
         product_index: GatedIndex::exact(&Model::product_table(&embeddings), "not built yet".to_owned()),
         member_index: GatedIndex::exact(&Model::member_table(&embeddings), "not built yet".to_owned()),
         products: dataset.products.clone(),
         members: dataset.members.clone(),
-        popularity: popularity(dataset, slice, config),
-        blend: config.given.feed,
+        repeat: crate::repeat::fit(slice, &history, &dataset.products),
+        ranker: rank::unranked(&given.feed),
+        tree: CategoryTree::new(&dataset.products.categories, &popularity.overall),
+        popularity,
         info: ModelInfo { as_of_time: slice.as_of, ..ModelInfo::default() },
+        content: ContentIndex::default(),
+        launch: LaunchModel::default(),
+        affinity: affinity_models,
+        neighbours,
         embeddings,
         history,
-        content,
-        launch,
     };
     model.info.counts = counts(&model, slice);
     Ok(model)
@@ -77,21 +139,6 @@ fn counts(model: &Model, slice: &Slice) -> BTreeMap<String, u64> {
     ]
     .map(|(name, count)| (name.to_owned(), count as u64))
     .into()
-}
-
-fn popularity(dataset: &Dataset, slice: &Slice, config: &ValidConfig) -> Popularity {
-    let (overall, by_store) =
-        prepare::popularity(slice, &dataset.events, dataset.products.len(), config.given.popularity);
-    // Stores are numbered as they appear; the model wants them sorted.
-    let mut order: Vec<u32> = (0..dataset.events.stores.len() as u32).collect();
-    order.sort_by_key(|number| &dataset.events.stores[*number as usize]);
-    let stores: Strings = order.iter().map(|number| &dataset.events.stores[*number as usize]).collect();
-    let mut entries = Vec::new();
-    for (row, number) in order.iter().enumerate() {
-        let (products, counts) = by_store.row(*number);
-        entries.extend(products.iter().zip(counts).map(|(product, count)| (row as u32, *product, *count)));
-    }
-    Popularity::new(overall, Matrix::from_sorted(stores.len(), &entries), stores)
 }
 
 /// Purchases per member and product, and per habit feature and member; both decayed.

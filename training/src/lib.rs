@@ -4,16 +4,20 @@
 //! [`kindred_models::Model`] by [`fit`], judged by [`evaluate`], and published by [`train`]. [`generate`]
 //! makes a retailer to try it on. Nothing here knows of a server.
 
+pub mod affinity;
 pub mod config;
 pub mod data;
 mod error;
 pub mod evaluate;
 pub mod fit;
-
 pub mod generate;
 pub mod ials;
+pub mod neighbours;
+pub mod popularity;
 pub mod prepare;
 pub mod progress;
+pub mod rank;
+pub mod repeat;
 pub mod tables;
 pub mod train;
 

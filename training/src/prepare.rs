@@ -2,10 +2,10 @@
 
 use kindred_models::catalogue::Members;
 use kindred_models::history::{History, UNKNOWN_DAYS};
-use kindred_models::sparse::{Matrix, Rows};
+use kindred_models::sparse::Rows;
 use rayon::prelude::*;
 
-use crate::config::{Decay, EventWeights, IalsParams, TrainConfig};
+use crate::config::{EventWeights, IalsParams, TrainConfig};
 use crate::data::{Dataset, Event, Events, Kind};
 
 const DAY_SECONDS: f64 = 86_400.0;
@@ -32,8 +32,15 @@ impl Slice {
         Self { events, as_of, has_time }
     }
 
+    /// What was known at a moment.
+    pub fn until(&self, cut: i64) -> Self {
+        let mut slice = Self::of(self.events.iter().filter(|e| e.time <= cut).copied().collect(), self.has_time);
+        slice.as_of = cut;
+        slice
+    }
+
     /// What an event of `half_life_days` ago counts: a half; 1 where there is no time or no decay.
-    fn decay(&self, time: i64, half_life_days: f32) -> f32 {
+    pub(crate) fn decay(&self, time: i64, half_life_days: f32) -> f32 {
         if !self.has_time || half_life_days <= 0.0 {
             return 1.0;
         }
@@ -50,8 +57,23 @@ impl Slice {
         }
     }
 
+    /// Days on which a member bought anything, in order; one day where events have no time.
+    fn shopping_days(&self, member: u32) -> Vec<i64> {
+        let first = self.events.partition_point(|e| e.member < member);
+        let events = self.events[first..].iter().take_while(|e| e.member == member);
+        let mut days: Vec<i64> = events.filter(|e| e.kind == Kind::Purchase).map(|e| Events::day(e.time)).collect();
+        days.sort_unstable();
+        days.dedup();
+        days
+    }
+
+    /// Whether events have a time.
+    pub fn has_time(&self) -> bool {
+        self.has_time
+    }
+
     /// Events as runs of one member and product.
-    fn pairs(&self) -> impl Iterator<Item = &[Event]> {
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = &[Event]> {
         self.events.chunk_by(|a, b| a.member == b.member && a.product == b.product)
     }
 }
@@ -65,30 +87,52 @@ struct Pair {
     mass: f32,
     /// Those alone, decayed for the repeat model.
     decayed: f32,
+    /// The same with a short half-life.
+    recent: f32,
+    /// Days on which it was bought.
+    trips: usize,
+    first_purchase: Option<i64>,
     last_purchase: Option<i64>,
 }
 
 impl Pair {
     fn of(events: &[Event], slice: &Slice, config: &TrainConfig) -> Self {
-        let (mut kept, mut interest) = (Vec::new(), 0.0);
-        for event in events {
-            match event.kind {
-                Kind::Purchase => kept.push(event.time),
-                // Takes back the purchase before it; without one there is nothing to take back.
-                Kind::Refund => drop(kept.pop()),
-                other => {
-                    let decay = slice.decay(event.time, config.embeddings.half_life_days);
-                    interest += interest_weight(other, &config.event_weights) * decay;
-                }
-            }
-        }
+        let kept = kept_purchases(events);
+        let weight = |e: &Event| interest_weight(e.kind, &config.event_weights);
+        let decay = |e: &Event| slice.decay(e.time, config.embeddings.half_life_days);
+        let interest: f32 = events.iter().map(|e| weight(e) * decay(e)).sum();
         let decayed = |half_life: f32| kept.iter().map(|time| slice.decay(*time, half_life)).sum::<f32>();
         Self {
             count: kept.len(),
             mass: interest + decayed(config.embeddings.half_life_days),
             decayed: decayed(config.repeat.half_life_days),
+            recent: decayed(config.repeat.recent_half_life_days),
+            trips: kept.chunk_by(|a, b| Events::day(*a) == Events::day(*b)).count(),
+            first_purchase: kept.first().copied(),
             last_purchase: kept.last().copied(),
         }
+    }
+}
+
+/// Moments of a pair's purchases that were not brought back, in order.
+pub(crate) fn kept_purchases(events: &[Event]) -> Vec<i64> {
+    let mut kept = Vec::new();
+    for event in events {
+        match event.kind {
+            Kind::Purchase => kept.push(event.time),
+            // Takes back the purchase before it; without one there is nothing to take back.
+            Kind::Refund => drop(kept.pop()),
+            _ => {}
+        }
+    }
+    kept
+}
+
+impl Pair {
+    fn span_days(&self) -> u16 {
+        let days = |(first, last): (i64, i64)| Events::day(last) - Events::day(first);
+        let span = self.first_purchase.zip(self.last_purchase).map_or(0, days);
+        u16::try_from(span).unwrap_or(u16::MAX - 1)
     }
 }
 
@@ -106,12 +150,18 @@ fn interest_weight(kind: Kind, weights: &EventWeights) -> f32 {
 pub fn history(slice: &Slice, members: &Members, config: &TrainConfig) -> History {
     let IalsParams { weighting, .. } = config.embeddings;
     let mut offsets = vec![0u64; members.len() + 1];
-    let (mut products, mut weights, mut decayed) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut counts, mut days_since) = (Vec::new(), Vec::new());
+    let (mut products, mut weights, mut decayed, mut recent) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut counts, mut days_since, mut trips, mut span_days) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut trips_since, mut trips_from, mut member_trips) = (Vec::new(), Vec::new(), vec![0; members.len()]);
+    let (mut shopper, mut shopping_days) = (u32::MAX, Vec::new());
     for events in slice.pairs() {
         let (member, product) = (events[0].member, events[0].product);
         if !members.consent(member).personalization {
             continue;
+        }
+        if shopper != member {
+            (shopper, shopping_days) = (member, slice.shopping_days(member));
+            member_trips[member as usize] = saturated(shopping_days.len());
         }
         let pair = Pair::of(events, slice, config);
         if pair.count == 0 && pair.mass <= 0.0 {
@@ -120,8 +170,16 @@ pub fn history(slice: &Slice, members: &Members, config: &TrainConfig) -> Histor
         products.push(product);
         weights.push(weighting.weight(pair.mass).max(f32::MIN_POSITIVE));
         decayed.push(pair.decayed);
-        counts.push(u16::try_from(pair.count).unwrap_or(u16::MAX));
+        recent.push(pair.recent);
+        counts.push(saturated(pair.count));
         days_since.push(slice.days_since(pair.last_purchase));
+        trips.push(saturated(pair.trips));
+        span_days.push(pair.span_days());
+        let days_before = |day: i64| shopping_days.partition_point(|d| *d < day);
+        let first = pair.first_purchase.map_or(i64::MAX, Events::day);
+        let last = pair.last_purchase.map_or(i64::MAX - 1, Events::day);
+        trips_since.push(saturated(shopping_days.len() - days_before(last + 1)));
+        trips_from.push(saturated(shopping_days.len() - days_before(first)));
         offsets[member as usize + 1] += 1;
     }
     for i in 1..offsets.len() {
@@ -133,30 +191,17 @@ pub fn history(slice: &Slice, members: &Members, config: &TrainConfig) -> Histor
         decayed: decayed.into(),
         counts: counts.into(),
         days_since: days_since.into(),
+        trips: trips.into(),
+        span_days: span_days.into(),
+        recent: recent.into(),
+        trips_since: trips_since.into(),
+        trips_from: trips_from.into(),
+        member_trips: member_trips.into(),
     }
 }
 
-/// Decayed purchases per product, over all and by store (rows of [`Events::stores`]). Counts of all
-/// members: they name nobody.
-pub fn popularity(slice: &Slice, events: &Events, products: usize, decay: Decay) -> (Vec<f32>, Matrix) {
-    let mut overall = vec![0f64; products];
-    let mut by_store = std::collections::BTreeMap::<(u32, u32), f64>::new();
-    for event in &slice.events {
-        let sign = match event.kind {
-            Kind::Purchase => 1.0,
-            Kind::Refund => -1.0,
-            _ => continue,
-        };
-        let count = sign * f64::from(slice.decay(event.time, decay.half_life_days));
-        overall[event.product as usize] += count;
-        if event.store != u32::MAX {
-            *by_store.entry((event.store, event.product)).or_default() += count;
-        }
-    }
-    let entries: Vec<(u32, u32, f32)> =
-        by_store.into_iter().filter(|(_, x)| *x > 0.0).map(|((s, p), x)| (s, p, x as f32)).collect();
-    let overall = overall.into_iter().map(|x| x.max(0.0) as f32).collect();
-    (overall, Matrix::from_sorted(events.stores.len(), &entries))
+fn saturated(count: usize) -> u16 {
+    u16::try_from(count).unwrap_or(u16::MAX)
 }
 
 #[cfg(test)]
@@ -166,7 +211,14 @@ mod tests {
     const DAY: i64 = 86_400;
 
     fn slice(events: &[(i64, Kind)]) -> Slice {
-        let event = |(day, kind): &(i64, Kind)| Event { member: 0, product: 0, time: day * DAY, store: 0, kind: *kind };
+        let event = |(day, kind): &(i64, Kind)| Event {
+            member: 0,
+            product: 0,
+            time: day * DAY,
+            store: 0,
+            channel: 0,
+            kind: *kind,
+        };
         Slice::of(events.iter().map(event).collect(), true)
     }
 

@@ -11,10 +11,21 @@ use kindred_models::stop::Stop;
 use crate::config::{DataConfig, ValidConfig};
 use crate::data::Dataset;
 use crate::error::TrainError;
-use crate::evaluate::{Evaluation, evaluate};
-use crate::fit::fit;
+use crate::evaluate::{Evaluation, evaluate, html};
+use crate::fit::{Snapshots, fit};
 use crate::prepare::Slice;
 use crate::progress::Progress;
+
+/// What a run gave.
+#[derive(Debug)]
+pub struct Trained {
+    /// The version that was published.
+    pub id: VersionId,
+    /// The same in memory.
+    pub model: Model,
+    /// Offline metrics; without tasks where none were asked for.
+    pub evaluation: Evaluation,
+}
 
 /// Reads the tables, fits and judges a model, and publishes it as the registry's current version.
 /// `trained_at` is in unix seconds.
@@ -28,30 +39,31 @@ pub fn train(
     trained_at: i64,
     progress: &dyn Progress,
     stop: &Stop,
-) -> Result<(VersionId, Model), TrainError> {
+) -> Result<Trained, TrainError> {
     // Before hours of work: the registry can be written to, and nobody else does.
-    let writer = Writer::create(registry)?;
+    let mut writer = Writer::create(registry)?;
     let dataset = prepare(config, trained_at, progress)?;
-    let epochs = config.embeddings.epochs as u64;
-    let mut evaluation = Evaluation::default();
-    if config.given.evaluate.test_days > 0 {
-        progress.start("evaluate", epochs);
-        evaluation = evaluate(&dataset, config, progress, stop)?;
-        progress.finish(&summary(&evaluation));
-    }
-    progress.start("fit", epochs);
-    let mut model = fit(&dataset, &Slice::all(&dataset), config, progress, stop)?;
-    model.launch.fit.calibration = evaluation.calibration;
-    model.info.metrics = evaluation.metrics;
+    let mut snapshots = Snapshots::default();
+    let served = served(registry);
+    let evaluation = judge(config, &dataset, served.as_ref(), &mut snapshots, progress, stop)?;
+    progress.start("fit", 0);
+    let (mut model, _) = fit(&dataset, &Slice::all(&dataset), config, &mut snapshots, progress, stop)?;
+    model.launch.fit.calibration = evaluation.launch_calibration;
+    model.info.metrics = evaluation.metrics();
     model.info.parameters = parameters(config);
-    progress.finish(&format!("{} factors", config.embeddings.factors));
+    progress.finish(&format!("{} factors, {}", config.embeddings.factors, ranker(&model)));
     stop.check()?;
     progress.start("publish", 0);
     build_indexes(&mut model, &config.index);
     stop.check()?;
+    if !evaluation.tasks.is_empty() {
+        let json = serde_json::to_vec_pretty(&evaluation).unwrap_or_default();
+        writer.document("evaluation.json", &json)?;
+        writer.document("evaluation.html", html(&evaluation).as_bytes())?;
+    }
     let id = model.publish(writer, config.index.hnsw.ef_search, trained_at)?;
     progress.finish(&format!("version {id}"));
-    Ok((id, model))
+    Ok(Trained { id, model, evaluation })
 }
 
 fn prepare(config: &ValidConfig, now: i64, progress: &dyn Progress) -> Result<Dataset, TrainError> {
@@ -67,8 +79,55 @@ fn prepare(config: &ValidConfig, now: i64, progress: &dyn Progress) -> Result<Da
     Ok(dataset)
 }
 
+/// Judges a model of the history before the last days, and publishes nothing; the model that is served is
+/// judged beside it.
+///
+/// # Errors
+/// If the tables can't be used, or the run was stopped.
+pub fn evaluate_only(
+    config: &ValidConfig,
+    registry: &Registry,
+    now: i64,
+    progress: &dyn Progress,
+    stop: &Stop,
+) -> Result<Evaluation, TrainError> {
+    let dataset = prepare(config, now, progress)?;
+    judge(config, &dataset, served(registry).as_ref(), &mut Snapshots::default(), progress, stop)
+}
+
+/// The model that is served, if there is one that can be read.
+fn served(registry: &Registry) -> Option<Model> {
+    registry.current().ok().and_then(|id| Model::load(registry, &id).ok())
+}
+
+fn judge(
+    config: &ValidConfig,
+    dataset: &Dataset,
+    served: Option<&Model>,
+    snapshots: &mut Snapshots,
+    progress: &dyn Progress,
+    stop: &Stop,
+) -> Result<Evaluation, TrainError> {
+    if config.given.evaluate.test_days == 0 {
+        return Ok(Evaluation::default());
+    }
+    progress.start("evaluate", 0);
+    let evaluation = evaluate(dataset, config, served, snapshots, progress, stop)?;
+    progress.finish(&summary(&evaluation));
+    Ok(evaluation)
+}
+
+fn ranker(model: &Model) -> String {
+    let fit = model.ranker.fit;
+    match fit.horizon_days {
+        0 => "no ranker: too little history".to_owned(),
+        days => format!("ranker: {} for repeats, {} for new, {days} days", fit.repeat, fit.fresh),
+    }
+}
+
 fn summary(evaluation: &Evaluation) -> String {
-    let metric = |name: &str| evaluation.metrics.get(name).copied();
+    let metrics = evaluation.metrics();
+    let metric = |name: &str| metrics.get(name).copied();
     match (metric("feed.all.ndcg@10"), metric("popularity.all.ndcg@10")) {
         (Some(feed), Some(popularity)) => format!("nDCG@10 {feed:.4}, popularity {popularity:.4}"),
         _ => "too little history to hold some out".to_owned(),

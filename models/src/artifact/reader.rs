@@ -33,6 +33,13 @@ impl Reader {
             let path = folder.join(format!("{name}.bin"));
             maps.insert(name.clone(), Arc::new(map_verified(&path, entry)?));
         }
+        for (name, expected) in &manifest.documents {
+            let path = folder.join(name);
+            let bytes = std::fs::read(&path).map_err(|e| ArtifactError::io(&path, e))?;
+            if blake3::hash(&bytes).to_hex().as_str() != expected {
+                return Err(ArtifactError::Checksum(path));
+            }
+        }
         Ok(Self { folder: folder.to_owned(), manifest, checksum, maps })
     }
 

@@ -26,6 +26,7 @@ pub struct Writer {
     folder: PathBuf,
     files: BTreeMap<String, FileEntry>,
     sections: BTreeMap<String, serde_json::Value>,
+    documents: BTreeMap<String, String>,
     published: bool,
 }
 
@@ -48,6 +49,7 @@ impl Writer {
             folder,
             files: BTreeMap::new(),
             sections: BTreeMap::new(),
+            documents: BTreeMap::new(),
             published: false,
         })
     }
@@ -70,6 +72,16 @@ impl Writer {
         Ok(())
     }
 
+    /// Adds a file for people, such as a report; `name` as it will be in the version's folder.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn document(&mut self, name: &str, bytes: &[u8]) -> Result<(), ArtifactError> {
+        write_synced(&self.folder.join(name), bytes)?;
+        self.documents.insert(name.to_owned(), blake3::hash(bytes).to_hex().to_string());
+        Ok(())
+    }
+
     /// Checksums, syncs and renames the version into the registry, and makes it the current one last.
     /// `trained_at` is in unix seconds. Fills `files` and `sections` of the manifest.
     ///
@@ -78,6 +90,7 @@ impl Writer {
     pub fn publish(mut self, mut manifest: Manifest, trained_at: i64) -> Result<VersionId, ArtifactError> {
         manifest.files = std::mem::take(&mut self.files);
         manifest.sections.append(&mut self.sections);
+        manifest.documents.append(&mut self.documents);
         let json = serde_json::to_vec_pretty(&manifest).map_err(|e| malformed(&self.folder, &e))?;
         let checksum = blake3::hash(&json).to_hex();
         write_synced(&self.folder.join("manifest.json"), &json)?;

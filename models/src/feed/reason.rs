@@ -1,13 +1,27 @@
 //! Why a product is in a feed, in terms that a shopper understands.
 
 use super::{FeedItem, Persona, Source};
-use crate::history::UNKNOWN_DAYS;
+use crate::history::{Past, UNKNOWN_DAYS};
 use crate::kernels::dot;
 use crate::model::Model;
+use crate::sparse::Matrix;
+use crate::strings::NONE;
+
+/// Days for which a product counts as new.
+const NEW_DAYS: u16 = 45;
+/// Share of a member's purchases from which a category is one that they buy often.
+const OFTEN: f32 = 0.05;
 
 /// A reason: a code with its arguments, for the caller to phrase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
+    /// The member buys it every so many days.
+    BoughtRegularly {
+        /// Days between two purchases.
+        every_days: u16,
+        /// Days from the last time to the newest event learned from.
+        days_since: u16,
+    },
     /// The member bought it before.
     BoughtBefore {
         /// How often.
@@ -17,8 +31,14 @@ pub enum Reason {
     },
     /// It goes with this product, which the member bought.
     GoesWith(u32),
-    /// It goes with this product, which the visitor looked at just now.
+    /// It goes with this product, which the visitor looked at just now, or has in the basket.
     GoesWithVisit(u32),
+    /// Those who buy this product, as the member does, like it.
+    LikedByBuyersOf(u32),
+    /// It is new in a category (a node of the model's tree), which the member buys often.
+    NewInCategory(u32),
+    /// Many buy it in the member's store.
+    PopularHere,
     /// Many buy it.
     Popular,
 }
@@ -26,26 +46,75 @@ pub enum Reason {
 impl Persona {
     /// The reason for an item of this persona's feed.
     pub fn reason(&self, model: &Model, item: &FeedItem) -> Reason {
-        if let Some(past) = self.past.get(&item.product).filter(|past| past.count > 0) {
-            let days_since = (past.days_since != UNKNOWN_DAYS).then_some(past.days_since);
-            return Reason::BoughtBefore { count: past.count, days_since };
+        if let Some(past) = self.past(item.product).filter(|past| past.count > 0) {
+            return bought(model, past);
         }
-        if item.source != Source::Taste {
-            return Reason::Popular;
+        if let Some(reason) = self.new_in_category(model, item.product) {
+            return reason;
         }
-        let vector = model.embeddings.product(item.product);
-        let closeness = |product: u32, weight: f32| weight * dot(vector, model.embeddings.product(product));
-        let visited = self
-            .visited
-            .iter()
-            .filter(|p| **p != item.product)
-            .map(|p| (closeness(*p, 1.0), Reason::GoesWithVisit(*p)));
-        let past = self
-            .past
-            .values()
-            .filter(|p| p.count > 0)
-            .map(|p| (closeness(p.product, p.weight), Reason::GoesWith(p.product)));
-        let best = visited.chain(past).max_by(|a, b| a.0.total_cmp(&b.0));
-        best.map_or(Reason::Popular, |(_, reason)| reason)
+        let reason = match item.source {
+            Source::Affinity | Source::Repeat => self.goes_with(model, item.product),
+            Source::Neighbours | Source::Taste => self.liked_by(model, item.product),
+            Source::Popular => None,
+        };
+        reason.unwrap_or(if self.row.is_some_and(|row| model.members.stores.rows[row as usize] != NONE) {
+            Reason::PopularHere
+        } else {
+            Reason::Popular
+        })
     }
+
+    fn new_in_category(&self, model: &Model, product: u32) -> Option<Reason> {
+        let age = model.popularity.age_days[product as usize];
+        let label = |product: u32| model.products.categories.rows[product as usize];
+        let node = model.tree.levels(label(product))[0];
+        // Everything is new to a history that has just begun.
+        let is_new = age > 0 && age <= NEW_DAYS && age + NEW_DAYS <= model.popularity.history_days;
+        if !is_new || node == NONE {
+            return None;
+        }
+        let total: f32 = self.past.iter().map(|p| p.decayed).sum();
+        let here: f32 = self.past.iter().filter(|p| label(p.product) == label(product)).map(|p| p.decayed).sum();
+        (here > OFTEN * total && here >= 2.0).then_some(Reason::NewInCategory(node))
+    }
+
+    /// The product of the visit, or else of the past, that speaks for this one most.
+    fn goes_with(&self, model: &Model, product: u32) -> Option<Reason> {
+        let speaks = |similar: &Matrix, from: u32| {
+            let (products, values) = similar.row(from);
+            products.binary_search(&product).map_or(0.0, |at| values[at])
+        };
+        let affinity = &model.affinity;
+        let visited = best(
+            self.visited.iter().map(|p| (*p, speaks(&affinity.by_basket, *p).max(speaks(&affinity.by_member, *p)))),
+        );
+        let past = self.past.iter().filter(|p| p.count > 0);
+        let past = best(past.map(|p| (p.product, p.decayed.ln_1p() * speaks(&affinity.by_member, p.product))));
+        visited.map(Reason::GoesWithVisit).or(past.map(Reason::GoesWith)).or_else(|| self.liked_by(model, product))
+    }
+
+    /// The product of the visit, or else of the past, whose vector is closest.
+    fn liked_by(&self, model: &Model, product: u32) -> Option<Reason> {
+        let vector = model.embeddings.product(product);
+        let closeness = |other: u32| if other == product { 0.0 } else { dot(vector, model.embeddings.product(other)) };
+        let visited = best(self.visited.iter().map(|p| (*p, closeness(*p))));
+        let past = self.past.iter().filter(|p| p.count > 0);
+        let past = best(past.map(|p| (p.product, p.weight * closeness(p.product))));
+        visited.map(Reason::GoesWithVisit).or(past.map(Reason::LikedByBuyersOf))
+    }
+}
+
+fn bought(model: &Model, past: &Past) -> Reason {
+    let days_since = (past.days_since != UNKNOWN_DAYS).then_some(past.days_since);
+    match (model.repeat.gap(past), days_since) {
+        (Some(gap), Some(days_since)) if past.trips >= 3 => {
+            Reason::BoughtRegularly { every_days: gap.round().max(1.0) as u16, days_since }
+        }
+        _ => Reason::BoughtBefore { count: past.count, days_since },
+    }
+}
+
+/// The product with the largest value above 0.
+fn best(values: impl Iterator<Item = (u32, f32)>) -> Option<u32> {
+    values.filter(|v| v.1 > 0.0).max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0))).map(|v| v.0)
 }

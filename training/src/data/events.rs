@@ -62,6 +62,8 @@ pub struct Event {
     pub time: i64,
     /// Row of the store in [`Events::stores`]; `u32::MAX` where unknown.
     pub store: u32,
+    /// Row of the channel in [`Events::channels`]; `u16::MAX` where unknown.
+    pub channel: u16,
     /// What happened.
     pub kind: Kind,
 }
@@ -73,9 +75,16 @@ pub struct Events {
     pub list: Vec<Event>,
     /// Names of the stores.
     pub stores: Vec<String>,
+    /// Names of the channels.
+    pub channels: Vec<String>,
 }
 
 impl Events {
+    /// The day of a moment, counted from 1970, in UTC.
+    pub fn day(time: i64) -> i64 {
+        time.div_euclid(DAY_SECONDS)
+    }
+
     /// Brings members and products to their final rows, and sorts.
     pub(super) fn sorted(mut self, members: &[u32], products: &[u32]) -> Self {
         use rayon::prelude::*;
@@ -102,20 +111,21 @@ pub(super) struct ReadEvents {
     /// Per member number, the store of the latest purchase: its home unless the members table says.
     pub(super) homes: HashMap<u32, (i64, String)>,
     store_numbers: HashMap<String, u32>,
+    channel_numbers: HashMap<String, u16>,
 }
 
 pub(super) fn read(config: &DataConfig, now: i64, progress: &dyn Progress) -> Result<ReadEvents, TableError> {
     let table = &config.events;
     let mut read = ReadEvents { end: now + DAY_SECONDS, ..ReadEvents::default() };
     let path = required(config, table, "events")?;
-    let (mut needed, mut optional) = (vec!["member_id", "product_id"], vec!["kind", "quantity", "store_id"]);
+    let (mut needed, mut optional) = (vec!["member_id", "product_id"], vec!["kind", "quantity", "store_id", "channel"]);
     if table.time_unit == TimeUnit::None {
         optional.push("time")
     } else {
         needed.push("time")
     }
     // In the contract, and of no use to what is learned so far: naming them in the config is fine.
-    optional.extend(["amount", "channel", "basket_id"]);
+    optional.extend(["amount", "basket_id"]);
     for file in files(config, table)? {
         let columns = Columns::of(&file, table, &needed, &optional, false)?;
         file.read(&columns.names, &mut |(row, cells)| {
@@ -160,9 +170,23 @@ impl ReadEvents {
             Some(name) => self.visit_store(name, member, time, kind),
             None => u32::MAX,
         };
+        let channel = columns.get("channel", cells).text().map_or(u16::MAX, |name| self.channel(name));
         self.latest = self.latest.max(time);
-        self.events.list.push(Event { member, product, time, store, kind });
+        self.events.list.push(Event { member, product, time, store, channel, kind });
         Ok(())
+    }
+
+    /// The number of a channel; beyond 65,535 of them the column is no channel, and says nothing.
+    fn channel(&mut self, name: String) -> u16 {
+        if let Some(number) = self.channel_numbers.get(&name) {
+            return *number;
+        }
+        let number = u16::try_from(self.events.channels.len()).unwrap_or(u16::MAX);
+        if number < u16::MAX {
+            self.channel_numbers.insert(name.clone(), number);
+            self.events.channels.push(name);
+        }
+        number
     }
 
     fn visit_store(&mut self, name: String, member: u32, time: i64, kind: Kind) -> u32 {

@@ -3,166 +3,267 @@
 //! Feeds: every member with a purchase on both sides of the cut, all products ranked, no sampled
 //! negatives; `all` counts anything bought after the cut, `new` what the member never bought before.
 //! Launches: every product first sold after the cut, asked for by its attributes alone, all members
-//! ranked.
+//! ranked. Everything that a ranking is made of was known at the cut.
 
+mod calibration;
+mod html;
 mod launches;
+mod metrics;
+mod rankings;
+mod split;
 
 use std::collections::{BTreeMap, HashSet};
 
 use kindred_models::Model;
-use kindred_models::feed::{FeedRequest, Visitor, feed};
 use kindred_models::launch::Calibration;
 use kindred_models::stop::Stop;
-use rand::rngs::Xoshiro256PlusPlus;
-use rand::{RngExt, SeedableRng};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+pub use calibration::{CalibrationClass, RankerCalibration};
+pub use html::html;
+pub use metrics::Estimate;
+pub use split::split;
 
 use crate::config::ValidConfig;
-use crate::data::{Dataset, Event, Kind};
+use crate::data::{Dataset, Event};
 use crate::error::TrainError;
-use crate::fit::fit;
+use crate::fit::{Snapshots, fit};
 use crate::prepare::Slice;
 use crate::progress::Progress;
+use crate::rank::Comparison;
+use metrics::Judged;
+use rankings::Baselines;
 
-/// Items ranked per member.
-const PAGE: usize = 20;
-/// Share of a member's products held out where events have no time.
-const RANDOM_SHARE: f64 = 0.2;
-/// What the stage found.
-#[derive(Clone, Debug, Default)]
-pub struct Evaluation {
-    /// Metrics by name: `feed.all.ndcg@10`, `popularity.all.ndcg@10`, `launch.auc`, ….
-    pub metrics: BTreeMap<String, f64>,
-    /// From launch score to probability; `None` where too few launches could be replayed.
-    pub calibration: Option<Calibration>,
+/// Products in a member's history, the classes that recall is shown by.
+const HISTORY_CLASSES: [usize; 6] = [5, 10, 20, 50, 100, usize::MAX];
+/// Categories that recall is shown by, those bought most.
+const CATEGORIES: usize = 20;
+
+/// What counts as a hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    All,
+    New,
 }
 
-/// Cuts the history in two.
-pub fn split(dataset: &Dataset, test_days: u32, seed: u64) -> (Slice, Vec<Event>) {
-    let events = &dataset.events.list;
-    let (train, test): (Vec<Event>, Vec<Event>) = if dataset.has_time {
-        let end = events.iter().map(|e| e.time).max().unwrap_or(0);
-        let cut = end - i64::from(test_days) * 86_400;
-        events.iter().partition(|e| e.time <= cut)
-    } else {
-        // One draw per member and product, so that both sides never share a pair.
-        let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let mut out = Vec::new();
-        for pair in events.chunk_by(|a, b| a.member == b.member && a.product == b.product) {
-            let held_out = rng.random_bool(RANDOM_SHARE);
-            out.extend(pair.iter().map(|e| (*e, held_out)));
+impl Task {
+    fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::New => "new",
         }
-        let (test, train): (Vec<_>, Vec<_>) = out.into_iter().partition(|(_, held_out)| *held_out);
-        let events = |list: Vec<(Event, bool)>| list.into_iter().map(|(e, _)| e).collect();
-        (events(train), events(test))
-    };
-    (Slice::of(train, dataset.has_time), test)
+    }
 }
 
-/// Fits a model to the history before the cut, and judges it by what came after.
+/// What the stage found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Moment of the cut, in unix seconds; 0 where events have no time and a random share was held out.
+    pub cut_time: i64,
+    /// Days held out.
+    pub test_days: u32,
+    /// What was found of feeds, by task: `all` and `new`.
+    pub tasks: Vec<TaskReport>,
+    /// The ranker's probabilities against what was bought; `None` where no ranker was learned.
+    pub calibration: Option<RankerCalibration>,
+    /// How the kinds of scorers did against each other, before the cut.
+    pub scorers: Vec<Comparison>,
+    /// Means over replayed launches, by name.
+    pub launches: BTreeMap<String, f64>,
+    /// From launch score to probability; `None` where too few launches could be replayed.
+    #[serde(skip)]
+    pub launch_calibration: Option<Calibration>,
+    /// Why the served model is not among the rankings, if there is one.
+    pub served_left_out: Option<String>,
+}
+
+/// One task.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TaskReport {
+    /// `all` or `new`.
+    pub task: String,
+    /// Members judged.
+    pub members: usize,
+    /// Metrics by ranking (`feed`, `popularity`, …) and name.
+    pub rankings: BTreeMap<String, BTreeMap<String, Estimate>>,
+    /// The feed's recall@20 by products in the member's history.
+    pub by_history: Vec<Part>,
+    /// The feed's hits among what was bought, by top category.
+    pub by_category: Vec<Part>,
+    /// Lorenz curve of the feed's exposure.
+    pub exposure: Vec<(f64, f64)>,
+}
+
+/// A share for some part of the members or purchases.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    /// Which part.
+    pub name: String,
+    /// Members, or purchases, in it.
+    pub count: usize,
+    /// Recall@20.
+    pub recall_at_20: f64,
+}
+
+impl Evaluation {
+    /// The most telling values by name: `feed.all.ndcg@10`, `launch.auc`, ….
+    pub fn metrics(&self) -> BTreeMap<String, f64> {
+        let mut metrics = self.launches.clone();
+        for task in &self.tasks {
+            metrics.insert(format!("feed.{}.members", task.task), task.members as f64);
+            for (ranking, values) in &task.rankings {
+                let of = |name: &String| format!("{}.{}.{name}", ranking.replace(' ', "_"), task.task);
+                metrics.extend(values.iter().map(|(name, estimate)| (of(name), estimate.value)));
+            }
+        }
+        if let Some(calibration) = &self.calibration {
+            metrics.insert("ranker.log_loss".to_owned(), calibration.log_loss);
+        }
+        metrics
+    }
+}
+
+/// Fits a model to the history before the cut, and judges it by what came after. `served` is the model that
+/// was served before, if any.
 ///
 /// # Errors
 /// [`TrainError::Stopped`] once `stop` is raised.
 pub fn evaluate(
     dataset: &Dataset,
     config: &ValidConfig,
+    served: Option<&Model>,
+    snapshots: &mut Snapshots,
     progress: &dyn Progress,
     stop: &Stop,
 ) -> Result<Evaluation, TrainError> {
     let params = &config.given.evaluate;
     let (slice, test) = split(dataset, params.test_days, config.embeddings.seed);
-    let mut evaluation = Evaluation::default();
+    let mut evaluation = Evaluation { test_days: params.test_days, ..Evaluation::default() };
     if slice.events.is_empty() || test.is_empty() {
         return Ok(evaluation);
     }
-    let model = fit(dataset, &slice, config, progress, stop)?;
+    let (model, scorers) = fit(dataset, &slice, config, snapshots, progress, stop)?;
+    evaluation.scorers = scorers;
+    evaluation.cut_time = if slice.has_time() { slice.as_of } else { 0 };
+    let served = match served.map(|served| comparable(served, &slice)) {
+        Some(Ok(served)) => Some(served),
+        Some(Err(reason)) => {
+            evaluation.served_left_out = Some(reason);
+            None
+        }
+        None => None,
+    };
     for task in [Task::All, Task::New] {
-        evaluation.metrics.extend(judge_feeds(&model, &test, task, stop)?);
+        evaluation.tasks.push(judge_feeds(&model, served, &slice, &test, task, config, stop)?);
     }
+    let mut members: Vec<u32> =
+        (0..model.members.len() as u32).filter(|m| !model.history.rows.range(*m).is_empty()).collect();
+    thin(&mut members, params.max_members);
+    evaluation.calibration = calibration::judge(&model, &members, &test, stop)?;
     let launches = launches::replayable(dataset, &slice, &test, params.min_launch_buyers);
     let judged = launches::judge(&model, &launches, stop)?;
-    evaluation.metrics.extend(judged.metrics());
-    evaluation.calibration = judged.calibrate(params.min_launches);
+    evaluation.launches = judged.metrics();
+    evaluation.launch_calibration = judged.calibrate(params.min_launches);
     Ok(evaluation)
 }
 
-/// What counts as a hit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Task {
-    All,
-    New,
-}
-
-/// Metrics of one ranking, summed over members.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sums {
-    ndcg_at_10: f64,
-    recall_at_20: f64,
-}
-
-/// nDCG@10 (binary, ideal cut at the number of truths) and recall@20 of one ranking.
-fn judge_ranking(ranking: impl Iterator<Item = u32>, truth: &HashSet<u32>) -> Sums {
-    let gain = |rank: usize| 1.0 / (rank as f64 + 2.0).log2();
-    let hits: Vec<usize> =
-        ranking.take(PAGE).enumerate().filter(|(_, p)| truth.contains(p)).map(|(rank, _)| rank).collect();
-    let ideal: f64 = (0..truth.len().min(10)).map(gain).sum();
-    Sums {
-        ndcg_at_10: hits.iter().filter(|rank| **rank < 10).map(|rank| gain(*rank)).sum::<f64>() / ideal,
-        recall_at_20: hits.len() as f64 / truth.len() as f64,
+/// A served model may be judged if it has not seen what it is judged by.
+fn comparable<'a>(served: &'a Model, slice: &Slice) -> Result<&'a Model, String> {
+    if !slice.has_time() {
+        Err(format!("version {} may have learned what was held out: events have no time", served.info.version))
+    } else if served.info.as_of_time > slice.as_of {
+        Err(format!("version {} has learned from days after the cut", served.info.version))
+    } else {
+        Ok(served)
     }
 }
 
-/// Products bought after the cut, by member.
-fn truths(model: &Model, test: &[Event], task: Task) -> Vec<(u32, HashSet<u32>)> {
-    let by_member = test.chunk_by(|a, b| a.member == b.member);
-    by_member
-        .filter_map(|events| {
-            let member = events[0].member;
-            let before: HashSet<u32> =
-                model.history.member(member).filter(|p| p.count > 0).map(|p| p.product).collect();
-            let bought = events.iter().filter(|e| e.kind == Kind::Purchase).map(|e| e.product);
-            let truth: HashSet<u32> = bought.filter(|product| task == Task::All || !before.contains(product)).collect();
-            (!truth.is_empty() && !before.is_empty()).then_some((member, truth))
-        })
-        .collect()
+/// Keeps every n-th of a list, so that at most `max` are left.
+fn thin<T>(list: &mut Vec<T>, max: usize) {
+    let step = list.len().div_ceil(max.max(1)).max(1);
+    let mut at = 0;
+    list.retain(|_| {
+        at += 1;
+        (at - 1) % step == 0
+    });
 }
 
-fn judge_feeds(model: &Model, test: &[Event], task: Task, stop: &Stop) -> Result<BTreeMap<String, f64>, TrainError> {
-    let truths = truths(model, test, task);
-    let sums: Vec<(Sums, Sums)> = truths
+fn judge_feeds(
+    model: &Model,
+    served: Option<&Model>,
+    slice: &Slice,
+    test: &[Event],
+    task: Task,
+    config: &ValidConfig,
+    stop: &Stop,
+) -> Result<TaskReport, TrainError> {
+    let mut truths = split::truths(model, test, task);
+    thin(&mut truths, config.given.evaluate.max_members);
+    let baselines = Baselines::new(model, slice);
+    let judged: Vec<Vec<(&'static str, Judged)>> = truths
         .par_iter()
         .map(|(member, truth)| {
             stop.check()?;
-            let mut request = FeedRequest::new(Visitor::Member(*member), PAGE);
-            request.include_purchased = task == Task::All;
-            let ours = feed(model, &request).into_iter().map(|item| item.product);
-            let before = |row: u32| task == Task::New && model.history.pair(*member, row).is_some_and(|p| p.count > 0);
-            let popular = model.popularity.top(PAGE, |row| model.products.available[row as usize] != 0 && !before(row));
-            Ok((judge_ranking(ours, truth), judge_ranking(popular, truth)))
+            let is_repeat = |product: u32| model.history.pair(*member, product).is_some_and(|p| p.count > 0);
+            let mut rankings = vec![("feed", rankings::ours(model, *member, task))];
+            rankings.extend(baselines.rank(*member, task));
+            rankings.extend(served.map(|served| ("served before", rankings::served(served, model, *member, task))));
+            Ok(rankings.into_iter().map(|(name, list)| (name, Judged::new(list, truth, is_repeat))).collect())
         })
         .collect::<Result<_, TrainError>>()?;
-    let name = if task == Task::All { "all" } else { "new" };
-    let mean = |of: &dyn Fn(&(Sums, Sums)) -> f64| sums.iter().map(of).sum::<f64>() / sums.len().max(1) as f64;
-    Ok([
-        (format!("feed.{name}.ndcg@10"), mean(&|s| s.0.ndcg_at_10)),
-        (format!("feed.{name}.recall@20"), mean(&|s| s.0.recall_at_20)),
-        (format!("popularity.{name}.ndcg@10"), mean(&|s| s.1.ndcg_at_10)),
-        (format!("popularity.{name}.recall@20"), mean(&|s| s.1.recall_at_20)),
-        (format!("feed.{name}.members"), sums.len() as f64),
-    ]
-    .into())
+    let mut by_ranking = BTreeMap::<&'static str, Vec<Judged>>::new();
+    judged.into_iter().flatten().for_each(|(name, judged)| by_ranking.entry(name).or_default().push(judged));
+    let (products, seed) = (model.products.len(), config.embeddings.seed);
+    let feed = by_ranking.get("feed").map_or(&[][..], Vec::as_slice);
+    Ok(TaskReport {
+        task: task.name().to_owned(),
+        members: truths.len(),
+        by_history: by_history(model, &truths, feed),
+        by_category: by_category(model, &truths, feed),
+        exposure: metrics::lorenz(feed, products),
+        rankings: by_ranking
+            .iter()
+            .map(|(name, judged)| ((*name).to_owned(), metrics::summarize(judged, products, seed)))
+            .collect(),
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranking_metrics_worked_by_hand() {
-        // Hits at ranks 1 and 3 of three truths: (1 + 1/log2(4)) / (1 + 1/log2(3) + 1/2).
-        let truth = HashSet::from([1, 3, 9]);
-        let sums = judge_ranking([1, 2, 3, 4].into_iter(), &truth);
-        assert!((sums.ndcg_at_10 - 1.5 / (1.5 + 1.0 / 3f64.log2())).abs() < 1e-12);
-        assert!((sums.recall_at_20 - 2.0 / 3.0).abs() < 1e-12);
+fn by_history(model: &Model, truths: &[(u32, HashSet<u32>)], judged: &[Judged]) -> Vec<Part> {
+    let mut sums = [(0usize, 0f64); HISTORY_CLASSES.len()];
+    for ((member, _), judged) in truths.iter().zip(judged) {
+        let products = model.history.member(*member).filter(|p| p.count > 0).count();
+        let sum = &mut sums[HISTORY_CLASSES.partition_point(|end| *end < products)];
+        (sum.0, sum.1) = (sum.0 + 1, sum.1 + judged.recall_at_20());
     }
+    let mut from = 1;
+    let part = |(end, (count, recall)): (usize, (usize, f64))| {
+        let name = if end == usize::MAX { format!("{from}+") } else { format!("{from}–{end}") };
+        from = end.saturating_add(1);
+        Part { name, count, recall_at_20: recall / count.max(1) as f64 }
+    };
+    HISTORY_CLASSES.into_iter().zip(sums).map(part).collect()
+}
+
+fn by_category(model: &Model, truths: &[(u32, HashSet<u32>)], judged: &[Judged]) -> Vec<Part> {
+    let top = |product: u32| {
+        let path = model.products.categories.get(product).unwrap_or("(none)");
+        path.split_once('/').map_or(path, |(top, _)| top)
+    };
+    let mut counts = BTreeMap::<&str, (usize, usize)>::new();
+    for ((_, truth), judged) in truths.iter().zip(judged) {
+        truth.iter().for_each(|product| counts.entry(top(*product)).or_default().0 += 1);
+        judged.hits.iter().for_each(|product| counts.entry(top(*product)).or_default().1 += 1);
+    }
+    let mut parts: Vec<Part> = counts
+        .into_iter()
+        .map(|(name, (count, hits))| Part {
+            name: name.to_owned(),
+            count,
+            recall_at_20: hits as f64 / count.max(1) as f64,
+        })
+        .collect();
+    parts.sort_by(|a, b| b.count.cmp(&a.count).then(a.name.cmp(&b.name)));
+    parts.truncate(CATEGORIES);
+    parts
 }

@@ -1,0 +1,45 @@
+//! Which products are looked at for a feed.
+
+use super::Signals;
+use crate::ranking::Top;
+
+/// Candidates that the sources give, at least; more for long pages.
+const REPEAT: usize = 250;
+const AFFINITY: usize = 200;
+const RECENT: usize = 100;
+const BASKET: usize = 50;
+const NEIGHBOURS: usize = 150;
+const TASTE: usize = 150;
+const POPULAR: usize = 100;
+
+impl Signals<'_> {
+    /// The allowed products that any source speaks for, by row, each once.
+    pub fn candidates(&self, page_size: usize, filtered: bool, allowed: &(dyn Fn(u32) -> bool + Sync)) -> Vec<u32> {
+        let at_least = |count: usize| count.max(2 * page_size);
+        let mut rows = self.repeat_candidates(page_size, allowed);
+        for (source, count) in
+            [(&self.affinity, AFFINITY), (&self.recent, RECENT), (&self.basket, BASKET), (&self.neighbours, NEIGHBOURS)]
+        {
+            rows.extend(source.top(at_least(count), allowed).iter().map(|s| s.row));
+        }
+        if let Some(vector) = &self.persona.vector {
+            let found = self.model.product_index.search(vector, at_least(TASTE), filtered, allowed);
+            rows.extend(found.iter().map(|s| s.row));
+        }
+        rows.extend(self.here.top(at_least(POPULAR), allowed));
+        rows.sort_unstable();
+        rows.dedup();
+        rows
+    }
+
+    /// The allowed products that the member bought before, the most likely to be bought again.
+    pub fn repeat_candidates(&self, page_size: usize, allowed: &(dyn Fn(u32) -> bool + Sync)) -> Vec<u32> {
+        let mut top = Top::new(REPEAT.max(2 * page_size));
+        for past in self.persona.past.iter().filter(|past| self.persona.has_purchased(past.product)) {
+            if allowed(past.product) {
+                top.push(past.product, self.model.repeat.hazard(past) + past.decayed.ln_1p());
+            }
+        }
+        top.into_sorted().iter().map(|s| s.row).collect()
+    }
+}

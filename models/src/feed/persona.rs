@@ -1,0 +1,104 @@
+//! What is known of a visitor.
+
+use std::collections::HashSet;
+
+use super::{FeedRequest, VisitEvent, Visitor};
+use crate::history::Past;
+use crate::model::Model;
+use crate::popularity::Context;
+
+/// What is known of a visitor, as far as the visitor allows: the only place that reads a member's data for
+/// a feed, and where consent is decided.
+#[derive(Clone, Debug, Default)]
+pub struct Persona {
+    /// The member, if the model may use what it knows.
+    pub(super) row: Option<u32>,
+    /// What the member had to do with, this visit included, by product.
+    pub(super) past: Vec<Past>,
+    /// Products of this visit, the latest first.
+    pub(super) visited: Vec<u32>,
+    /// Products bought during this visit.
+    bought_now: HashSet<u32>,
+    /// Days on which the member bought anything.
+    pub(super) trips: u16,
+    /// The folded-in vector; `None` where nothing is known.
+    pub(super) vector: Option<Vec<f32>>,
+}
+
+impl Persona {
+    /// Of a visitor: nothing for a member without consent to personalization, the visit alone for one that
+    /// the model does not know.
+    pub fn of(model: &Model, visitor: Visitor, visit: &[VisitEvent]) -> Self {
+        let nobody = Self::default();
+        let mut persona = match visitor {
+            Visitor::Member(row) if !model.members.consent(row).personalization => return nobody,
+            Visitor::Member(row) => nobody.with_history(model, row),
+            Visitor::Unknown => nobody,
+        };
+        persona.add_visit(model, visit);
+        persona
+    }
+
+    fn with_history(mut self, model: &Model, row: u32) -> Self {
+        self.row = Some(row);
+        self.past = model.history.member(row).collect();
+        self.trips = model.history.member_trips[row as usize];
+        let vector = model.embeddings.member(row);
+        self.vector = vector.iter().any(|x| *x != 0.0).then(|| vector.to_vec());
+        self
+    }
+
+    /// Adds the visit's events to the history, and solves the member's row again with them.
+    fn add_visit(&mut self, model: &Model, visit: &[VisitEvent]) {
+        if visit.is_empty() {
+            return;
+        }
+        for event in visit {
+            let at = match self.past.binary_search_by_key(&event.product, |p| p.product) {
+                Ok(at) => at,
+                Err(at) => {
+                    self.past.insert(at, Past::new(event.product));
+                    at
+                }
+            };
+            let past = &mut self.past[at];
+            past.weight += event.weight;
+            // Fresh interest speaks for what goes with it, as a purchase of today would.
+            past.recent += event.weight;
+            past.decayed += event.weight;
+            if event.purchased {
+                self.bought_now.insert(event.product);
+            }
+        }
+        let (products, weights): (Vec<u32>, Vec<f32>) = self.past.iter().map(|p| (p.product, p.weight)).unzip();
+        self.vector = Some(model.embeddings.fold_in_member(&products, &weights));
+        self.visited = visit.iter().rev().map(|event| event.product).collect();
+    }
+
+    /// What the member had to do with a product.
+    pub(super) fn past(&self, product: u32) -> Option<&Past> {
+        self.past.binary_search_by_key(&product, |p| p.product).ok().map(|at| &self.past[at])
+    }
+
+    /// Whether the member bought it before, or during this visit.
+    pub fn has_purchased(&self, product: u32) -> bool {
+        self.past(product).is_some_and(|past| past.count > 0) || self.bought_now.contains(&product)
+    }
+
+    /// Whether anything is known that may be used.
+    pub fn is_personal(&self) -> bool {
+        self.vector.is_some() || !self.past.is_empty()
+    }
+
+    /// Where a feed is shown: as the request says, else the member's home, if it may be used.
+    pub(super) fn context(&self, model: &Model, request: &FeedRequest) -> Context {
+        let mut context = request.context.clone();
+        context.store = context.store.or_else(|| request.filter.store.clone());
+        if context.store.is_none() && context.city.is_none() {
+            let home = |labels: &crate::strings::Labels| self.row.and_then(|row| labels.get(row).map(str::to_owned));
+            context.store = home(&model.members.stores);
+            context.city = home(&model.members.cities);
+        }
+        context
+    }
+}

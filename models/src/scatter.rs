@@ -1,0 +1,123 @@
+//! Sums over products that few of many touch: how sparse models add up one member's scores.
+
+use std::cell::RefCell;
+
+use crate::ranking::{Scored, Top};
+
+thread_local! {
+    /// Tables of this thread that are not in use, all zero: a request costs what it touches, not a table.
+    static POOL: RefCell<Vec<Scatter>> = const { RefCell::new(Vec::new()) };
+}
+
+/// One sum per product, zero where nothing was added.
+#[derive(Debug, Default)]
+pub struct Scatter {
+    sums: Vec<f32>,
+    touched: Vec<u32>,
+}
+
+impl Scatter {
+    /// A table of `n` zeros, from this thread's pool; goes back when the guard is dropped.
+    pub fn take(n: usize) -> Borrowed {
+        let mut scatter = POOL.with_borrow_mut(Vec::pop).unwrap_or_default();
+        if scatter.sums.len() < n {
+            scatter.sums.resize(n, 0.0);
+        }
+        Borrowed(scatter)
+    }
+
+    /// Adds a value above 0 to a row.
+    #[inline]
+    pub fn add(&mut self, row: u32, value: f32) {
+        let sum = &mut self.sums[row as usize];
+        if *sum == 0.0 {
+            self.touched.push(row);
+        }
+        // What is added may be too small to be seen: the row was touched all the same, once.
+        *sum += value.max(f32::MIN_POSITIVE);
+    }
+
+    /// Raises a row to a value above 0, if it is lower.
+    #[inline]
+    pub fn raise(&mut self, row: u32, value: f32) {
+        let sum = &mut self.sums[row as usize];
+        if *sum == 0.0 {
+            self.touched.push(row);
+        }
+        *sum = sum.max(value.max(f32::MIN_POSITIVE));
+    }
+
+    /// The sum of a row.
+    #[inline]
+    pub fn get(&self, row: u32) -> f32 {
+        self.sums[row as usize]
+    }
+
+    /// The `k` allowed rows with the largest sums above 0, best first.
+    pub fn top(&self, k: usize, allowed: impl Fn(u32) -> bool) -> Vec<Scored> {
+        let mut top = Top::new(k);
+        self.each(|row, sum| {
+            if sum > 0.0 && allowed(row) {
+                top.push(row, sum);
+            }
+        });
+        top.into_sorted()
+    }
+
+    /// Every row that something was added to, with its sum.
+    pub fn each(&self, mut f: impl FnMut(u32, f32)) {
+        for row in &self.touched {
+            f(*row, self.get(*row));
+        }
+    }
+}
+
+/// A [`Scatter`] on loan from its thread.
+#[derive(Debug)]
+pub struct Borrowed(Scatter);
+
+impl std::ops::Deref for Borrowed {
+    type Target = Scatter;
+
+    fn deref(&self) -> &Scatter {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Borrowed {
+    fn deref_mut(&mut self) -> &mut Scatter {
+        &mut self.0
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        let mut scatter = std::mem::take(&mut self.0);
+        for row in scatter.touched.drain(..) {
+            scatter.sums[row as usize] = 0.0;
+        }
+        // A thread that ends has no pool any more, and needs none.
+        let _ = POOL.try_with(|pool| pool.borrow_mut().push(scatter));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_comes_back_empty() {
+        {
+            let mut a = Scatter::take(4);
+            a.add(2, 1.5);
+            a.add(2, 1.0);
+            a.add(3, 2.5);
+            assert_eq!(a.top(9, |_| true).iter().map(|s| s.row).collect::<Vec<_>>(), [2, 3]);
+            a.raise(1, 3.0);
+            a.raise(1, 2.0);
+            assert_eq!((a.get(1), a.get(2)), (3.0, 2.5));
+        }
+        let b = Scatter::take(6);
+        assert!((0..6).all(|row| b.get(row) == 0.0) && b.top(9, |_| true).is_empty());
+    }
+}

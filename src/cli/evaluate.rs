@@ -1,0 +1,102 @@
+//! `kindred evaluate`, and the table of what was found.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use kindred_training::evaluate::{Estimate, Evaluation, html};
+use kindred_training::train::evaluate_only;
+
+use super::inputs::Tables;
+use super::train::{in_pool, now};
+use super::{Common, print};
+use crate::error::Error;
+use crate::progress::Terminal;
+use crate::signal::stop_flag;
+
+/// Learns from all but the last days of history, and judges the feeds by what was bought in those days.
+/// Publishes nothing; the version that is served now is judged beside it, where it has not seen those days.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    kindred evaluate --config kindred.toml\n  \
+    kindred evaluate --config kindred.toml --test-days 14 --out report\n  \
+    kindred evaluate --config kindred.toml --json | jq '.tasks[0].rankings.feed'")]
+pub(super) struct Evaluate {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    tables: Tables,
+    /// Days held out at the end of history [default: 28]
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=3650))]
+    test_days: Option<u32>,
+    /// Folder to write evaluation.json and evaluation.html to.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Threads [default: one per core]
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Evaluate {
+    pub(super) fn run(self) -> Result<(), Error> {
+        let mut config = self.common.load()?;
+        self.tables.apply(&mut config)?;
+        if let Some(days) = self.test_days {
+            config.evaluate.test_days = days;
+        }
+        let (valid, registry, stop) = (config.training().validate()?, config.registry()?, stop_flag());
+        // Before hours of work: the report can be written.
+        if let Some(folder) = &self.out {
+            std::fs::create_dir_all(folder)?;
+        }
+        let run = || evaluate_only(&valid, &registry, now(), &Terminal::new(), &stop);
+        let evaluation = in_pool(self.threads, run)??;
+        if let Some(folder) = &self.out {
+            let json = serde_json::to_vec_pretty(&evaluation).map_err(std::io::Error::from)?;
+            std::fs::write(folder.join("evaluation.json"), json)?;
+            std::fs::write(folder.join("evaluation.html"), html(&evaluation))?;
+        }
+        if self.json {
+            return print::json(&serde_json::json!(evaluation));
+        }
+        print_evaluation(&evaluation)
+    }
+}
+
+/// What was found, as tables.
+pub(super) fn print_evaluation(evaluation: &Evaluation) -> Result<(), Error> {
+    let interval = |e: Option<&Estimate>| {
+        e.map_or_else(|| "–".to_owned(), |e| format!("{:.4} ({:.4}–{:.4})", e.value, e.low, e.high))
+    };
+    let value = |e: Option<&Estimate>| e.map_or_else(|| "–".to_owned(), |e| format!("{:.4}", e.value));
+    let rows = evaluation.tasks.iter().flat_map(|task| {
+        task.rankings.iter().map(|(ranking, metrics)| {
+            let mut row = vec![task.task.clone(), ranking.clone()];
+            row.extend(["ndcg@10", "recall@20"].map(|name| interval(metrics.get(name))));
+            row.extend(["hit@10", "coverage@20", "gini@20", "repeats@20"].map(|name| value(metrics.get(name))));
+            row
+        })
+    });
+    let columns = ["task", "ranking", "nDCG@10 (95%)", "recall@20 (95%)", "hit@10", "coverage", "Gini", "repeats"];
+    print::table(&columns, rows)?;
+    if let Some(reason) = &evaluation.served_left_out {
+        print::line(format!("served before: not compared, {reason}"))?;
+    }
+    if let Some(calibration) = &evaluation.calibration {
+        let ratios = calibration.classes.iter().map(|class| match class.observed {
+            0.0 => "–".to_owned(),
+            observed => format!("{:.2}", class.expected / observed),
+        });
+        let ratios: Vec<String> = ratios.collect();
+        print::line(format!("expected over observed purchases, by tenth of the probability: {}", ratios.join(" ")))?;
+    }
+    let launch = |name: &str| evaluation.launches.get(name).copied().unwrap_or_default();
+    if launch("launch.launches") == 0.0 {
+        return Ok(());
+    }
+    let (auc, recall, lift) = (launch("launch.auc"), launch("launch.recall@10%"), launch("launch.lift@1%"));
+    let launches = launch("launch.launches");
+    print::line(format!("{launches} launches: AUC {auc:.4}, recall@10% {recall:.4}, lift@1% {lift:.4}"))
+}

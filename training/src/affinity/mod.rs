@@ -1,0 +1,173 @@
+//! Fits the item–item models: what was bought together, kept for the strongest pairs.
+
+mod cosine;
+mod ridge;
+
+use kindred_models::history::History;
+use kindred_models::ranking::Scored;
+use kindred_models::scatter::Scatter;
+use kindred_models::sparse::{Matrix, Rows};
+use kindred_models::stop::Stop;
+use rayon::prelude::*;
+
+use crate::config::AffinityParams;
+use crate::data::{Events, Kind};
+use crate::error::TrainError;
+use crate::prepare::Slice;
+
+/// Groups per product that are looked at, evenly spaced: bounds the time that a best-seller takes.
+const MAX_GROUPS: usize = 50_000;
+/// Products of a group that are looked at: a buyer of everything says nothing.
+const MAX_GROUP_PRODUCTS: usize = 2000;
+
+/// Groups of products (of a member, of a basket), from both sides.
+struct Groups<'a> {
+    by_group: &'a Matrix,
+    by_product: Matrix,
+    /// `s_i = Σ_g x_gi²`, per product.
+    sizes: Vec<f32>,
+    /// `n_g^−a`, per group.
+    weights: Vec<f32>,
+}
+
+impl<'a> Groups<'a> {
+    fn new(by_group: &'a Matrix, products: usize, exponent: f32) -> Self {
+        let by_product = by_group.transposed(products);
+        let size = |product: u32| by_product.row(product).1.iter().map(|x| x * x).sum::<f32>();
+        let sizes: Vec<f32> = (0..products as u32).into_par_iter().map(size).collect();
+        let weight = |group: u32| (by_group.rows.range(group).len().max(1) as f32).powf(-exponent);
+        let weights = (0..by_group.rows.len() as u32).map(weight).collect();
+        Self { by_group, by_product, sizes, weights }
+    }
+
+    fn weight(&self, group: u32) -> f32 {
+        self.weights[group as usize]
+    }
+
+    /// Adds `Σ_g n_g^−a x_gi x_gj` for every `j`.
+    fn count_together(&self, product: u32, into: &mut Scatter) {
+        let (groups, amounts) = self.by_product.row(product);
+        let step = groups.len().div_ceil(MAX_GROUPS).max(1);
+        for (group, x) in groups.iter().zip(amounts).step_by(step) {
+            let weight = self.weight(*group) * x * step as f32;
+            let (others, amounts) = self.by_group.row(*group);
+            for (other, y) in others.iter().zip(amounts).take(MAX_GROUP_PRODUCTS) {
+                into.add(*other, weight * y);
+            }
+        }
+    }
+}
+
+/// Per product, the `params.neighbours` products that it speaks for most: by ridge regression, or, with
+/// `params.ridge` 0, by a generalized cosine. Values of `groups` are 0 to 1.
+///
+/// # Errors
+/// [`TrainError::Stopped`] once `stop` is raised.
+pub fn fit(groups: &Matrix, products: usize, params: &AffinityParams, stop: &Stop) -> Result<Matrix, TrainError> {
+    let groups = Groups::new(groups, products, params.group_exponent);
+    if params.ridge > 0.0 { ridge::fit(&groups, params, stop) } else { cosine::fit(&groups, params, stop) }
+}
+
+fn is_bought(decayed: f32) -> f32 {
+    decayed.min(1.0)
+}
+
+/// Members × products: what was bought, at most 1, less where it was long ago.
+pub fn purchases(history: &History) -> Matrix {
+    let values: Vec<f32> = history.decayed.iter().map(|decayed| is_bought(*decayed)).collect();
+    Matrix { rows: history.rows.clone(), values: values.into() }
+}
+
+/// Baskets × products: what one member bought on one day.
+pub fn baskets(slice: &Slice, allowed: impl Fn(u32) -> bool) -> Matrix {
+    let mut entries = Vec::new();
+    let mut count = 0;
+    for events in slice.events.chunk_by(|a, b| a.member == b.member).filter(|events| allowed(events[0].member)) {
+        let purchases = events.iter().filter(|e| e.kind == Kind::Purchase);
+        let mut bought: Vec<(i64, u32)> = purchases.map(|e| (Events::day(e.time), e.product)).collect();
+        bought.sort_unstable();
+        bought.dedup();
+        for basket in bought.chunk_by(|a, b| a.0 == b.0) {
+            entries.extend(basket.iter().map(|(_, product)| (count, *product, 1.0)));
+            count += 1;
+        }
+    }
+    Matrix::from_sorted(count as usize, &entries)
+}
+
+/// Rows whose entries are sorted by column.
+pub(crate) fn from_rows(rows: &[Vec<Scored>]) -> Matrix {
+    let mut offsets = vec![0u64];
+    offsets.extend(rows.iter().scan(0, |end, row| {
+        *end += row.len() as u64;
+        Some(*end)
+    }));
+    let columns: Vec<u32> = rows.iter().flatten().map(|s| s.row).collect();
+    let values: Vec<f32> = rows.iter().flatten().map(|s| s.score).collect();
+    Matrix { rows: Rows { offsets: offsets.into(), columns: columns.into() }, values: values.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Groups: {0,1}, {0,1}, {0,2}. s = 3, 2, 1.
+    fn groups() -> Matrix {
+        let entries = [(0, 0, 1.0), (0, 1, 1.0), (1, 0, 1.0), (1, 1, 1.0), (2, 0, 1.0), (2, 2, 1.0)];
+        Matrix::from_sorted(3, &entries)
+    }
+
+    const PLAIN: AffinityParams = AffinityParams {
+        neighbours: 1,
+        group_exponent: 0.0,
+        source_exponent: 0.5,
+        target_exponent: 0.5,
+        shrinkage: 0.0,
+        ridge: 0.0,
+    };
+
+    fn fitted(params: AffinityParams) -> Matrix {
+        fit(&groups(), 4, &params, &Stop::default()).unwrap()
+    }
+
+    #[test]
+    fn cosines_worked_by_hand() {
+        let similar = fitted(AffinityParams { shrinkage: 1.0, ..PLAIN });
+        assert_eq!(similar.row(0).0, [1]);
+        assert!((similar.row(0).1[0] - 2.0 / (6f32.sqrt() + 1.0)).abs() < 1e-6);
+        assert_eq!(similar.row(2).0, [0]);
+        assert!(similar.row(3).0.is_empty());
+        let weighted = AffinityParams { group_exponent: 1.0, source_exponent: 1.0, target_exponent: 0.0, ..PLAIN };
+        let similar = fitted(weighted);
+        assert!((similar.row(0).1[0] - 1.0 / 3.0).abs() < 1e-6, "two groups that count a half each");
+    }
+
+    #[test]
+    fn a_regression_worked_by_hand() {
+        // Target 0 on {1, 2}, which are never together: each weight is its cosine over 1 + ridge.
+        let similar = fitted(AffinityParams { neighbours: 2, ridge: 1.0, ..PLAIN });
+        assert_eq!(similar.row(1).0, [0]);
+        assert!((similar.row(1).1[0] - 2.0 / 6f32.sqrt() / 2.0).abs() < 1e-6);
+        assert!((similar.row(2).1[0] - 1.0 / 3f32.sqrt() / 2.0).abs() < 1e-6);
+        // Target 1 on {0}; target 2 on {0}.
+        assert_eq!(similar.row(0).0, [1, 2]);
+    }
+
+    #[test]
+    fn two_products_that_say_the_same_share_a_weight() {
+        // 0 and 1 are always bought together, and half of the time with 2.
+        let entries: Vec<(u32, u32, f32)> = (0..8)
+            .flat_map(|g| [(g, 0, 1.0), (g, 1, 1.0), (g, 2, 1.0)].into_iter().take(if g % 2 == 0 { 3 } else { 2 }))
+            .collect();
+        let groups = Matrix::from_sorted(8, &entries);
+        let of = |ridge| {
+            let params = AffinityParams { neighbours: 2, ridge, ..PLAIN };
+            let similar = fit(&groups, 3, &params, &Stop::default()).unwrap();
+            let (columns, values) = similar.row(0);
+            values[columns.binary_search(&2).unwrap()]
+        };
+        let cosine = 4.0 / 32f32.sqrt();
+        assert!((of(0.0) - cosine).abs() < 1e-6);
+        assert!((of(0.001) - cosine / 2.0).abs() < 1e-3, "{}", of(0.001));
+    }
+}

@@ -1,0 +1,86 @@
+//! The rankings that are compared: ours, the simple ones, and the served model's.
+
+use kindred_models::Model;
+use kindred_models::feed::{FeedRequest, Visitor, feed};
+use kindred_models::ranking::{Scored, Top};
+
+use super::Task;
+use super::metrics::PAGE;
+use crate::prepare::Slice;
+
+/// Days after which a purchase counts half in what is recent.
+const RECENT_HALF_LIFE_DAYS: f32 = 14.0;
+
+/// What the simple rankings count.
+pub(super) struct Baselines<'a> {
+    model: &'a Model,
+    /// Products by purchases, best first.
+    popular: Vec<u32>,
+    /// The same, with old purchases counted less.
+    recent: Vec<u32>,
+}
+
+impl<'a> Baselines<'a> {
+    pub(super) fn new(model: &'a Model, slice: &Slice) -> Self {
+        let order = |half_life: f32| {
+            let counts = crate::popularity::overall(slice, model.products.len(), half_life);
+            let mut rows: Vec<u32> = (0..counts.len() as u32).collect();
+            rows.sort_by_key(|row| Scored { row: *row, score: counts[*row as usize] });
+            rows
+        };
+        Self { model, popular: order(0.0), recent: order(RECENT_HALF_LIFE_DAYS) }
+    }
+
+    /// All of them by name.
+    pub(super) fn rank(&self, member: u32, task: Task) -> [(&'static str, Vec<u32>); 3] {
+        [
+            ("popularity", self.fill(Vec::new(), &self.popular, member, task)),
+            ("recent popularity", self.fill(Vec::new(), &self.recent, member, task)),
+            ("personal frequency", self.fill(self.frequent(member, task), &self.recent, member, task)),
+        ]
+    }
+
+    /// What the member bought most, with old purchases counted less.
+    fn frequent(&self, member: u32, task: Task) -> Vec<u32> {
+        let mut top = Top::new(if task == Task::All { PAGE } else { 0 });
+        let bought = self.model.history.member(member).filter(|past| past.count > 0);
+        bought.for_each(|past| top.push(past.product, past.decayed));
+        top.into_sorted().iter().map(|s| s.row).collect()
+    }
+
+    /// Fills a page up with the first of an order that may stand there.
+    fn fill(&self, mut page: Vec<u32>, order: &[u32], member: u32, task: Task) -> Vec<u32> {
+        let bought = |row: u32| self.model.history.pair(member, row).is_some_and(|p| p.count > 0);
+        for row in order {
+            if page.len() >= PAGE {
+                break;
+            }
+            if !page.contains(row) && (task == Task::All || !bought(*row)) {
+                page.push(*row);
+            }
+        }
+        page
+    }
+}
+
+/// The model's own feed.
+pub(super) fn ours(model: &Model, member: u32, task: Task) -> Vec<u32> {
+    let mut request = FeedRequest::new(Visitor::Member(member), PAGE);
+    request.include_purchased = task == Task::All;
+    feed(model, &request).into_iter().map(|item| item.product).collect()
+}
+
+/// The feed of a model that was served before, in rows of this one. What the member bought since it was
+/// trained is left out of what is new.
+pub(super) fn served(served: &Model, model: &Model, member: u32, task: Task) -> Vec<u32> {
+    let row = served.members.ids.find(model.members.ids.get(member));
+    let mut request = FeedRequest::new(row.map_or(Visitor::Unknown, Visitor::Member), PAGE);
+    request.include_purchased = task == Task::All;
+    if task == Task::New {
+        let bought = model.history.member(member).filter(|past| past.count > 0);
+        let ids = bought.map(|past| model.products.ids.get(past.product));
+        request.excluded = ids.filter_map(|id| served.products.ids.find(id)).collect();
+    }
+    let items = feed(served, &request);
+    items.iter().filter_map(|item| model.products.ids.find(served.products.ids.get(item.product))).collect()
+}

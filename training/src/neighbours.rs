@@ -1,0 +1,71 @@
+//! Finds members alike.
+
+use kindred_models::history::History;
+use kindred_models::neighbours::Neighbours;
+use kindred_models::ranking::Scored;
+use kindred_models::scatter::Scatter;
+use kindred_models::sparse::Matrix;
+use kindred_models::stop::Stop;
+use rayon::prelude::*;
+
+use crate::affinity::from_rows;
+use crate::config::NeighbourParams;
+use crate::error::TrainError;
+
+/// Buyers of a product that a member is compared with, evenly spaced: bounds the time that a best-seller
+/// takes.
+const MAX_BUYERS: usize = 2000;
+
+/// For every member, the `params.count` others with the highest cosine of decayed purchases, where a product
+/// that few buy counts more; empty above `params.max_members`.
+///
+/// # Errors
+/// [`TrainError::Stopped`] once `stop` is raised.
+pub fn fit(
+    history: &History,
+    products: usize,
+    params: &NeighbourParams,
+    stop: &Stop,
+) -> Result<Neighbours, TrainError> {
+    let members = history.rows.len();
+    let active = (0..members as u32).filter(|m| !history.rows.range(*m).is_empty()).count();
+    if params.count == 0 || active > params.max_members {
+        return Ok(Neighbours { similar: Matrix::from_sorted(members, &[]) });
+    }
+    let vectors = weighted(history, products, active);
+    let by_product = vectors.transposed(products);
+    let alike = |member: u32| -> Result<Vec<Scored>, TrainError> {
+        stop.check()?;
+        let mut sums = Scatter::take(members);
+        let (products, values) = vectors.row(member);
+        for (product, x) in products.iter().zip(values) {
+            let (buyers, others) = by_product.row(*product);
+            let step = buyers.len().div_ceil(MAX_BUYERS).max(1);
+            for (buyer, y) in buyers.iter().zip(others).step_by(step) {
+                sums.add(*buyer, x * y);
+            }
+        }
+        let mut kept = sums.top(params.count, |other| other != member);
+        kept.sort_unstable_by_key(|s| s.row);
+        Ok(kept)
+    };
+    let rows: Vec<Vec<Scored>> = (0..members as u32).into_par_iter().map(alike).collect::<Result<_, _>>()?;
+    Ok(Neighbours { similar: from_rows(&rows) })
+}
+
+/// Members' decayed purchases times the products' inverse frequency, as vectors of length 1.
+fn weighted(history: &History, products: usize, active: usize) -> Matrix {
+    let mut buyers = vec![0u32; products];
+    history.rows.columns.iter().for_each(|product| buyers[*product as usize] += 1);
+    let rarity = |product: u32| (1.0 + active as f32 / buyers[product as usize].max(1) as f32).ln();
+    let mut values = vec![0f32; history.rows.columns.len()];
+    for member in 0..history.rows.len() as u32 {
+        let range = history.rows.range(member);
+        for i in range.clone() {
+            values[i] = history.decayed[i].ln_1p() * rarity(history.rows.columns[i]);
+        }
+        let norm = values[range.clone()].iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+        values[range].iter_mut().for_each(|x| *x /= norm);
+    }
+    Matrix { rows: history.rows.clone(), values: values.into() }
+}

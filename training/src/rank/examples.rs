@@ -1,0 +1,146 @@
+//! Examples: candidates as they stood at a cut, and whether they were bought in the days that followed.
+
+use std::collections::HashSet;
+
+use kindred_models::feed::{Features, FeedRequest, Persona, Signals, Visitor};
+use kindred_models::stop::Stop;
+use rayon::prelude::*;
+
+use super::CutModel;
+use crate::config::RankerParams;
+use crate::data::Kind;
+use crate::error::TrainError;
+use crate::prepare::Slice;
+
+/// Length of the page that candidates are asked for.
+const PAGE: usize = 20;
+
+/// Which candidates a scorer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Task {
+    /// What the member bought before.
+    Repeat,
+    /// What is new to the member.
+    Fresh,
+}
+
+impl Task {
+    /// Name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Repeat => "repeat",
+            Self::Fresh => "new",
+        }
+    }
+}
+
+/// A model as of a cut, and what came after.
+#[derive(Debug)]
+pub(super) struct Horizon {
+    pub(super) model: CutModel,
+    /// Members with a history at the cut, and what each bought within the horizon, sorted; a sample of them
+    /// where there are very many.
+    pub(super) members: Vec<(u32, HashSet<u32>)>,
+}
+
+impl Horizon {
+    pub(super) fn new(model: CutModel, slice: &Slice, cut: i64, params: &RankerParams) -> Self {
+        let end = cut + i64::from(params.horizon_days) * 86_400;
+        let mut bought = vec![None; model.members.len()];
+        for events in slice.events.chunk_by(|a, b| a.member == b.member) {
+            let after = events.iter().filter(|e| e.kind == Kind::Purchase && e.time > cut && e.time <= end);
+            bought[events[0].member as usize] = Some(after.map(|e| e.product).collect::<HashSet<u32>>());
+        }
+        let has_history = |member: u32| model.history.member(member).any(|p| p.count > 0);
+        let mut members: Vec<(u32, HashSet<u32>)> = (0..model.members.len() as u32)
+            .filter(|member| has_history(*member))
+            .filter_map(|member| Some((member, bought[member as usize].take()?)))
+            .collect();
+        // By a hash, not in order: ids may follow when members joined.
+        members.sort_by_key(|(member, _)| mix(u64::from(*member)));
+        members.truncate(params.max_members);
+        Self { model, members }
+    }
+
+    /// Calls `f` with a member's candidates of a task.
+    pub(super) fn candidates<R>(
+        &self,
+        (member, _): &(u32, HashSet<u32>),
+        task: Task,
+        f: impl FnOnce(&[u32], &Signals<'_>) -> R,
+    ) -> R {
+        let persona = Persona::of(&self.model, Visitor::Member(*member), &[]);
+        let request = FeedRequest::new(Visitor::Member(*member), PAGE);
+        let signals = Signals::new(&self.model, &persona, &request);
+        // What is available today says nothing of then.
+        let products = match task {
+            Task::Repeat => signals.repeat_candidates(PAGE, &|_| true),
+            Task::Fresh => signals.candidates(PAGE, false, &|product| !persona.has_purchased(product)),
+        };
+        f(&products, &signals)
+    }
+}
+
+/// Rows for fitting a scorer. All that were bought, and a known share of the others.
+#[derive(Debug, Default)]
+pub(super) struct Examples {
+    pub(super) rows: Vec<Features>,
+    pub(super) bought: Vec<bool>,
+    /// Share of what was not bought that is here; the log odds of a fit are shifted by its logarithm
+    /// (King and Zeng 2001, section 4.1).
+    pub(super) negative_share: f64,
+}
+
+impl Examples {
+    pub(super) fn of<'a>(
+        horizons: impl Iterator<Item = &'a Horizon>,
+        task: Task,
+        params: &RankerParams,
+        stop: &Stop,
+    ) -> Result<Self, TrainError> {
+        let horizons: Vec<&Horizon> = horizons.collect();
+        let share = negative_share(&horizons, task, params);
+        let mut examples = Self { negative_share: share, ..Self::default() };
+        let limit = (share * u64::MAX as f64) as u64;
+        for (number, horizon) in horizons.iter().enumerate() {
+            let salt = mix(horizon.model.info.as_of_time as u64 ^ number as u64);
+            let kept: Vec<Vec<(Features, bool)>> = horizon
+                .members
+                .par_iter()
+                .map(|member| {
+                    stop.check()?;
+                    Ok(horizon.candidates(member, task, |products, signals| {
+                        let draw = |product: u32| mix(salt ^ mix(u64::from(member.0) << 32 | u64::from(product)));
+                        let is_kept = |product: u32| member.1.contains(&product) || draw(product) <= limit;
+                        let labels = products.iter().filter(|p| is_kept(**p)).map(|p| member.1.contains(p));
+                        signals.features(products, |at| is_kept(products[at])).into_iter().zip(labels).collect()
+                    }))
+                })
+                .collect::<Result<_, TrainError>>()?;
+            for (row, label) in kept.into_iter().flatten() {
+                examples.rows.push(row);
+                examples.bought.push(label);
+            }
+        }
+        Ok(examples)
+    }
+}
+
+/// Share of what was not bought that keeps the rows within what the config allows, by a sample of members.
+fn negative_share(horizons: &[&Horizon], task: Task, params: &RankerParams) -> f64 {
+    let count = |horizon: &&Horizon| {
+        let sample: Vec<_> = horizon.members.iter().take(200).collect();
+        let total: usize = sample.par_iter().map(|m| horizon.candidates(m, task, |products, _| products.len())).sum();
+        total as f64 / sample.len().max(1) as f64 * horizon.members.len() as f64
+    };
+    let total: f64 = horizons.iter().map(count).sum();
+    (params.max_rows as f64 / total.max(1.0)).min(1.0)
+}
+
+/// SplitMix64's finalizer: the same draw on every machine.
+pub(super) fn mix(x: u64) -> u64 {
+    let mut z = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

@@ -1,0 +1,90 @@
+//! Where the tables are and how they are written.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{InvalidParameter, check};
+use crate::tables::TimeUnit;
+
+/// Where the tables are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataConfig {
+    /// Folder that the paths below are relative to.
+    pub root: PathBuf,
+    /// Share of a table's rows that may be rejected, 0 to 1.
+    pub max_bad_row_share: f64,
+    /// Who bought what, when.
+    pub events: TableConfig,
+    /// What is sold.
+    pub products: TableConfig,
+    /// Who buys.
+    pub members: TableConfig,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            root: ".".into(),
+            max_bad_row_share: 0.001,
+            events: TableConfig::default(),
+            products: TableConfig::default(),
+            members: TableConfig::default(),
+        }
+    }
+}
+
+impl DataConfig {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// For the first parameter that is out of range.
+    pub fn validate(&self) -> Result<(), InvalidParameter> {
+        let share = self.max_bad_row_share;
+        check("data.max_bad_row_share", share, (0.0..=1.0).contains(&share), "must be from 0 to 1")
+    }
+}
+
+/// One table.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TableConfig {
+    /// A file, a folder of files, or a glob; relative to `data.root`.
+    pub path: Option<PathBuf>,
+    /// The table's own names for Kindred's columns: one name, or, for a category, one per level.
+    pub columns: BTreeMap<String, Names>,
+    /// How the table writes its times.
+    pub time_unit: TimeUnit,
+}
+
+impl TableConfig {
+    /// The same, without what it says of columns that a table does not have: the table may use Kindred's
+    /// own names.
+    pub fn where_present(&self, present: &[String]) -> Self {
+        let is_there = |names: &Names| names.list().iter().all(|name| present.contains(name));
+        let columns = self.columns.iter().filter(|(_, names)| is_there(names));
+        Self { columns: columns.map(|(ours, names)| (ours.clone(), names.clone())).collect(), ..self.clone() }
+    }
+}
+
+/// One or several column names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Names {
+    /// One.
+    One(String),
+    /// Several, joined.
+    Several(Vec<String>),
+}
+
+impl Names {
+    /// As a list.
+    pub fn list(&self) -> &[String] {
+        match self {
+            Self::One(name) => std::slice::from_ref(name),
+            Self::Several(names) => names,
+        }
+    }
+}

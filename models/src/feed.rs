@@ -4,10 +4,14 @@
 //! bought, products whose vector fits the member's, and what is popular here. Every candidate gets one
 //! score from the [ranker](crate::ranker), and the rules decide which may stay.
 
+mod basket;
 mod candidates;
 mod filter;
+#[cfg(test)]
+mod fixture;
 mod persona;
 mod reason;
+mod rules;
 mod signals;
 
 use std::collections::HashSet;
@@ -17,6 +21,7 @@ use serde::Serialize;
 pub use filter::{AllowedProducts, ProductFilter};
 pub use persona::Persona;
 pub use reason::Reason;
+pub use rules::{LAUNCH_DAYS, Rule, Rules};
 pub use signals::{FEATURES, Feature, Features, Signals};
 
 use crate::model::Model;
@@ -60,6 +65,10 @@ pub struct FeedRequest {
     pub visit: Vec<VisitEvent>,
     /// Where and when it is shown; a member's home where not said.
     pub context: Context,
+    /// Products in the visitor's basket: the answer is what goes with them. Empty for a feed.
+    pub basket: Vec<u32>,
+    /// What is wanted of the page.
+    pub rules: Rules,
 }
 
 impl FeedRequest {
@@ -73,6 +82,8 @@ impl FeedRequest {
             include_purchased: true,
             visit: Vec::new(),
             context: Context::default(),
+            basket: Vec::new(),
+            rules: Rules::default(),
         }
     }
 }
@@ -91,6 +102,8 @@ pub enum Source {
     Taste,
     /// Many buy it.
     Popular,
+    /// It is bought together with what is in the basket.
+    Basket,
 }
 
 /// One product of a feed.
@@ -103,15 +116,34 @@ pub struct FeedItem {
     pub score: f32,
     /// Where it came from.
     pub source: Source,
+    /// The rule that put it here, if its score alone would not have.
+    pub rule: Option<Rule>,
+}
+
+impl FeedItem {
+    fn new(product: u32, score: f32, source: Source) -> Self {
+        Self { product, score, source, rule: None }
+    }
 }
 
 /// The feed of a visitor, best first.
 pub fn feed(model: &Model, request: &FeedRequest) -> Vec<FeedItem> {
-    feed_for(model, request, &Persona::of(model, request.visitor, &request.visit))
+    let persona = Persona::of(model, request.visitor, &request.visit).with_basket(&request.basket);
+    feed_for(model, request, &persona)
 }
 
 /// The feed of a persona that was looked up before, best first.
 pub fn feed_for(model: &Model, request: &FeedRequest, persona: &Persona) -> Vec<FeedItem> {
+    let items = if request.basket.is_empty() {
+        ranked(model, request, persona)
+    } else {
+        basket::complements(model, request, persona)
+    };
+    request.rules.apply(model, persona, items, request.page_size)
+}
+
+/// All candidates, best first.
+fn ranked(model: &Model, request: &FeedRequest, persona: &Persona) -> Vec<FeedItem> {
     let products = AllowedProducts::new(&model.products, &request.filter);
     let allowed = |product: u32| {
         products.contains(&model.products, product)
@@ -119,10 +151,13 @@ pub fn feed_for(model: &Model, request: &FeedRequest, persona: &Persona) -> Vec<
             && (request.include_purchased || !persona.has_purchased(product))
     };
     let signals = Signals::new(model, persona, request);
-    let candidates = signals.candidates(request.page_size, !request.filter.is_empty(), &allowed);
-    let mut items = score(model, persona, &signals, &candidates);
-    items.truncate(request.page_size);
-    items
+    let mut candidates = signals.candidates(request.page_size, !request.filter.is_empty(), &allowed);
+    if request.rules.launch_share > 0.0 {
+        candidates.extend(signals.launch_candidates(request.page_size, &allowed));
+        candidates.sort_unstable();
+        candidates.dedup();
+    }
+    score(model, persona, &signals, &candidates)
 }
 
 /// Puts given products, each named once, in order for a persona, best first; the scores are those of a feed
@@ -136,11 +171,7 @@ pub fn rank(model: &Model, persona: &Persona, products: &[u32]) -> Vec<FeedItem>
 /// Scores and sorts candidates, each named once.
 fn score(model: &Model, persona: &Persona, signals: &Signals<'_>, candidates: &[u32]) -> Vec<FeedItem> {
     if !persona.is_personal() {
-        let item = |product: &u32| FeedItem {
-            product: *product,
-            score: signals.here.share(*product),
-            source: Source::Popular,
-        };
+        let item = |product: &u32| FeedItem::new(*product, signals.here.share(*product), Source::Popular);
         return sorted(candidates.iter().map(item).collect());
     }
     let mut items = Vec::with_capacity(candidates.len());
@@ -148,10 +179,8 @@ fn score(model: &Model, persona: &Persona, signals: &Signals<'_>, candidates: &[
     for (products, scorer) in [(repeat, &model.ranker.repeat), (fresh, &model.ranker.fresh)] {
         let rows = signals.features(&products, |_| true);
         let scores = scorer.log_odds(&rows).into_iter().zip(&rows).zip(products);
-        items.extend(scores.map(|((score, row), product)| FeedItem {
-            product,
-            score: probability(score),
-            source: Source::of(row, persona.has_purchased(product)),
+        items.extend(scores.map(|((score, row), product)| {
+            FeedItem::new(product, probability(score), Source::of(row, persona.has_purchased(product)))
         }));
     }
     sorted(items)

@@ -1,17 +1,22 @@
-//! Products like a product.
+//! Products like a product: what could be bought instead of it, not what goes with it.
 
 use crate::feed::{AllowedProducts, ProductFilter};
 use crate::kernels::dot;
 use crate::model::Model;
 use crate::ranking::{Scored, Top};
+use crate::strings::NONE;
 
 /// Candidates by vector and by content each.
 const CANDIDATES: usize = 200;
 /// How much being bought by the same members counts, against being made of the same things.
 const VECTOR_SHARE: f32 = 0.5;
 
+/// How much of its likeness a product loses that shares as many baskets with the asked one as any does.
+const COMPLEMENT_PENALTY: f32 = 0.7;
+
 /// The `k` available products most like one in the model, best first; scores are the mean of the cosines
-/// by vector and by content, up to 1.
+/// by vector and by content, up to 1, less for those of another finest category that are bought in the same
+/// basket: they are complements, and no substitutes.
 pub fn similar(model: &Model, product: u32, k: usize, filter: &ProductFilter) -> Vec<Scored> {
     let products = AllowedProducts::new(&model.products, filter);
     let allowed = |row: u32| row != product && products.contains(&model.products, row);
@@ -25,10 +30,20 @@ pub fn similar(model: &Model, product: u32, k: usize, filter: &ProductFilter) ->
     rows.sort_unstable();
     rows.dedup();
     let content = |row: u32| by_content.iter().find(|s| s.row == row).map_or(0.0, |s| s.score);
+    let (partners, shared) = model.affinity.by_basket.row(product);
+    let most = shared.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+    let categories = &model.products.categories.rows;
+    let is_same =
+        |row: u32| categories[row as usize] != NONE && categories[row as usize] == categories[product as usize];
+    let substitution = |row: u32| match partners.binary_search(&row) {
+        Ok(at) if !is_same(row) => 1.0 - COMPLEMENT_PENALTY * shared[at] / most,
+        _ => 1.0,
+    };
     let mut top = Top::new(k);
     for row in rows {
         let cosine = cosine(vector, model.embeddings.product(row));
-        top.push(row, VECTOR_SHARE * cosine + (1.0 - VECTOR_SHARE) * content(row));
+        let likeness = VECTOR_SHARE * cosine + (1.0 - VECTOR_SHARE) * content(row);
+        top.push(row, likeness * substitution(row));
     }
     top.into_sorted()
 }

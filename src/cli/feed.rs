@@ -2,7 +2,8 @@
 
 use clap::Args;
 use kindred_models::Model;
-use kindred_models::feed::{FeedRequest, Persona, ProductFilter, Visitor, feed_for};
+use kindred_models::feed::{FeedRequest, Persona, ProductFilter, Rules, Visitor, feed_for};
+use kindred_models::popularity::Context;
 use kindred_models::similar::similar;
 use serde_json::json;
 
@@ -15,7 +16,9 @@ use crate::error::Error;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kindred feed --registry registry --member m0000001\n  \
-    kindred feed --registry registry --member m0000001 --exclude-purchased --category snacks/nuts --json")]
+    kindred feed --registry registry --member m0000001 --exclude-purchased --category snacks/nuts --json\n  \
+    kindred feed --registry registry --member m0000001 --basket p000012 --language zh\n  \
+    kindred feed --registry registry --member m0000001 --launch-share 0.2 --max-per-category 3 --diversity 0.3")]
 pub(super) struct Feed {
     #[command(flatten)]
     from: FromVersion,
@@ -30,6 +33,13 @@ pub(super) struct Feed {
     exclude_purchased: bool,
     #[command(flatten)]
     filter: Filter,
+    /// Product in the basket: shows what goes with it; may be given several times.
+    #[arg(long, value_name = "PRODUCT")]
+    basket: Vec<String>,
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    rules: PageRules,
     /// Language of the reasons.
     #[arg(long, value_enum, default_value_t)]
     language: Language,
@@ -77,6 +87,66 @@ struct Filter {
     store: Option<String>,
 }
 
+/// Where and when the feed is shown [default: the member's home]
+#[derive(Clone, Debug, Args)]
+struct Place {
+    /// Store where it is shown.
+    #[arg(long)]
+    at_store: Option<String>,
+    /// City where it is shown.
+    #[arg(long)]
+    at_city: Option<String>,
+    /// Channel that it is shown in.
+    #[arg(long)]
+    channel: Option<String>,
+    /// Hour of the day, 0 to 23.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..24))]
+    hour: Option<u8>,
+}
+
+/// What is wanted of the page, whatever the ranker thinks.
+#[derive(Clone, Debug, Args)]
+struct PageRules {
+    /// Share of places for categories that the member never bought, 0 to 1.
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    explore_share: f32,
+    /// Share of places for products first sold in the last 30 days, 0 to 1.
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    launch_share: f32,
+    /// Products of one finest category at most.
+    #[arg(long)]
+    max_per_category: Option<usize>,
+    /// Products of one brand at most.
+    #[arg(long)]
+    max_per_brand: Option<usize>,
+    /// How much likeness to what stands before counts against a product, 0 to 1.
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    diversity: f32,
+}
+
+fn share(text: &str) -> Result<f32, String> {
+    text.parse().ok().filter(|x| (0.0..=1.0).contains(x)).ok_or_else(|| "must be a number from 0 to 1".to_owned())
+}
+
+impl From<Place> for Context {
+    fn from(p: Place) -> Self {
+        Self { store: p.at_store, city: p.at_city, channel: p.channel, hour: p.hour }
+    }
+}
+
+impl From<PageRules> for Rules {
+    fn from(r: PageRules) -> Self {
+        Self {
+            explore_share: r.explore_share,
+            launch_share: r.launch_share,
+            max_per_category: r.max_per_category,
+            max_per_brand: r.max_per_brand,
+            diversity: r.diversity,
+            ..Self::default()
+        }
+    }
+}
+
 impl From<Filter> for ProductFilter {
     fn from(f: Filter) -> Self {
         Self { categories: f.category, brands: f.brand, min_price: f.min_price, max_price: f.max_price, store: f.store }
@@ -90,7 +160,12 @@ impl Feed {
         let mut request = FeedRequest::new(visitor, self.top as usize);
         request.include_purchased = !self.exclude_purchased;
         request.filter = self.filter.into();
-        let persona = Persona::of(&model, visitor, &[]);
+        (request.context, request.rules) = (self.place.into(), self.rules.into());
+        for id in &self.basket {
+            let unknown = || Error::NotFound(format!("the model knows no product '{id}'"));
+            request.basket.push(model.products.ids.find(id).ok_or_else(unknown)?);
+        }
+        let persona = Persona::of(&model, visitor, &[]).with_basket(&request.basket);
         let items = feed_for(&model, &request, &persona);
         if self.json {
             let items: Vec<serde_json::Value> = items
@@ -98,6 +173,7 @@ impl Feed {
                 .map(|i| {
                     let mut item = product_json(&model, i.product, i.score);
                     item["source"] = json!(i.source);
+                    item["rule"] = json!(i.rule);
                     item["reason"] = json!(phrase(&model, persona.reason(&model, i), self.language));
                     item
                 })

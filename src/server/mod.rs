@@ -6,6 +6,7 @@ mod batch;
 mod compute;
 mod current;
 mod deadline;
+mod feed_request;
 mod model;
 mod recommendation;
 mod status;

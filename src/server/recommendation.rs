@@ -5,12 +5,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kindred_models::Model;
-use kindred_models::feed::{self, FeedItem, FeedRequest, Persona, Reason, Source};
-use kindred_models::popularity::Context;
+use kindred_models::feed::{self, FeedItem, Persona, Reason, Rule, Source};
 use kindred_models::similar::similar;
 use tonic::{Request, Response, Status};
 
 use super::Shared;
+use super::feed_request::FeedQuestion;
 use super::status::Problem;
 use super::validate::{Check, visit_events};
 use crate::batch::visitor;
@@ -18,7 +18,7 @@ use crate::proto::v1;
 use crate::proto::v1::recommendation_service_server::{RecommendationService, RecommendationServiceServer};
 
 /// Products to leave out, or to put in order, at most.
-const MAX_PRODUCTS: usize = 10_000;
+pub(super) const MAX_PRODUCTS: usize = 10_000;
 
 /// The service.
 pub(super) fn service(shared: Shared) -> RecommendationServiceServer<Recommendation> {
@@ -39,23 +39,12 @@ impl RecommendationService for Recommendation {
         request: Request<v1::RecommendFeedRequest>,
     ) -> Result<Response<v1::RecommendFeedResponse>, Status> {
         let request = request.into_inner();
-        let mut check = Check::default();
-        check.text("member_id", &request.member_id, 256);
-        check.ids("excluded_product_ids", &request.excluded_product_ids, MAX_PRODUCTS);
-        check.visit(&request.visit_events);
-        let page_size = check.page_size("page_size", request.page_size);
-        let filter = check.filter(request.filter.clone());
-        check.finish()?;
+        let question = FeedQuestion::check(&request)?;
         let model = self.shared.current.snapshot();
         let attribution_token = self.tokens.next(&model);
         let answer = self.shared.compute.run(move |_| {
-            let visitor = visitor(&model, &request.member_id);
-            let visit = visit_events(&model, &request.visit_events);
-            let persona = Persona::of(&model, visitor, &visit);
-            let excluded = request.excluded_product_ids.iter().filter_map(|id| model.products.ids.find(id)).collect();
-            let include_purchased = request.include_purchased;
-            let context = Context::default();
-            let question = FeedRequest { visitor, page_size, excluded, filter, include_purchased, visit, context };
+            let question = question.resolve(&model, &request);
+            let persona = Persona::of(&model, question.visitor, &question.visit).with_basket(&question.basket);
             let items = feed::feed_for(&model, &question, &persona);
             Ok(v1::RecommendFeedResponse {
                 items: items.iter().map(|i| item(&model, &persona, i)).collect(),
@@ -132,11 +121,19 @@ fn item(model: &Model, persona: &Persona, item: &FeedItem) -> v1::Item {
         Source::Neighbours => v1::Source::Neighbours,
         Source::Taste => v1::Source::Taste,
         Source::Popular => v1::Source::Popular,
+        Source::Basket => v1::Source::Basket,
+    };
+    let rule = match item.rule {
+        None => v1::Rule::Unspecified,
+        Some(Rule::Launch) => v1::Rule::Launch,
+        Some(Rule::Explore) => v1::Rule::Explore,
+        Some(Rule::Diversity) => v1::Rule::Diversity,
     };
     v1::Item {
         product_id: model.products.ids.get(item.product).to_owned(),
         score: item.score,
         source: source.into(),
+        rule: rule.into(),
         reason: Some(reason(model, persona.reason(model, item))),
     }
 }

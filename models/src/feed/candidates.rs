@@ -1,6 +1,7 @@
 //! Which products are looked at for a feed.
 
-use super::Signals;
+use super::{LAUNCH_DAYS, Signals};
+use crate::kernels::dot;
 use crate::ranking::Top;
 
 /// Candidates that the sources give, at least; more for long pages.
@@ -11,6 +12,7 @@ const BASKET: usize = 50;
 const NEIGHBOURS: usize = 150;
 const TASTE: usize = 150;
 const POPULAR: usize = 100;
+const LAUNCHES: usize = 50;
 
 impl Signals<'_> {
     /// The allowed products that any source speaks for, by row, each once.
@@ -30,6 +32,19 @@ impl Signals<'_> {
         rows.sort_unstable();
         rows.dedup();
         rows
+    }
+
+    /// The allowed products first sold lately that fit the visitor best.
+    pub fn launch_candidates(&self, page_size: usize, allowed: &(dyn Fn(u32) -> bool + Sync)) -> Vec<u32> {
+        let ages = &self.model.popularity.age_days;
+        let is_launch = |row: u32| (1..=LAUNCH_DAYS).contains(&ages[row as usize]);
+        let mut top = Top::new(LAUNCHES.max(2 * page_size));
+        for row in (0..ages.len() as u32).filter(|row| is_launch(*row) && allowed(*row)) {
+            let vector = self.persona.vector.as_ref();
+            let fit = |vector: &Vec<f32>| dot(vector, self.model.embeddings.product(row));
+            top.push(row, vector.map_or_else(|| self.here.share(row), fit));
+        }
+        top.into_sorted().iter().map(|s| s.row).collect()
     }
 
     /// The allowed products that the member bought before, the most likely to be bought again.

@@ -6,6 +6,7 @@ use super::{FeedRequest, VisitEvent, Visitor};
 use crate::history::Past;
 use crate::model::Model;
 use crate::popularity::Context;
+use crate::strings::NONE;
 
 /// What is known of a visitor, as far as the visitor allows: the only place that reads a member's data for
 /// a feed, and where consent is decided.
@@ -17,6 +18,8 @@ pub struct Persona {
     pub(super) past: Vec<Past>,
     /// Products of this visit, the latest first.
     pub(super) visited: Vec<u32>,
+    /// Products in the basket.
+    pub(super) basket: Vec<u32>,
     /// Products bought during this visit.
     bought_now: HashSet<u32>,
     /// Days on which the member bought anything.
@@ -37,6 +40,12 @@ impl Persona {
         };
         persona.add_visit(model, visit);
         persona
+    }
+
+    /// The same with a basket, for its reasons.
+    pub fn with_basket(mut self, basket: &[u32]) -> Self {
+        self.basket = basket.to_vec();
+        self
     }
 
     fn with_history(mut self, model: &Model, row: u32) -> Self {
@@ -83,6 +92,13 @@ impl Persona {
     /// Whether the member bought it before, or during this visit.
     pub fn has_purchased(&self, product: u32) -> bool {
         self.past(product).is_some_and(|past| past.count > 0) || self.bought_now.contains(&product)
+    }
+
+    /// Whether a product is of a category that the member never bought, as far as is known.
+    pub(super) fn is_new_category(&self, model: &Model, product: u32) -> bool {
+        let category = |product: u32| model.products.categories.rows[product as usize];
+        let bought = || self.past.iter().filter(|past| past.count > 0);
+        category(product) != NONE && bought().all(|past| category(past.product) != category(product))
     }
 
     /// Whether anything is known that may be used.

@@ -46,6 +46,11 @@ pub enum Reason {
 impl Persona {
     /// The reason for an item of this persona's feed.
     pub fn reason(&self, model: &Model, item: &FeedItem) -> Reason {
+        if item.source == Source::Basket
+            && let Some(reason) = self.goes_with_basket(model, item.product)
+        {
+            return reason;
+        }
         if let Some(past) = self.past(item.product).filter(|past| past.count > 0) {
             return bought(model, past);
         }
@@ -55,13 +60,22 @@ impl Persona {
         let reason = match item.source {
             Source::Affinity | Source::Repeat => self.goes_with(model, item.product),
             Source::Neighbours | Source::Taste => self.liked_by(model, item.product),
-            Source::Popular => None,
+            Source::Popular | Source::Basket => None,
         };
         reason.unwrap_or(if self.row.is_some_and(|row| model.members.stores.rows[row as usize] != NONE) {
             Reason::PopularHere
         } else {
             Reason::Popular
         })
+    }
+
+    /// The product of the basket that is bought with this one most.
+    fn goes_with_basket(&self, model: &Model, product: u32) -> Option<Reason> {
+        let speaks = |from: u32| {
+            let (products, values) = model.affinity.by_basket.row(from);
+            products.binary_search(&product).map_or(0.0, |at| values[at])
+        };
+        best(self.basket.iter().map(|from| (*from, speaks(*from)))).map(Reason::GoesWithVisit)
     }
 
     fn new_in_category(&self, model: &Model, product: u32) -> Option<Reason> {

@@ -1,0 +1,85 @@
+//! A model small enough to know the right answer.
+
+use super::FeedItem;
+use crate::affinity::Affinity;
+use crate::blend::Blend;
+use crate::catalogue::{IdType, Members, Products};
+use crate::categories::CategoryTree;
+use crate::content::ContentIndex;
+use crate::embeddings::{Embeddings, Fit, Objective};
+use crate::history::History;
+use crate::index::GatedIndex;
+use crate::launch::LaunchModel;
+use crate::model::{Model, ModelInfo};
+use crate::neighbours::Neighbours;
+use crate::popularity::Popularity;
+use crate::ranker::{Ranker, RankerFit, Scorer};
+use crate::repeat::Repeat;
+use crate::sparse::Matrix;
+use crate::strings::Labels;
+
+use super::Source;
+
+/// A product: category, brand, vector, days since it was first sold.
+pub(super) type Given = (&'static str, &'static str, [f32; 2], u16);
+
+/// A model of these products, equally popular, with baskets (product, product, similarity) and no members.
+pub(super) fn model(given: &[Given], baskets: &[(u32, u32, f32)]) -> Model {
+    let n = given.len();
+    let labels = |of: &dyn Fn(&Given) -> &'static str| {
+        Labels::encode(&given.iter().map(|g| (!of(g).is_empty()).then(|| of(g).to_owned())).collect::<Vec<_>>())
+    };
+    let ids: Vec<String> = (0..n).map(|i| format!("p{i:03}")).collect();
+    let products = Products {
+        ids: ids.iter().collect(),
+        id_type: IdType::String,
+        titles: ids.iter().collect(),
+        categories: labels(&|g| g.0),
+        brands: labels(&|g| g.1),
+        prices: vec![f32::NAN; n].into(),
+        available: vec![1; n].into(),
+        tags: crate::sparse::Rows::from_lists(vec![Vec::new(); n]),
+        stores: crate::sparse::Rows::from_lists(vec![Vec::new(); n]),
+        ..Products::default()
+    };
+    let objective = Objective { unobserved_weight: 0.1, regularization: 0.1, regularization_exponent: 1.0 };
+    let embeddings = Embeddings {
+        factors: 2,
+        members: crate::artifact::Array::default(),
+        products: given.iter().flat_map(|g| g.2).collect::<Vec<_>>().into(),
+        product_gramian: vec![1.0, 1.0].into(),
+        member_gramian: vec![0.0; 4].into(),
+        fit: Fit { factors: 2, objective, bought_products: n, active_members: 1 },
+    };
+    let popularity = Popularity {
+        overall: vec![1.0; n].into(),
+        long: vec![1.0; n].into(),
+        short: vec![1.0; n].into(),
+        age_days: given.iter().map(|g| g.3).collect::<Vec<_>>().into(),
+        ..Popularity::default()
+    }
+    .ranked();
+    let scorer = Scorer::Linear(Blend::default().linear());
+    Model {
+        tree: CategoryTree::new(&products.categories, &popularity.overall),
+        product_index: GatedIndex::exact(&Model::product_table(&embeddings), String::new()),
+        member_index: GatedIndex::exact(&Model::member_table(&embeddings), String::new()),
+        affinity: Affinity { by_member: Matrix::from_sorted(n, &[]), by_basket: Matrix::from_sorted(n, baskets) },
+        members: Members::default(),
+        history: History::default(),
+        neighbours: Neighbours::default(),
+        repeat: Repeat::default(),
+        content: ContentIndex::default(),
+        launch: LaunchModel::default(),
+        ranker: Ranker { repeat: scorer.clone(), fresh: scorer, fit: RankerFit::default() },
+        info: ModelInfo::default(),
+        products,
+        embeddings,
+        popularity,
+    }
+}
+
+/// Items with falling scores 1, 0.9, 0.8, …, one per product.
+pub(super) fn ranking(n: u32) -> Vec<FeedItem> {
+    (0..n).map(|product| FeedItem::new(product, 1.0 - 0.1 * product as f32, Source::Popular)).collect()
+}

@@ -182,7 +182,8 @@ fn versions_are_activated_and_deleted() {
 #[test]
 #[ignore = "writes into tests/assets"]
 fn freeze() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/assets/format-1");
+    let format = format!("tests/assets/format-{}", kindred_models::artifact::FORMAT_VERSION);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(format);
     let folder = tempfile::tempdir().unwrap();
     let mut config = two_tastes().write(folder.path());
     config.index.hnsw_min_points = 10;
@@ -192,14 +193,16 @@ fn freeze() {
     kindred_training::train::train(&config.validate().unwrap(), &registry, support::TRAINED_AT, &quiet, &stop).unwrap();
 }
 
-/// A version written by the first release of the format still loads and answers.
+/// A version of every format still loads and answers.
 #[test]
-fn a_frozen_version_still_loads() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/assets/format-1");
-    let registry = Registry::new(&root, "two-tastes").unwrap();
-    let model = Model::load(&registry, &registry.current().unwrap()).unwrap();
-    let t0 = model.members.ids.find("t0").unwrap();
-    let mut request = FeedRequest::new(Visitor::Member(t0), 1);
-    request.include_purchased = false;
-    assert_eq!(model.products.ids.get(feed(&model, &request)[0].product), "tea9");
+fn frozen_versions_still_load() {
+    for format in 1..=kindred_models::artifact::FORMAT_VERSION {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/assets/format-{format}"));
+        let registry = Registry::new(&root, "two-tastes").unwrap();
+        let model = Model::load(&registry, &registry.current().unwrap()).unwrap();
+        let t0 = model.members.ids.find("t0").unwrap();
+        let mut request = FeedRequest::new(Visitor::Member(t0), 1);
+        request.include_purchased = false;
+        assert_eq!(model.products.ids.get(feed(&model, &request)[0].product), "tea9");
+    }
 }

@@ -184,7 +184,10 @@ fn training_can_be_ended_at_any_stage() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     ok(at, "generate --members 600 --products 150 --stores 3 --out shop");
-    let tables = "--events shop/events.parquet --products shop/products.parquet --members shop/members.parquet";
+    // Every stage at its smallest: what is tested is how they end.
+    std::fs::write(at.join("small.toml"), "[ranker]\nmax_rows = 20000\ntrees = 20\nmax_members = 300\n").unwrap();
+    let tables = "--config small.toml --events shop/events.parquet --products shop/products.parquet \
+                  --members shop/members.parquet";
     let first = ok(at, &format!("train {tables} --test-days 0")).trim().to_owned();
     for (signal, stage) in
         [("-KILL", "prepare"), ("-KILL", "evaluate"), ("-KILL", "fit"), ("-INT", "prepare"), ("-TERM", "evaluate")]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use kindred_models::Model;
+use kindred_training::config::RankerParams;
 use kindred_training::generate::Retailer;
 use kindred_training::progress::Progress;
 use tokio::net::TcpListener;
@@ -29,6 +30,8 @@ use crate::signal::{asked_to_end, stop_flag};
 const GRAPH_POINTS: usize = 1000;
 /// Buyers from which a demo product first sold in the held-out days counts as a launch: its base is small.
 const LAUNCH_BUYERS: u32 = 2;
+/// Members that the ranker learns from at each moment, and that it is judged by.
+const SAMPLE: usize = 3000;
 /// Purchases and feed items shown.
 const SHOWN: usize = 8;
 /// Members of the audience shown.
@@ -45,7 +48,7 @@ pub(super) struct Demo {
     #[arg(long, default_value = "127.0.0.1:50051", value_name = "ADDRESS")]
     listen: SocketAddr,
     /// Members of the retailer.
-    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
+    #[arg(long, default_value_t = 12_000, value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
     members: u64,
     /// Stops after printing.
     #[arg(long)]
@@ -87,6 +90,10 @@ impl Demo {
         config.registry.root = self.out.join("registry");
         config.index.hnsw_min_points = GRAPH_POINTS;
         config.evaluate.min_launch_buyers = LAUNCH_BUYERS;
+        // Enough to see the ranker at work, in a minute.
+        config.evaluate.max_members = SAMPLE;
+        config.ranker =
+            RankerParams { slices: 1, max_members: SAMPLE, max_rows: 20 * SAMPLE, trees: 60, ..config.ranker };
         config.serve.listen = self.listen;
         config
     }

@@ -1,7 +1,6 @@
 //! Fits every part of a model to a slice of the history.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use kindred_models::Model;
 use kindred_models::affinity::Affinity;
@@ -22,41 +21,12 @@ use crate::data::Dataset;
 use crate::error::TrainError;
 use crate::prepare::{self, Slice};
 use crate::progress::Progress;
-use crate::rank::{self, Comparison};
+use crate::rank::{self, Comparison, Lessons};
 
 /// Products that the scales of the launch signals are measured on, as if each were new.
 const SCALE_PRODUCTS: usize = 200;
 /// Members sampled per product for that, at most.
 const SCALE_MEMBERS: usize = 2000;
-
-/// Models of earlier moments, fitted once each: what the ranker learns from, and evaluation too.
-#[derive(Debug, Default)]
-pub struct Snapshots {
-    by_cut: BTreeMap<i64, Arc<Model>>,
-}
-
-impl Snapshots {
-    /// The sources as of a moment of a slice.
-    ///
-    /// # Errors
-    /// [`TrainError::Stopped`] once `stop` is raised.
-    pub fn at(
-        &mut self,
-        dataset: &Dataset,
-        slice: &Slice,
-        cut: i64,
-        config: &ValidConfig,
-        progress: &dyn Progress,
-        stop: &Stop,
-    ) -> Result<Arc<Model>, TrainError> {
-        if let Some(model) = self.by_cut.get(&cut) {
-            return Ok(model.clone());
-        }
-        let model = Arc::new(sources(dataset, &slice.until(cut), config, progress, stop)?);
-        self.by_cut.insert(cut, model.clone());
-        Ok(model)
-    }
-}
 
 /// Fits a model, served by exact indexes, to a slice of the dataset; gives it with how the kinds of scorers
 /// did.
@@ -67,7 +37,7 @@ pub fn fit(
     dataset: &Dataset,
     slice: &Slice,
     config: &ValidConfig,
-    snapshots: &mut Snapshots,
+    lessons: &mut Lessons,
     progress: &dyn Progress,
     stop: &Stop,
 ) -> Result<(Model, Vec<Comparison>), TrainError> {
@@ -81,13 +51,13 @@ pub fn fit(
     stop.check()?;
     model.launch = with_scales(launch, &attributes, &model.content, &model.embeddings);
     model.product_index = GatedIndex::exact(&Model::product_table(&model.embeddings), "not built yet".to_owned());
-    let ranked = rank::fit(dataset, slice, config, snapshots, progress, stop)?;
+    let ranked = rank::fit(dataset, slice, config, lessons, progress, stop)?;
     model.ranker = ranked.ranker;
     Ok((model, ranked.comparisons))
 }
 
 /// Fits the sources of a feed: everything but what launches and the ranker need.
-fn sources(
+pub(crate) fn sources(
     dataset: &Dataset,
     slice: &Slice,
     config: &ValidConfig,

@@ -12,9 +12,10 @@ use crate::config::{DataConfig, ValidConfig};
 use crate::data::Dataset;
 use crate::error::TrainError;
 use crate::evaluate::{Evaluation, evaluate, html};
-use crate::fit::{Snapshots, fit};
+use crate::fit::fit;
 use crate::prepare::Slice;
 use crate::progress::Progress;
+use crate::rank::Lessons;
 
 /// What a run gave.
 #[derive(Debug)]
@@ -43,11 +44,11 @@ pub fn train(
     // Before hours of work: the registry can be written to, and nobody else does.
     let mut writer = Writer::create(registry)?;
     let dataset = prepare(config, trained_at, progress)?;
-    let mut snapshots = Snapshots::default();
+    let mut lessons = Lessons::default();
     let served = served(registry);
-    let evaluation = judge(config, &dataset, served.as_ref(), &mut snapshots, progress, stop)?;
+    let evaluation = judge(config, &dataset, served.as_ref(), &mut lessons, progress, stop)?;
     progress.start("fit", 0);
-    let (mut model, _) = fit(&dataset, &Slice::all(&dataset), config, &mut snapshots, progress, stop)?;
+    let (mut model, _) = fit(&dataset, &Slice::all(&dataset), config, &mut lessons, progress, stop)?;
     model.launch.fit.calibration = evaluation.launch_calibration;
     model.info.metrics = evaluation.metrics();
     model.info.parameters = parameters(config);
@@ -92,7 +93,7 @@ pub fn evaluate_only(
     stop: &Stop,
 ) -> Result<Evaluation, TrainError> {
     let dataset = prepare(config, now, progress)?;
-    judge(config, &dataset, served(registry).as_ref(), &mut Snapshots::default(), progress, stop)
+    judge(config, &dataset, served(registry).as_ref(), &mut Lessons::default(), progress, stop)
 }
 
 /// The model that is served, if there is one that can be read.
@@ -104,7 +105,7 @@ fn judge(
     config: &ValidConfig,
     dataset: &Dataset,
     served: Option<&Model>,
-    snapshots: &mut Snapshots,
+    lessons: &mut Lessons,
     progress: &dyn Progress,
     stop: &Stop,
 ) -> Result<Evaluation, TrainError> {
@@ -112,7 +113,7 @@ fn judge(
         return Ok(Evaluation::default());
     }
     progress.start("evaluate", 0);
-    let evaluation = evaluate(dataset, config, served, snapshots, progress, stop)?;
+    let evaluation = evaluate(dataset, config, served, lessons, progress, stop)?;
     progress.finish(&summary(&evaluation));
     Ok(evaluation)
 }

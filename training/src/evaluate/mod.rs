@@ -28,10 +28,10 @@ pub use split::split;
 use crate::config::ValidConfig;
 use crate::data::{Dataset, Event};
 use crate::error::TrainError;
-use crate::fit::{Snapshots, fit};
+use crate::fit::fit;
 use crate::prepare::Slice;
 use crate::progress::Progress;
-use crate::rank::Comparison;
+use crate::rank::{Comparison, Lessons};
 use metrics::Judged;
 use rankings::Baselines;
 
@@ -133,7 +133,7 @@ pub fn evaluate(
     dataset: &Dataset,
     config: &ValidConfig,
     served: Option<&Model>,
-    snapshots: &mut Snapshots,
+    lessons: &mut Lessons,
     progress: &dyn Progress,
     stop: &Stop,
 ) -> Result<Evaluation, TrainError> {
@@ -143,7 +143,7 @@ pub fn evaluate(
     if slice.events.is_empty() || test.is_empty() {
         return Ok(evaluation);
     }
-    let (model, scorers) = fit(dataset, &slice, config, snapshots, progress, stop)?;
+    let (model, scorers) = fit(dataset, &slice, config, lessons, progress, stop)?;
     evaluation.scorers = scorers;
     evaluation.cut_time = if slice.has_time() { slice.as_of } else { 0 };
     let served = match served.map(|served| comparable(served, &slice)) {

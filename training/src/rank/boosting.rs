@@ -1,12 +1,17 @@
 //! Gradient boosted trees: few, shallow and strongly regularised, so that one season does not decide.
 
 use forust_ml::objective::ObjectiveType;
+use forust_ml::sampler::SampleMethod;
 use forust_ml::tree::Tree;
 use forust_ml::{GradientBooster, Matrix};
 use kindred_models::ranker::{TREE_DEPTH, Trees};
 
 use super::examples::Examples;
 use crate::config::RankerParams;
+
+/// Share of the rows, and of the features, that each tree sees: trees that differ make a steadier sum.
+const ROWS_PER_TREE: f32 = 0.7;
+const FEATURES_PER_TREE: f64 = 0.5;
 
 /// Fits the trees; none where only one outcome was seen.
 pub(super) fn fit(examples: &Examples, params: &RankerParams) -> Trees {
@@ -27,6 +32,9 @@ pub(super) fn fit(examples: &Examples, params: &RankerParams) -> Trees {
         .set_l2(params.l2)
         .set_min_leaf_weight(params.min_leaf_weight)
         .set_nbins(255)
+        .set_sample_method(SampleMethod::Random)
+        .set_subsample(ROWS_PER_TREE)
+        .set_colsample_bytree(FEATURES_PER_TREE)
         .set_seed(0)
         .set_num_threads(None)
         .set_initialize_base_score(true)
@@ -37,7 +45,7 @@ pub(super) fn fit(examples: &Examples, params: &RankerParams) -> Trees {
     let mut trees = Flat::default();
     booster.trees.iter().for_each(|tree| trees.push(tree));
     Trees {
-        bias: (booster.base_score + examples.negative_share.ln()) as f32,
+        bias: (booster.base_score + f64::from(examples.negative_share).ln()) as f32,
         features: trees.features.into(),
         thresholds: trees.thresholds.into(),
         leaves: trees.leaves.into(),

@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
+use kindred_models::Model;
 use kindred_models::feed::{Features, FeedRequest, Persona, Signals, Visitor};
 use kindred_models::stop::Stop;
 use rayon::prelude::*;
 
-use super::CutModel;
 use crate::config::RankerParams;
 use crate::data::Kind;
 use crate::error::TrainError;
@@ -37,14 +37,17 @@ impl Task {
 /// A model as of a cut, and what came after.
 #[derive(Debug)]
 pub(super) struct Horizon {
-    pub(super) model: CutModel,
+    pub(super) model: Model,
     /// Members with a history at the cut, and what each bought within the horizon, sorted; a sample of them
     /// where there are very many.
-    pub(super) members: Vec<(u32, HashSet<u32>)>,
+    pub(super) members: Vec<Member>,
 }
 
+/// A member, and what they bought within the horizon.
+pub(super) type Member = (u32, HashSet<u32>);
+
 impl Horizon {
-    pub(super) fn new(model: CutModel, slice: &Slice, cut: i64, params: &RankerParams) -> Self {
+    pub(super) fn new(model: Model, slice: &Slice, cut: i64, params: &RankerParams) -> Self {
         let end = cut + i64::from(params.horizon_days) * 86_400;
         let mut bought = vec![None; model.members.len()];
         for events in slice.events.chunk_by(|a, b| a.member == b.member) {
@@ -52,7 +55,7 @@ impl Horizon {
             bought[events[0].member as usize] = Some(after.map(|e| e.product).collect::<HashSet<u32>>());
         }
         let has_history = |member: u32| model.history.member(member).any(|p| p.count > 0);
-        let mut members: Vec<(u32, HashSet<u32>)> = (0..model.members.len() as u32)
+        let mut members: Vec<Member> = (0..model.members.len() as u32)
             .filter(|member| has_history(*member))
             .filter_map(|member| Some((member, bought[member as usize].take()?)))
             .collect();
@@ -65,7 +68,7 @@ impl Horizon {
     /// Calls `f` with a member's candidates of a task.
     pub(super) fn candidates<R>(
         &self,
-        (member, _): &(u32, HashSet<u32>),
+        (member, _): &Member,
         task: Task,
         f: impl FnOnce(&[u32], &Signals<'_>) -> R,
     ) -> R {
@@ -86,55 +89,73 @@ impl Horizon {
 pub(super) struct Examples {
     pub(super) rows: Vec<Features>,
     pub(super) bought: Vec<bool>,
+    /// Per row a number from 0 to 1, drawn once: what was not bought is here if it is below the share.
+    draws: Vec<f32>,
     /// Share of what was not bought that is here; the log odds of a fit are shifted by its logarithm
     /// (King and Zeng 2001, section 4.1).
-    pub(super) negative_share: f64,
+    pub(super) negative_share: f32,
 }
 
 impl Examples {
-    pub(super) fn of<'a>(
-        horizons: impl Iterator<Item = &'a Horizon>,
+    /// Those of some members at one cut.
+    pub(super) fn of(
+        horizon: &Horizon,
+        members: &[Member],
         task: Task,
         params: &RankerParams,
         stop: &Stop,
     ) -> Result<Self, TrainError> {
-        let horizons: Vec<&Horizon> = horizons.collect();
-        let share = negative_share(&horizons, task, params);
+        let share = negative_share(horizon, task, params);
+        let salt = mix(horizon.model.info.as_of_time as u64);
+        let kept: Vec<Vec<(Features, bool, f32)>> = members
+            .par_iter()
+            .map(|member| {
+                stop.check()?;
+                Ok(horizon.candidates(member, task, |products, signals| {
+                    let draw = |product: u32| unit(mix(salt ^ mix(u64::from(member.0) << 32 | u64::from(product))));
+                    let is_kept = |product: u32| member.1.contains(&product) || draw(product) < share;
+                    let kept = products.iter().filter(|p| is_kept(**p)).map(|p| (member.1.contains(p), draw(*p)));
+                    let rows = signals.features(products, |at| is_kept(products[at]));
+                    rows.into_iter().zip(kept).map(|(row, (bought, draw))| (row, bought, draw)).collect()
+                }))
+            })
+            .collect::<Result<_, TrainError>>()?;
         let mut examples = Self { negative_share: share, ..Self::default() };
-        let limit = (share * u64::MAX as f64) as u64;
-        for (number, horizon) in horizons.iter().enumerate() {
-            let salt = mix(horizon.model.info.as_of_time as u64 ^ number as u64);
-            let kept: Vec<Vec<(Features, bool)>> = horizon
-                .members
-                .par_iter()
-                .map(|member| {
-                    stop.check()?;
-                    Ok(horizon.candidates(member, task, |products, signals| {
-                        let draw = |product: u32| mix(salt ^ mix(u64::from(member.0) << 32 | u64::from(product)));
-                        let is_kept = |product: u32| member.1.contains(&product) || draw(product) <= limit;
-                        let labels = products.iter().filter(|p| is_kept(**p)).map(|p| member.1.contains(p));
-                        signals.features(products, |at| is_kept(products[at])).into_iter().zip(labels).collect()
-                    }))
-                })
-                .collect::<Result<_, TrainError>>()?;
-            for (row, label) in kept.into_iter().flatten() {
-                examples.rows.push(row);
-                examples.bought.push(label);
-            }
-        }
+        kept.into_iter().flatten().for_each(|(row, bought, draw)| examples.push(row, bought, draw));
         Ok(examples)
+    }
+
+    /// Several together, with the smallest of their shares.
+    pub(super) fn merged(parts: &[&Self]) -> Self {
+        let share = parts.iter().map(|part| part.negative_share).fold(1.0, f32::min);
+        let mut merged = Self { negative_share: share, ..Self::default() };
+        for part in parts {
+            let rows = part.rows.iter().zip(&part.bought).zip(&part.draws);
+            rows.filter(|((_, bought), draw)| **bought || **draw < share)
+                .for_each(|((row, bought), draw)| merged.push(*row, *bought, *draw));
+        }
+        merged
+    }
+
+    fn push(&mut self, row: Features, bought: bool, draw: f32) {
+        self.rows.push(row);
+        self.bought.push(bought);
+        self.draws.push(draw);
     }
 }
 
 /// Share of what was not bought that keeps the rows within what the config allows, by a sample of members.
-fn negative_share(horizons: &[&Horizon], task: Task, params: &RankerParams) -> f64 {
-    let count = |horizon: &&Horizon| {
-        let sample: Vec<_> = horizon.members.iter().take(200).collect();
-        let total: usize = sample.par_iter().map(|m| horizon.candidates(m, task, |products, _| products.len())).sum();
-        total as f64 / sample.len().max(1) as f64 * horizon.members.len() as f64
-    };
-    let total: f64 = horizons.iter().map(count).sum();
-    (params.max_rows as f64 / total.max(1.0)).min(1.0)
+fn negative_share(horizon: &Horizon, task: Task, params: &RankerParams) -> f32 {
+    let sample = &horizon.members[..horizon.members.len().min(200)];
+    let total: usize = sample.par_iter().map(|m| horizon.candidates(m, task, |products, _| products.len())).sum();
+    let total = total as f64 / sample.len().max(1) as f64 * horizon.members.len() as f64;
+    let allowed = params.max_rows as f64 / f64::from(params.slices.max(1));
+    (allowed / total.max(1.0)).min(1.0) as f32
+}
+
+/// From 64 random bits to a number from 0 to 1, 1 left out.
+fn unit(bits: u64) -> f32 {
+    (bits >> 40) as f32 / (1u64 << 24) as f32
 }
 
 /// SplitMix64's finalizer: the same draw on every machine.

@@ -33,7 +33,7 @@ pub(super) fn fit(examples: &Examples) -> Linear {
     let shift: f64 = raw.iter().zip(&scales).map(|(w, (mean, _))| w * mean).sum();
     Linear {
         weights: raw.iter().map(|w| *w as f32).collect::<Vec<f32>>().into(),
-        bias: (bias - shift + examples.negative_share.ln()) as f32,
+        bias: (bias - shift + f64::from(examples.negative_share).ln()) as f32,
     }
 }
 
@@ -48,7 +48,7 @@ pub(super) fn scaled(blend: &kindred_models::blend::Blend, examples: &Examples) 
     match solve(inputs, &bought) {
         Some((weights, bias)) if weights[0] > 0.0 => Linear {
             weights: fixed.weights.iter().map(|w| w * weights[0] as f32).collect::<Vec<f32>>().into(),
-            bias: (bias + examples.negative_share.ln()) as f32,
+            bias: (bias + f64::from(examples.negative_share).ln()) as f32,
         },
         _ => fixed,
     }

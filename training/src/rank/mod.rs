@@ -11,7 +11,8 @@ mod examples;
 mod logistic;
 mod select;
 
-use kindred_models::Model;
+use std::collections::BTreeMap;
+
 use kindred_models::blend::Blend;
 use kindred_models::ranker::{Ranker, RankerFit, Scorer, ScorerKind};
 use kindred_models::stop::Stop;
@@ -19,7 +20,7 @@ use kindred_models::stop::Stop;
 use crate::config::{RankerParams, ValidConfig};
 use crate::data::Dataset;
 use crate::error::TrainError;
-use crate::fit::Snapshots;
+use crate::fit::sources;
 use crate::prepare::Slice;
 use crate::progress::Progress;
 pub use examples::Task;
@@ -38,7 +39,16 @@ pub struct Ranked {
     pub comparisons: Vec<Comparison>,
 }
 
-/// Fits a ranker for a model of this slice.
+/// What was learned from earlier moments, by cut and task. Models are dropped once they have been asked: a base's
+/// worth of memory each.
+#[derive(Debug, Default)]
+pub struct Lessons {
+    by_cut: BTreeMap<(i64, Task), Examples>,
+}
+
+const TASKS: [Task; 2] = [Task::Repeat, Task::Fresh];
+
+/// Fits a ranker for a model of this slice; lessons that another slice had of the same cuts are used again.
 ///
 /// # Errors
 /// [`TrainError::Stopped`] once `stop` is raised.
@@ -46,34 +56,55 @@ pub fn fit(
     dataset: &Dataset,
     slice: &Slice,
     config: &ValidConfig,
-    snapshots: &mut Snapshots,
+    lessons: &mut Lessons,
     progress: &dyn Progress,
     stop: &Stop,
 ) -> Result<Ranked, TrainError> {
-    let params = &config.given.ranker;
-    let blend = config.given.feed;
+    let (params, blend) = (&config.given.ranker, &config.given.feed);
     let cuts = cuts(slice, params);
-    if cuts.is_empty() {
-        return Ok(Ranked { ranker: unranked(&blend), comparisons: Vec::new() });
+    let Some((last, earlier)) = cuts.split_first() else {
+        return Ok(Ranked { ranker: unranked(blend), comparisons: Vec::new() });
+    };
+    let horizon = |cut: i64| -> Result<Horizon, TrainError> {
+        let model = sources(dataset, &slice.until(cut), config, progress, stop)?;
+        Ok(Horizon::new(model, slice, cut, params))
+    };
+    for cut in earlier {
+        if !lessons.by_cut.contains_key(&(*cut, Task::Repeat)) {
+            lessons.learn(*cut, &horizon(*cut)?, params, stop)?;
+        }
     }
-    let mut horizons = Vec::new();
-    for cut in cuts {
-        let model = snapshots.at(dataset, slice, cut, config, progress, stop)?;
-        horizons.push(Horizon::new(model, slice, cut, params));
+    let judge = horizon(*last)?;
+    lessons.learn(*last, &judge, params, stop)?;
+    let mut ranked = Ranked::default();
+    ranked.ranker.fit.horizon_days = params.horizon_days;
+    for task in TASKS {
+        let comparison = select::best(&judge, &lessons.of(earlier, task), task, blend, params, stop)?;
+        let scorer = scorer(comparison.chosen, &lessons.of(&cuts, task), blend, params);
+        let RankerFit { repeat, fresh, .. } = &mut ranked.ranker.fit;
+        match task {
+            Task::Repeat => (ranked.ranker.repeat, *repeat) = (scorer, comparison.chosen),
+            Task::Fresh => (ranked.ranker.fresh, *fresh) = (scorer, comparison.chosen),
+        }
+        ranked.comparisons.push(comparison);
         stop.check()?;
     }
-    let (mut scorers, mut kinds, mut comparisons) = (Vec::new(), Vec::new(), Vec::new());
-    for task in [Task::Repeat, Task::Fresh] {
-        let (kind, comparison) = select::best(&horizons, task, &blend, params, stop)?;
-        let examples = Examples::of(horizons.iter(), task, params, stop)?;
-        scorers.push(scorer(kind, &examples, &blend, params));
-        kinds.push(kind);
-        comparisons.push(comparison);
+    Ok(ranked)
+}
+
+impl Lessons {
+    fn learn(&mut self, cut: i64, horizon: &Horizon, params: &RankerParams, stop: &Stop) -> Result<(), TrainError> {
+        for task in TASKS {
+            self.by_cut.insert((cut, task), Examples::of(horizon, &horizon.members, task, params, stop)?);
+        }
+        Ok(())
     }
-    let fit = RankerFit { horizon_days: params.horizon_days, repeat: kinds[0], fresh: kinds[1] };
-    let fresh = scorers.pop().unwrap_or_default();
-    let repeat = scorers.pop().unwrap_or_default();
-    Ok(Ranked { ranker: Ranker { repeat, fresh, fit }, comparisons })
+
+    /// The examples of some cuts together.
+    fn of(&self, cuts: &[i64], task: Task) -> Examples {
+        let found: Vec<&Examples> = cuts.iter().filter_map(|cut| self.by_cut.get(&(*cut, task))).collect();
+        Examples::merged(&found)
+    }
 }
 
 /// The fixed blend, for a history too short to learn from.
@@ -100,6 +131,3 @@ fn scorer(kind: ScorerKind, examples: &Examples, blend: &Blend, params: &RankerP
         ScorerKind::Boosting => Scorer::Trees(boosting::fit(examples, params)),
     }
 }
-
-/// What the model of a cut may be asked for.
-pub(crate) type CutModel = std::sync::Arc<Model>;

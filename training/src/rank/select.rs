@@ -8,7 +8,7 @@ use kindred_models::stop::Stop;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::examples::{Examples, Horizon, Task};
+use super::examples::{Examples, Horizon, Member, Task};
 use super::scorer;
 use crate::config::RankerParams;
 use crate::error::TrainError;
@@ -29,47 +29,47 @@ pub struct Comparison {
     pub ndcg_at_10: BTreeMap<ScorerKind, f64>,
 }
 
-/// The best kind for a task. With a single cut, one half of the members judges what the other half taught.
+/// Fits every kind to the examples of earlier cuts, and judges it on the last one. Where that is the only one, one
+/// half of its members judges what the other half taught.
 pub(super) fn best(
-    horizons: &[Horizon],
+    horizon: &Horizon,
+    earlier: &Examples,
     task: Task,
     blend: &Blend,
     params: &RankerParams,
     stop: &Stop,
-) -> Result<(ScorerKind, Comparison), TrainError> {
-    let halves;
-    let (judges, teachers): (&Horizon, Vec<&Horizon>) = match horizons {
-        [only] => {
-            halves = half(only);
-            (&halves.0, vec![&halves.1])
-        }
-        [last, earlier @ ..] => (last, earlier.iter().collect()),
-        [] => return Ok(Default::default()),
-    };
-    let examples = Examples::of(teachers.into_iter(), task, params, stop)?;
-    let mut comparison = Comparison { task: task.name().to_owned(), ..Comparison::default() };
+) -> Result<Comparison, TrainError> {
     let kinds = [ScorerKind::Blend, ScorerKind::Logistic, ScorerKind::Boosting];
-    let scorers: Vec<Scorer> = kinds.iter().map(|kind| scorer(*kind, &examples, blend, params)).collect();
-    let values = judge(judges, task, &scorers, stop)?;
-    comparison.ndcg_at_10 = kinds.into_iter().zip(values).collect();
+    let fit = |examples: &Examples| kinds.map(|kind| scorer(kind, examples, blend, params));
+    let values = if earlier.rows.is_empty() {
+        let (judges, teachers) = horizon.members.split_at(horizon.members.len() / 2);
+        let scorers = fit(&Examples::of(horizon, teachers, task, params, stop)?);
+        judge(horizon, judges, task, &scorers, stop)?
+    } else {
+        judge(horizon, &horizon.members, task, &fit(earlier), stop)?
+    };
+    let ndcg_at_10: BTreeMap<ScorerKind, f64> = kinds.into_iter().zip(values).collect();
     // Of two alike, the simpler one, which stands first.
-    let best = comparison.ndcg_at_10.iter().fold((ScorerKind::Blend, f64::MIN), |best, (kind, value)| {
-        if *value > best.1 { (*kind, *value) } else { best }
-    });
-    comparison.chosen = best.0;
-    Ok((best.0, comparison))
-}
-
-fn half(horizon: &Horizon) -> (Horizon, Horizon) {
-    let (a, b) = horizon.members.split_at(horizon.members.len() / 2);
-    let part = |members: &[_]| Horizon { model: horizon.model.clone(), members: members.to_vec() };
-    (part(a), part(b))
+    let best =
+        ndcg_at_10.iter().fold(
+            (ScorerKind::Blend, f64::MIN),
+            |best, (kind, value)| {
+                if *value > best.1 { (*kind, *value) } else { best }
+            },
+        );
+    Ok(Comparison { task: task.name().to_owned(), chosen: best.0, ndcg_at_10 })
 }
 
 /// nDCG@10 of each scorer, averaged over the members who bought anything of the task's sort.
-fn judge(horizon: &Horizon, task: Task, scorers: &[Scorer], stop: &Stop) -> Result<Vec<f64>, TrainError> {
+fn judge(
+    horizon: &Horizon,
+    members: &[Member],
+    task: Task,
+    scorers: &[Scorer],
+    stop: &Stop,
+) -> Result<Vec<f64>, TrainError> {
     let gain = |rank: usize| 1.0 / (rank as f64 + 2.0).log2();
-    let per_member: Vec<Option<Vec<f64>>> = horizon.members[..horizon.members.len().min(MAX_MEMBERS)]
+    let per_member: Vec<Option<Vec<f64>>> = members[..members.len().min(MAX_MEMBERS)]
         .par_iter()
         .map(|member| {
             stop.check()?;

@@ -243,3 +243,41 @@ async fn doubt_about_consent_is_no_consent() {
     assert!(members.iter().all(|m| !doubtful.contains(&m.member_id.as_str())));
     running.end().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_basket_gets_what_goes_with_it_and_rules_hold_over_the_wire() {
+    let mut tables = Tables::new();
+    for (id, category) in [("tea", "drinks/tea"), ("tea2", "drinks/tea"), ("cup", "home/cups"), ("soap", "home/soap")] {
+        tables.product(&format!("{id},{id},{category},brand,10,,"));
+    }
+    for m in 0..30 {
+        let (member, day) = (format!("m{m}"), m % 7 + 1);
+        for product in if m % 3 == 0 { vec!["soap"] } else { vec!["tea", "tea2", "cup"] } {
+            tables.buy(&member, product, day);
+        }
+    }
+    let trained = trained(&tables);
+    let running = serve(&trained).await;
+    let mut client = RecommendationServiceClient::new(running.channel.clone());
+    let request = v1::RecommendFeedRequest { basket_product_ids: vec!["tea".into()], ..Default::default() };
+    let answer = client.recommend_feed(request).await.unwrap().into_inner();
+    assert_eq!(ids(&answer.items), ["cup"], "another tea is a substitute, soap is bought by others");
+    assert_eq!(answer.items[0].source(), v1::Source::Basket);
+    let reason = answer.items[0].reason.as_ref().unwrap();
+    assert_eq!((reason.code(), reason.product_id.as_str()), (v1::ReasonCode::GoesWithVisit, "tea"));
+    let rules = v1::FeedRules { max_per_category: 1, ..Default::default() };
+    let request = v1::RecommendFeedRequest { rules: Some(rules), ..Default::default() };
+    let answer = client.recommend_feed(request).await.unwrap().into_inner();
+    assert_eq!(answer.items.len(), 3, "one tea, cups, soap: {answer:?}");
+    let mut seen = v1::FeedRules { diversity: 2.0, ..Default::default() };
+    seen.seen.push(v1::SeenProduct { product_id: String::new(), count: -1 });
+    let context = v1::FeedContext { hour: Some(24), ..Default::default() };
+    let request = v1::RecommendFeedRequest { rules: Some(seen), context: Some(context), ..Default::default() };
+    let status = client.recommend_feed(request).await.unwrap_err();
+    for field in ["rules.diversity", "rules.seen[0].product_id", "rules.seen[0].count", "context.hour"] {
+        let details = tonic_types::StatusExt::get_error_details(&status);
+        let violations = details.bad_request().unwrap().field_violations.clone();
+        assert!(violations.iter().any(|v| v.field == field), "{field}: {violations:?}");
+    }
+    running.end().await.unwrap();
+}

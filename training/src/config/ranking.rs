@@ -75,7 +75,7 @@ pub struct EvaluateParams {
 
 impl Default for EvaluateParams {
     fn default() -> Self {
-        Self { test_days: 28, max_members: 50_000, min_launch_buyers: 10, min_launches: 30 }
+        Self { test_days: 28, max_members: 20_000, min_launch_buyers: 10, min_launches: 30 }
     }
 }
 

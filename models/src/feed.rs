@@ -134,16 +134,6 @@ pub fn feed(model: &Model, request: &FeedRequest) -> Vec<FeedItem> {
 
 /// The feed of a persona that was looked up before, best first.
 pub fn feed_for(model: &Model, request: &FeedRequest, persona: &Persona) -> Vec<FeedItem> {
-    let items = if request.basket.is_empty() {
-        ranked(model, request, persona)
-    } else {
-        basket::complements(model, request, persona)
-    };
-    request.rules.apply(model, persona, items, request.page_size)
-}
-
-/// All candidates, best first.
-fn ranked(model: &Model, request: &FeedRequest, persona: &Persona) -> Vec<FeedItem> {
     let products = AllowedProducts::new(&model.products, &request.filter);
     let allowed = |product: u32| {
         products.contains(&model.products, product)
@@ -151,17 +141,33 @@ fn ranked(model: &Model, request: &FeedRequest, persona: &Persona) -> Vec<FeedIt
             && (request.include_purchased || !persona.has_purchased(product))
     };
     let signals = Signals::new(model, persona, request);
-    let mut candidates = signals.candidates(request.page_size, !request.filter.is_empty(), &allowed);
+    let items = if request.basket.is_empty() {
+        ranked(model, request, persona, &signals, &allowed)
+    } else {
+        basket::complements(model, request, persona, &signals, &allowed)
+    };
+    request.rules.apply(model, persona, items, request.page_size)
+}
+
+/// All candidates, best first.
+fn ranked(
+    model: &Model,
+    request: &FeedRequest,
+    persona: &Persona,
+    signals: &Signals<'_>,
+    allowed: &(dyn Fn(u32) -> bool + Sync),
+) -> Vec<FeedItem> {
+    let mut candidates = signals.candidates(request.page_size, !request.filter.is_empty(), allowed);
     if request.rules.launch_share > 0.0 {
-        candidates.extend(signals.launch_candidates(request.page_size, &allowed));
+        candidates.extend(signals.launch_candidates(request.page_size, allowed));
         candidates.sort_unstable();
         candidates.dedup();
     }
-    score(model, persona, &signals, &candidates)
+    score(model, persona, signals, &candidates)
 }
 
 /// Puts given products, each named once, in order for a persona, best first; the scores are those of a feed
-/// without a place.
+/// at the member's home.
 pub fn rank(model: &Model, persona: &Persona, products: &[u32]) -> Vec<FeedItem> {
     let request = FeedRequest::new(Visitor::Unknown, products.len());
     let signals = Signals::new(model, persona, &request);
@@ -187,7 +193,8 @@ fn score(model: &Model, persona: &Persona, signals: &Signals<'_>, candidates: &[
 }
 
 impl Source {
-    /// The source that speaks most for a candidate, each on its own scale from 0 to 1.
+    /// The source in whose scores the candidate stands out most, in standard deviations; what is popular, on a
+    /// scale from 0 to 1, where it stands out in none.
     fn of(row: &Features, purchased: bool) -> Self {
         if purchased {
             return Self::Repeat;

@@ -65,7 +65,10 @@ pub struct Context {
     pub hour: Option<u8>,
 }
 
-/// Parts of the day by hour, 0 to 23.
+/// Parts of the day, sorted by name.
+pub const DAYPARTS: [&str; 5] = ["afternoon", "evening", "morning", "night", "noon"];
+
+/// The part of [`DAYPARTS`] that an hour belongs to, 0 to 23.
 pub fn daypart(hour: u8) -> &'static str {
     match hour {
         5..=10 => "morning",
@@ -146,6 +149,13 @@ impl Popularity {
     /// The same with a half-life of a week.
     pub fn short_share(&self, product: u32) -> f32 {
         self.short[product as usize] / self.totals[2]
+    }
+
+    /// Whether a product was first sold within so many days, as far as events have a time; to a history that has
+    /// just begun, nothing is new.
+    pub fn is_new(&self, product: u32, days: u16) -> bool {
+        let age = self.age_days[product as usize];
+        self.long[product as usize] > 0.0 && age <= days && age.saturating_add(days) <= self.history_days
     }
 
     /// What is bought in a context.

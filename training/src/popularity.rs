@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kindred_models::popularity::{Popularity, Segment, daypart};
+use kindred_models::popularity::{DAYPARTS, Popularity, Segment, daypart};
 use kindred_models::sparse::Matrix;
 use kindred_models::strings::{NONE, Strings};
 
@@ -15,26 +15,25 @@ pub fn fit(dataset: &Dataset, slice: &Slice, params: &PopularityParams) -> Popul
     let products = dataset.products.len();
     let half_life = params.half_life_days;
     let overall = |half_life: f32| overall(slice, products, half_life);
-    let names = |list: &[String]| -> Vec<String> { list.to_vec() };
     let cities = &dataset.members.cities;
-    let dayparts: Vec<String> = ["afternoon", "evening", "morning", "night", "noon"].map(str::to_owned).to_vec();
+    let dayparts: Vec<String> = DAYPARTS.map(str::to_owned).to_vec();
     let of_day = |e: &Event| {
         let hour = (e.time + i64::from(params.utc_offset_minutes) * 60).rem_euclid(86_400) / 3600;
-        dayparts.iter().position(|name| name == daypart(hour as u8)).map(|row| row as u32)
+        DAYPARTS.iter().position(|name| *name == daypart(hour as u8)).map(|row| row as u32)
     };
     let known = |row: u32| (row != u32::MAX).then_some(row);
     let segment = |names: Vec<String>, of: &dyn Fn(&Event) -> Option<u32>| segment(slice, names, half_life, of);
     let has_hours = slice.has_time() && slice.events.windows(2).any(|e| (e[0].time - e[1].time) % 86_400 != 0);
-    let stores = segment(names(&dataset.events.stores), &|e| known(e.store));
+    let stores = segment(dataset.events.stores.clone(), &|e| known(e.store));
     Popularity {
         overall: overall(half_life).into(),
         long: overall(params.long_half_life_days).into(),
         short: overall(params.short_half_life_days).into(),
         age_days: ages(slice, products).into(),
         cities: segment(cities.values.iter().map(str::to_owned).collect(), &|e| known(cities.rows[e.member as usize])),
-        channels: segment(names(&dataset.events.channels), &|e| (e.channel != u16::MAX).then_some(e.channel.into())),
+        channels: segment(dataset.events.channels.clone(), &|e| (e.channel != u16::MAX).then_some(e.channel.into())),
         // A table of dates alone knows no part of the day.
-        dayparts: if has_hours { segment(dayparts.clone(), &of_day) } else { segment(Vec::new(), &|_| None) },
+        dayparts: if has_hours { segment(dayparts, &of_day) } else { segment(Vec::new(), &|_| None) },
         city_of_store: city_of_store(dataset, slice, &stores).into(),
         stores,
         ..Popularity::default()

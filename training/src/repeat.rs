@@ -111,7 +111,8 @@ fn as_of(events: &[Event], cut: i64) -> Option<(Past, bool)> {
     let trips = times.chunk_by(|a, b| Events::day(*a) == Events::day(*b)).count();
     let past = Past {
         count: u16::try_from(times.len()).unwrap_or(u16::MAX),
-        days_since: days(*last, cut),
+        // As `Slice::days_since` counts them, which the hazard is asked with.
+        days_since: u16::try_from((cut - last) / 86_400).unwrap_or(u16::MAX - 1),
         trips: u16::try_from(trips).unwrap_or(u16::MAX),
         span_days: days(*first, *last),
         ..Past::new(before[0].product)

@@ -45,8 +45,7 @@ pub fn train(
     let mut writer = Writer::create(registry)?;
     let dataset = prepare(config, trained_at, progress)?;
     let mut lessons = Lessons::default();
-    let served = served(registry);
-    let evaluation = judge(config, &dataset, served.as_ref(), &mut lessons, progress, stop)?;
+    let evaluation = judge(config, &dataset, registry, &mut lessons, progress, stop)?;
     progress.start("fit", 0);
     let (mut model, _) = fit(&dataset, &Slice::all(&dataset), config, &mut lessons, progress, stop)?;
     model.launch.fit.calibration = evaluation.launch_calibration;
@@ -93,18 +92,13 @@ pub fn evaluate_only(
     stop: &Stop,
 ) -> Result<Evaluation, TrainError> {
     let dataset = prepare(config, now, progress)?;
-    judge(config, &dataset, served(registry).as_ref(), &mut Lessons::default(), progress, stop)
-}
-
-/// The model that is served, if there is one that can be read.
-fn served(registry: &Registry) -> Option<Model> {
-    registry.current().ok().and_then(|id| Model::load(registry, &id).ok())
+    judge(config, &dataset, registry, &mut Lessons::default(), progress, stop)
 }
 
 fn judge(
     config: &ValidConfig,
     dataset: &Dataset,
-    served: Option<&Model>,
+    registry: &Registry,
     lessons: &mut Lessons,
     progress: &dyn Progress,
     stop: &Stop,
@@ -113,7 +107,9 @@ fn judge(
         return Ok(Evaluation::default());
     }
     progress.start("evaluate", 0);
-    let evaluation = evaluate(dataset, config, served, lessons, progress, stop)?;
+    // The model that is served, if there is one that can be read.
+    let served = registry.current().ok().and_then(|id| Model::load(registry, &id).ok());
+    let evaluation = evaluate(dataset, config, served.as_ref(), lessons, progress, stop)?;
     progress.finish(&summary(&evaluation));
     Ok(evaluation)
 }

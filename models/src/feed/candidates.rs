@@ -36,10 +36,10 @@ impl Signals<'_> {
 
     /// The allowed products first sold lately that fit the visitor best.
     pub fn launch_candidates(&self, page_size: usize, allowed: &(dyn Fn(u32) -> bool + Sync)) -> Vec<u32> {
-        let ages = &self.model.popularity.age_days;
-        let is_launch = |row: u32| (1..=LAUNCH_DAYS).contains(&ages[row as usize]);
+        let popularity = &self.model.popularity;
+        let is_launch = |row: &u32| popularity.is_new(*row, LAUNCH_DAYS) && allowed(*row);
         let mut top = Top::new(LAUNCHES.max(2 * page_size));
-        for row in (0..ages.len() as u32).filter(|row| is_launch(*row) && allowed(*row)) {
+        for row in (0..popularity.overall.len() as u32).filter(is_launch) {
             let vector = self.persona.vector.as_ref();
             let fit = |vector: &Vec<f32>| dot(vector, self.model.embeddings.product(row));
             top.push(row, vector.map_or_else(|| self.here.share(row), fit));

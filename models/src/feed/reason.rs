@@ -79,12 +79,9 @@ impl Persona {
     }
 
     fn new_in_category(&self, model: &Model, product: u32) -> Option<Reason> {
-        let age = model.popularity.age_days[product as usize];
         let label = |product: u32| model.products.categories.rows[product as usize];
         let node = model.tree.levels(label(product))[0];
-        // Everything is new to a history that has just begun.
-        let is_new = age > 0 && age <= NEW_DAYS && age + NEW_DAYS <= model.popularity.history_days;
-        if !is_new || node == NONE {
+        if !model.popularity.is_new(product, NEW_DAYS) || node == NONE {
             return None;
         }
         let total: f32 = self.past.iter().map(|p| p.decayed).sum();

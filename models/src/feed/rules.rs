@@ -126,9 +126,9 @@ impl<'a> Page<'a> {
     fn new(rules: &'a Rules, model: &'a Model, persona: &Persona, items: Vec<FeedItem>, length: usize) -> Self {
         let best_score = items.first().map_or(0.0, |item| item.score).max(f32::MIN_POSITIVE);
         let candidate = |item: FeedItem| {
-            let age = model.popularity.age_days[item.product as usize];
-            let is_launch = age > 0 && age <= LAUNCH_DAYS;
-            Candidate { item, is_launch, is_explore: persona.is_new_category(model, item.product), likeness: 0.0 }
+            let is_launch = model.popularity.is_new(item.product, LAUNCH_DAYS);
+            let is_explore = rules.explore_share > 0.0 && persona.is_new_category(model, item.product);
+            Candidate { item, is_launch, is_explore, likeness: 0.0 }
         };
         Self {
             rules,

@@ -200,6 +200,8 @@ mod tests {
             ("[embedings]\nfactors = 3", "embedings"),
             ("[embeddings]\nfactors = \"many\"", "factors"),
             ("[embeddings]\nfactors = -3", "factors"),
+            ("[ranker]\ntreees = 3", "treees"),
+            ("trees = 3", "trees"),
             ("[data.events]\ntime_unit = \"fortnights\"", "fortnights"),
             ("[serve]\nlisten = \"nowhere\"", "listen"),
             ("[data", "kindred.toml"),

@@ -89,6 +89,24 @@ fn generated_tables_train_without_a_config() {
     let metric = |name: &str| trained["metrics"][name].as_f64().unwrap();
     assert!(metric("feed.all.ndcg@10") > 2.0 * metric("popularity.all.ndcg@10"), "{trained}");
     ok(at, "feed --registry r --member m0000001");
+    // What the stage of `train` found is in the version, and `evaluate` alone finds the same.
+    let version = at.join("r/default").join(trained["version"].as_str().unwrap());
+    let kept: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(version.join("evaluation.json")).unwrap()).unwrap();
+    let page = std::fs::read_to_string(version.join("evaluation.html")).unwrap();
+    assert!(page.contains("<svg") && !page.contains("<script") && !page.contains("http"), "needs nothing else");
+    let alone: serde_json::Value =
+        serde_json::from_str(&ok(at, &format!("evaluate {tables} --registry other --out report --json"))).unwrap();
+    assert_eq!(alone["tasks"], kept["tasks"]);
+    assert_eq!(alone["tasks"][0]["rankings"]["feed"]["ndcg@10"]["value"], metric("feed.all.ndcg@10"));
+    assert!(at.join("report/evaluation.html").is_file() && !at.join("other/default/current").exists());
+    // The served model has seen the days that it would be judged by, and is told apart.
+    let beside: serde_json::Value =
+        serde_json::from_str(&ok(at, &format!("evaluate {tables} --registry r --json"))).unwrap();
+    assert!(beside["served_left_out"].as_str().unwrap().contains("after the cut"), "{beside}");
+    std::fs::write(version.join("evaluation.html"), "other").unwrap();
+    assert_eq!(fails(at, "models verify --registry r").0, 65);
+    assert_eq!(fails(at, &format!("evaluate {tables} --test-days 0")).0, 2);
 }
 
 #[test]

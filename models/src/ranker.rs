@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::artifact::{Array, ArtifactError, Reader, Section, SectionWriter, Writer};
-use crate::feed::{FEATURES, Features};
+use crate::feed::{FEATURES, Feature, Features};
 
 /// Levels of a tree.
 pub const TREE_DEPTH: usize = 4;
@@ -33,6 +33,14 @@ pub struct RankerFit {
     pub repeat: ScorerKind,
     /// Kind of the scorer of what is new.
     pub fresh: ScorerKind,
+}
+
+/// The small values of the section.
+#[derive(Serialize, Deserialize)]
+struct Values {
+    fit: RankerFit,
+    /// Names of the inputs, in the order that weights and trees number them.
+    features: Vec<String>,
 }
 
 /// What a scorer is made of.
@@ -183,7 +191,8 @@ pub fn probability(log_odds: f32) -> f32 {
 
 impl Ranker {
     pub(crate) fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
-        to.section("ranker", &self.fit, |s| {
+        let features = FEATURES.iter().map(|feature| feature.name().to_owned()).collect();
+        to.section("ranker", &Values { fit: self.fit, features }, |s| {
             self.repeat.write("repeat", s)?;
             self.fresh.write("fresh", s)
         })
@@ -191,7 +200,9 @@ impl Ranker {
 
     pub(crate) fn read(from: &Reader) -> Result<Self, ArtifactError> {
         let s = from.section("ranker")?;
-        let fit: RankerFit = s.values()?;
+        let Values { fit, features } = s.values()?;
+        let known = features.iter().map(String::as_str).eq(FEATURES.into_iter().map(Feature::name));
+        s.ensure(known, "the ranker was learned on other features than this kindred makes; train again")?;
         Ok(Self { repeat: Scorer::read("repeat", fit.repeat, &s)?, fresh: Scorer::read("fresh", fit.fresh, &s)?, fit })
     }
 }

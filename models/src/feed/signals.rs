@@ -25,7 +25,7 @@ macro_rules! features {
         pub const FEATURES: [Feature; [$(Feature::$name),*].len()] = [$(Feature::$name),*];
 
         impl Feature {
-            /// Name in artifacts and reports.
+            /// Name in artifacts.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name),)* }
             }

@@ -28,7 +28,7 @@ pub fn add_scaled(y: &mut [f32], scale: f32, x: &[f32]) {
 
 #[cfg(target_arch = "x86_64")]
 #[inline]
-fn has_avx2() -> bool {
+pub(crate) fn has_avx2() -> bool {
     // The macro caches its answer in an atomic: a load and a branch per call.
     std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
 }

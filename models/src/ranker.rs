@@ -3,15 +3,14 @@
 //! What a member bought before and what is new to them follow different laws, so each has a scorer of its
 //! own; both give the chance of a purchase within the same horizon, so that their candidates can be merged.
 
+mod trees;
+
 use serde::{Deserialize, Serialize};
+
+pub use trees::{TREE_DEPTH, Trees};
 
 use crate::artifact::{Array, ArtifactError, Reader, Section, SectionWriter, Writer};
 use crate::feed::{FEATURES, Feature, Features};
-
-/// Levels of a tree.
-pub const TREE_DEPTH: usize = 4;
-const SPLITS: usize = (1 << TREE_DEPTH) - 1;
-const LEAVES: usize = 1 << TREE_DEPTH;
 
 /// Both scorers.
 #[derive(Clone, Debug, Default)]
@@ -90,48 +89,6 @@ pub struct Linear {
     pub bias: f32,
 }
 
-/// Binary trees of [`TREE_DEPTH`] levels, stored level by level, without pointers: a shallower tree repeats
-/// its leaves.
-#[derive(Clone, Debug, Default)]
-pub struct Trees {
-    /// Log odds that the trees add to.
-    pub bias: f32,
-    /// Per tree and inner node, the feature that is asked for.
-    pub features: Array<u32>,
-    /// Per tree and inner node: below goes left, from here on right.
-    pub thresholds: Array<f32>,
-    /// Per tree, its leaves from left to right.
-    pub leaves: Array<f32>,
-}
-
-impl Trees {
-    /// Number of trees.
-    pub fn len(&self) -> usize {
-        self.leaves.len() / LEAVES
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.leaves.is_empty()
-    }
-
-    /// Adds all trees to the scores of the rows. Tree by tree, so that a tree stays in registers and cache,
-    /// and without a branch, so that the walks of neighbouring rows overlap.
-    fn add(&self, rows: &[Features], scores: &mut [f32]) {
-        let trees = self.features.chunks_exact(SPLITS).zip(self.thresholds.chunks_exact(SPLITS));
-        for ((features, thresholds), leaves) in trees.zip(self.leaves.chunks_exact(LEAVES)) {
-            for (row, score) in rows.iter().zip(scores.iter_mut()) {
-                let mut node = 0;
-                for _ in 0..TREE_DEPTH {
-                    let right = row[features[node] as usize] >= thresholds[node];
-                    node = 2 * node + 1 + usize::from(right);
-                }
-                *score += leaves[node - SPLITS];
-            }
-        }
-    }
-}
-
 impl Scorer {
     /// Log odds of every row.
     pub fn log_odds(&self, rows: &[Features]) -> Vec<f32> {
@@ -171,11 +128,7 @@ impl Scorer {
             thresholds: from.array(&format!("{name}.tree_thresholds"))?,
             leaves: from.array(&format!("{name}.tree_leaves"))?,
         };
-        let whole = trees.features.len() == trees.len() * SPLITS
-            && trees.thresholds.len() == trees.features.len()
-            && trees.leaves.len() == trees.len() * LEAVES
-            && trees.features.iter().all(|f| (*f as usize) < FEATURES.len())
-            && [0, FEATURES.len()].contains(&weights.len());
+        let whole = trees.is_whole() && [0, FEATURES.len()].contains(&weights.len());
         from.ensure(whole, "the ranker's trees or weights are not whole")?;
         Ok(match kind {
             ScorerKind::Boosting => Self::Trees(trees),
@@ -211,36 +164,14 @@ impl Ranker {
 mod tests {
     use super::*;
 
-    fn row(first: f32, second: f32) -> Features {
-        let mut row = [0.0; FEATURES.len()];
-        (row[0], row[1]) = (first, second);
-        row
-    }
-
-    #[test]
-    fn a_tree_is_walked_by_hand() {
-        // The root asks feature 0 ≥ 1, its right child feature 1 ≥ 2; below, all go left.
-        let mut thresholds = [f32::INFINITY; SPLITS];
-        (thresholds[0], thresholds[2]) = (1.0, 2.0);
-        let mut features = [0; SPLITS];
-        features[2] = 1;
-        let leaves: [f32; LEAVES] = std::array::from_fn(|i| i as f32);
-        let trees = Trees {
-            bias: 0.5,
-            features: features.to_vec().into(),
-            thresholds: thresholds.to_vec().into(),
-            leaves: leaves.to_vec().into(),
-        };
-        let rows = [row(0.0, 9.0), row(1.0, 1.0), row(1.0, 2.0)];
-        assert_eq!(Scorer::Trees(trees).log_odds(&rows), [0.5, 8.5, 12.5]);
-    }
-
     #[test]
     fn linear_scores_worked_by_hand() {
         let mut weights = vec![0.0; FEATURES.len()];
         (weights[0], weights[1]) = (2.0, -1.0);
         let linear = Scorer::Linear(Linear { weights: weights.into(), bias: 1.0 });
-        assert_eq!(linear.log_odds(&[row(3.0, 4.0)]), [3.0]);
+        let mut row = [0.0; FEATURES.len()];
+        (row[0], row[1]) = (3.0, 4.0);
+        assert_eq!(linear.log_odds(&[row]), [3.0]);
         assert_eq!(probability(0.0), 0.5);
     }
 }

@@ -104,10 +104,10 @@ pub struct Labels {
 
 impl Labels {
     /// Encodes a column.
-    pub fn encode(column: &[Option<String>]) -> Self {
-        let distinct: BTreeSet<&str> = column.iter().flatten().map(String::as_str).collect();
+    pub fn encode<S: AsRef<str>>(column: &[Option<S>]) -> Self {
+        let distinct: BTreeSet<&str> = column.iter().flatten().map(S::as_ref).collect();
         let values: Strings = distinct.into_iter().collect();
-        let row = |value: &Option<String>| value.as_deref().and_then(|v| values.find(v)).unwrap_or(NONE);
+        let row = |value: &Option<S>| value.as_ref().and_then(|v| values.find(v.as_ref())).unwrap_or(NONE);
         let rows: Vec<u32> = column.iter().map(row).collect();
         Self { rows: rows.into(), values }
     }
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn labels_keep_missing_values_apart() {
-        let labels = Labels::encode(&[Some("b".into()), None, Some("a".into()), Some("b".into())]);
+        let labels = Labels::encode(&[Some("b"), None, Some("a"), Some("b")]);
         assert_eq!((0..5).map(|r| labels.get(r)).collect::<Vec<_>>(), [Some("b"), None, Some("a"), Some("b"), None]);
     }
 }

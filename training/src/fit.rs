@@ -80,7 +80,7 @@ pub(crate) fn sources(
         product_index: GatedIndex::exact(&Model::product_table(&embeddings), "not built yet".to_owned()),
         member_index: GatedIndex::exact(&Model::member_table(&embeddings), "not built yet".to_owned()),
         products: dataset.products.clone(),
-        members: dataset.members.clone(),
+        members: prepare::members(dataset, slice),
         repeat: crate::repeat::fit(slice, &history, &dataset.products),
         ranker: rank::unranked(&given.feed),
         tree: CategoryTree::new(&dataset.products.categories, &popularity.overall),

@@ -3,6 +3,7 @@
 use kindred_models::catalogue::Members;
 use kindred_models::history::{History, UNKNOWN_DAYS};
 use kindred_models::sparse::Rows;
+use kindred_models::strings::Labels;
 use rayon::prelude::*;
 
 use crate::config::{EventWeights, IalsParams, TrainConfig};
@@ -200,6 +201,24 @@ pub fn history(slice: &Slice, members: &Members, config: &TrainConfig) -> Histor
     }
 }
 
+/// The members as they stood at the end of a slice: whose home store no table names is at home where they bought
+/// last, if that may be used.
+pub fn members(dataset: &Dataset, slice: &Slice) -> Members {
+    let members = &dataset.members;
+    let mut last = vec![(i64::MIN, ""); members.len()];
+    for event in slice.events.iter().filter(|e| e.kind == Kind::Purchase) {
+        if let Some(store) = dataset.events.stores.get(event.store as usize) {
+            let last = &mut last[event.member as usize];
+            *last = (event.time, store.as_str()).max(*last);
+        }
+    }
+    let known = |row: u32| (last[row as usize].0 > i64::MIN).then(|| last[row as usize].1);
+    let usable = |row: u32| known(row).filter(|_| members.consent(row).personalization);
+    let stores: Vec<Option<&str>> =
+        (0..members.len() as u32).map(|row| members.stores.get(row).or_else(|| usable(row))).collect();
+    Members { stores: Labels::encode(&stores), ..members.clone() }
+}
+
 fn saturated(count: usize) -> u16 {
     u16::try_from(count).unwrap_or(u16::MAX)
 }
@@ -207,6 +226,7 @@ fn saturated(count: usize) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kindred_models::catalogue::Consent;
 
     const DAY: i64 = 86_400;
 
@@ -251,5 +271,45 @@ mod tests {
     fn more_refunds_than_purchases_leave_nothing() {
         let pair = pair(&[(1, Kind::Refund), (2, Kind::Purchase), (3, Kind::Refund), (4, Kind::Refund)]);
         assert_eq!((pair.count, pair.mass, pair.decayed), (0, 0.0, 0.0));
+    }
+
+    #[test]
+    fn a_member_is_at_home_where_they_bought_last_before_the_cut() {
+        let none: Vec<Option<String>> = vec![None; 3];
+        let allowed = |personalization| Consent { personalization, marketing: true, minor: false }.to_bits();
+        let members = Members {
+            ids: ["a", "b", "c"].iter().collect(),
+            stores: Labels::encode(&[None, None, Some("own")]),
+            cities: Labels::encode(&none),
+            guides: Labels::encode(&none),
+            consents: vec![allowed(true), allowed(false), allowed(true)].into(),
+            ..Members::default()
+        };
+        let bought = |member, day, store| Event {
+            member,
+            product: 0,
+            time: day * DAY,
+            store,
+            channel: u16::MAX,
+            kind: Kind::Purchase,
+        };
+        let events = vec![bought(0, 1, 0), bought(0, 2, 1), bought(0, 9, 0), bought(1, 1, 0), bought(2, 1, 0)];
+        let stores = vec!["east".to_owned(), "west".to_owned()];
+        let dataset = Dataset {
+            products: kindred_models::catalogue::Products::default(),
+            launched_at: Vec::new(),
+            members,
+            events: Events { list: events, stores, channels: Vec::new() },
+            has_time: true,
+            rejects: Vec::new(),
+        };
+        let homes = |slice: &Slice| {
+            let stores = super::members(&dataset, slice).stores;
+            [0, 1, 2].map(|row| stores.get(row).map(str::to_owned))
+        };
+        let named = |name: &str| Some(name.to_owned());
+        let all = Slice::all(&dataset);
+        assert_eq!(homes(&all), [named("east"), None, named("own")]);
+        assert_eq!(homes(&all.until(5 * DAY)), [named("west"), None, named("own")], "what came later is not known");
     }
 }

@@ -108,8 +108,6 @@ pub(super) struct ReadEvents {
     end: i64,
     /// Time of the newest event.
     pub(super) latest: i64,
-    /// Per member number, the store of the latest purchase: its home unless the members table says.
-    pub(super) homes: HashMap<u32, (i64, String)>,
     store_numbers: HashMap<String, u32>,
     channel_numbers: HashMap<String, u16>,
 }
@@ -167,7 +165,7 @@ impl ReadEvents {
         let member = self.members.number(member).map_err(reason(Reason::NoMemberId))?;
         let product = self.products.number(product).map_err(reason(Reason::NoProductId))?;
         let store = match columns.get("store_id", cells).text() {
-            Some(name) => self.visit_store(name, member, time, kind),
+            Some(name) => self.store(name),
             None => u32::MAX,
         };
         let channel = columns.get("channel", cells).text().map_or(u16::MAX, |name| self.channel(name));
@@ -189,22 +187,13 @@ impl ReadEvents {
         number
     }
 
-    fn visit_store(&mut self, name: String, member: u32, time: i64, kind: Kind) -> u32 {
-        let number = match self.store_numbers.get(&name) {
-            Some(number) => *number,
-            None => {
-                let number = self.events.stores.len() as u32;
-                self.store_numbers.insert(name.clone(), number);
-                self.events.stores.push(name.clone());
-                number
-            }
-        };
-        if kind == Kind::Purchase {
-            let home = self.homes.entry(member).or_insert_with(|| (i64::MIN, String::new()));
-            if (time, &name) > (home.0, &home.1) {
-                *home = (time, name);
-            }
+    fn store(&mut self, name: String) -> u32 {
+        if let Some(number) = self.store_numbers.get(&name) {
+            return *number;
         }
+        let number = self.events.stores.len() as u32;
+        self.store_numbers.insert(name.clone(), number);
+        self.events.stores.push(name);
         number
     }
 }

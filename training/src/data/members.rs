@@ -1,6 +1,5 @@
 //! The members table: who buys, and what they allow.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use chrono::{DateTime, Months, NaiveDate};
@@ -108,18 +107,12 @@ pub(super) struct ReadMembers {
     list: Vec<Option<Member>>,
     /// What a member allows whom only events name: nothing where the table asks the others.
     others: Option<Consent>,
-    homes: HashMap<u32, String>,
     pub(super) rejects: Rejects,
 }
 
-pub(super) fn read(
-    config: &DataConfig,
-    ids: &mut Ids,
-    homes: &HashMap<u32, (i64, String)>,
-) -> Result<ReadMembers, TableError> {
+pub(super) fn read(config: &DataConfig, ids: &mut Ids) -> Result<ReadMembers, TableError> {
     let table = &config.members;
-    let homes = homes.iter().map(|(member, (_, store))| (*member, store.clone())).collect();
-    let mut read = ReadMembers { homes, ..ReadMembers::default() };
+    let mut read = ReadMembers::default();
     for file in files(config, table)? {
         let columns = Columns::of(&file, table, &["member_id"], &OPTIONAL, true)?;
         let asked = read.others.get_or_insert(ASKED_NOBODY);
@@ -181,11 +174,7 @@ impl ReadMembers {
         let stranger = Member::unknown(self.others.unwrap_or(ASKED_NOBODY));
         let mut sorted = vec![stranger.clone(); ids.len()];
         for (number, member) in self.list.into_iter().enumerate() {
-            let mut member = member.unwrap_or_else(|| stranger.clone());
-            if member.store.is_none() && member.consent.personalization {
-                member.store = self.homes.get(&(number as u32)).cloned();
-            }
-            sorted[rows[number] as usize] = member;
+            sorted[rows[number] as usize] = member.unwrap_or_else(|| stranger.clone());
         }
         let (tag_names, tags) = named(sorted.iter().map(|m| &m.tags));
         let label = |of: fn(&Member) -> &Option<String>| {

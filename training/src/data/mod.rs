@@ -45,7 +45,7 @@ impl Dataset {
         let has_time = config.events.time_unit != TimeUnit::None;
         let mut read = events::read(config, now, progress)?;
         let mut products = products::read(config, &mut read.products)?;
-        let mut members = members::read(config, &mut read.members, &read.homes)?;
+        let mut members = members::read(config, &mut read.members)?;
         let mut rejects = vec![("events".to_owned(), std::mem::take(&mut read.rejects))];
         rejects.push(("products".to_owned(), std::mem::take(&mut products.rejects)));
         rejects.push(("members".to_owned(), std::mem::take(&mut members.rejects)));

@@ -143,7 +143,9 @@ pub fn evaluate(
     if slice.events.is_empty() || test.is_empty() {
         return Ok(evaluation);
     }
-    let (model, scorers) = fit(dataset, &slice, config, lessons, progress, stop)?;
+    let (mut model, scorers) = fit(dataset, &slice, config, lessons, progress, stop)?;
+    // What is available today says nothing of then.
+    model.products.available = vec![1; model.products.len()].into();
     evaluation.scorers = scorers;
     evaluation.cut_time = if slice.has_time() { slice.as_of } else { 0 };
     let served = match served.map(|served| comparable(served, &slice)) {

@@ -53,7 +53,7 @@ impl Default for ServeConfig {
 }
 
 /// Everything the config file may hold.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where versions are kept.
@@ -82,39 +82,6 @@ pub struct Config {
     pub evaluate: EvaluateParams,
     /// The index.
     pub index: IndexConfig,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        let TrainConfig {
-            data,
-            event_weights,
-            embeddings,
-            popularity,
-            repeat,
-            affinity,
-            neighbours,
-            feed,
-            ranker,
-            evaluate,
-            index,
-        } = TrainConfig::default();
-        Self {
-            registry: RegistryConfig::default(),
-            serve: ServeConfig::default(),
-            data,
-            event_weights,
-            embeddings,
-            popularity,
-            repeat,
-            affinity,
-            neighbours,
-            feed,
-            ranker,
-            evaluate,
-            index,
-        }
-    }
 }
 
 impl Config {
@@ -150,6 +117,38 @@ impl Config {
             ranker: self.ranker,
             evaluate: self.evaluate,
             index: self.index,
+        }
+    }
+
+    /// The same with what training is told.
+    pub fn with_training(&self, training: TrainConfig) -> Self {
+        let TrainConfig {
+            data,
+            event_weights,
+            embeddings,
+            popularity,
+            repeat,
+            affinity,
+            neighbours,
+            feed,
+            ranker,
+            evaluate,
+            index,
+        } = training;
+        Self {
+            registry: self.registry.clone(),
+            serve: self.serve.clone(),
+            data,
+            event_weights,
+            embeddings,
+            popularity,
+            repeat,
+            affinity,
+            neighbours,
+            feed,
+            ranker,
+            evaluate,
+            index,
         }
     }
 

@@ -6,6 +6,7 @@ use kindred_models::ArtifactError;
 use kindred_training::TrainError;
 use kindred_training::config::InvalidParameter;
 use kindred_training::tables::TableError;
+use kindred_training::tune::TrialsError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,12 @@ pub enum Error {
     /// The parameters do not lead to a model.
     #[error("{0}")]
     Diverged(String),
+    /// The trials of a search can't be kept.
+    #[error(transparent)]
+    Trials(#[from] TrialsError),
+    /// The tables hold too little.
+    #[error("{0}")]
+    NothingToJudgeBy(String),
     /// What was asked for is not there.
     #[error("{0}")]
     NotFound(String),
@@ -52,6 +59,8 @@ impl From<TrainError> for Error {
             TrainError::Parameter(e) => Self::Parameter(e),
             TrainError::Artifact(e) => Self::Artifact(e),
             TrainError::Diverged => Self::Diverged(error.to_string()),
+            TrainError::Trials(e) => Self::Trials(e),
+            TrainError::NothingToJudgeBy => Self::NothingToJudgeBy(error.to_string()),
             TrainError::Stopped => Self::Stopped,
         }
     }
@@ -91,6 +100,13 @@ impl Error {
                 | TableError::Empty(_) => DATA,
             },
             Self::Config(_) | Self::NoConfig(_) | Self::Parameter(_) | Self::Diverged(_) => CONFIG,
+            Self::Trials(e) => match e {
+                TrialsError::Io { .. } => IO,
+                TrialsError::OtherSearch { .. } => USAGE,
+                TrialsError::Busy(_) => UNAVAILABLE,
+                TrialsError::Malformed { .. } => DATA,
+            },
+            Self::NothingToJudgeBy(_) => DATA,
             Self::NotFound(_) => NO_INPUT,
             Self::Usage(_) => USAGE,
             Self::Serve(_) => UNAVAILABLE,

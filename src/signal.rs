@@ -2,28 +2,33 @@
 
 use kindred_models::stop::Stop;
 
-/// Ends when the process is asked to end.
-pub async fn asked_to_end() {
-    let interrupt = async {
+/// Ends when the process is asked to end. Listens from the call on, and not from the first poll: a signal in
+/// between would end the process at once. Must be called within a runtime.
+pub fn asked_to_end() -> impl Future<Output = ()> {
+    #[cfg(unix)]
+    let (mut interrupt, mut terminate) = {
+        use tokio::signal::unix::{SignalKind, signal};
+        (signal(SignalKind::interrupt()).ok(), signal(SignalKind::terminate()).ok())
+    };
+    #[cfg(unix)]
+    let asked = async move {
         // Without a handler there is nothing to wait for.
+        let received = async |signal: &mut Option<tokio::signal::unix::Signal>| match signal {
+            Some(signal) => drop(signal.recv().await),
+            None => std::future::pending().await,
+        };
+        tokio::select! {
+            () = received(&mut interrupt) => {}
+            () = received(&mut terminate) => {}
+        }
+    };
+    #[cfg(not(unix))]
+    let asked = async {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
     };
-    #[cfg(unix)]
-    let terminate = async {
-        use tokio::signal::unix::{SignalKind, signal};
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending::<()>().await,
-        }
-    };
-    #[cfg(not(unix))]
-    let terminate = std::future::pending::<()>();
-    tokio::select! {
-        () = interrupt => {}
-        () = terminate => {}
-    }
+    asked
 }
 
 /// A flag that goes up when the process is asked to end; a second request ends it at once.
@@ -33,9 +38,11 @@ pub fn stop_flag() -> Stop {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         if let Ok(runtime) = runtime {
-            runtime.block_on(asked_to_end());
-            flag.raise();
-            runtime.block_on(asked_to_end());
+            runtime.block_on(async {
+                asked_to_end().await;
+                flag.raise();
+                asked_to_end().await;
+            });
             std::process::exit(130);
         }
     });

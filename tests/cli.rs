@@ -63,6 +63,12 @@ fn the_main_job_from_the_command_line() {
     assert_eq!(feed["items"][0]["product_id"], "tea9");
     assert!(ok(at, "feed --member t0 --category drinks/coffee").contains("coffee"));
     assert!(ok(at, "similar --product tea1 --top 3").contains("tea no"));
+    std::fs::write(at.join("group.csv"), "member_id\nt1\nt2\nnobody\n").unwrap();
+    let group: serde_json::Value =
+        serde_json::from_str(&ok(at, "group-feed --members group.csv --member t3 --member t1 --top 3 --json")).unwrap();
+    assert_eq!((&group["members"], &group["known_members"]), (&4.into(), &3.into()));
+    assert!(group["items"][0]["product_id"].as_str().unwrap().starts_with("tea"), "{group}");
+    assert!(ok(at, "group-feed --member t1 --member t2").contains("2 of 2"));
     ok(at, "score --out recs.parquet --top 3 --exclude-purchased");
     std::fs::write(at.join("some.csv"), "member_id\nc0\nnobody\n").unwrap();
     ok(at, "score --out some.parquet --top 3 --members some.csv");
@@ -107,6 +113,37 @@ fn generated_tables_train_without_a_config() {
     std::fs::write(version.join("evaluation.html"), "other").unwrap();
     assert_eq!(fails(at, "models verify --registry r").0, 65);
     assert_eq!(fails(at, &format!("evaluate {tables} --test-days 0")).0, 2);
+}
+
+#[test]
+fn a_search_that_was_ended_goes_on_where_it_stood() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    ok(at, "generate --members 200 --products 60 --stores 2 --days 150 --out shop");
+    let tables = "--events shop/events.parquet --products shop/products.parquet --members shop/members.parquet";
+    let read = |name: &str| std::fs::read_to_string(at.join(name)).unwrap();
+    let tune = format!("tune {tables} --max-factors 16");
+    ok(at, &format!("{tune} --trials 3"));
+    let first = read("tune/trials.ndjson");
+    assert_eq!(first.lines().count(), 4, "what is searched, and three trials");
+    let shown = ok(at, &format!("{tune} --trials 12"));
+    assert!(shown.contains("unobserved_weight") && shown.contains("best: tune/best.toml"), "{shown}");
+    assert!(read("tune/trials.ndjson").starts_with(&first));
+    ok(at, &format!("{tune} --trials 12 --out whole"));
+    assert_eq!(read("whole/trials.ndjson"), read("tune/trials.ndjson"), "as if it had never been ended");
+    let best: serde_json::Value = serde_json::from_str(&ok(at, &format!("{tune} --trials 12 --json"))).unwrap();
+    let parameters = best["trials"][0]["parameters"].as_object().unwrap();
+    let config = kindred::config::Config::load(Some(&at.join("tune/best.toml"))).unwrap();
+    assert_eq!(parameters["embeddings.factors"], config.embeddings.factors);
+    assert!(
+        (parameters["embeddings.unobserved_weight"].as_f64().unwrap() as f32) == config.embeddings.unobserved_weight
+    );
+    ok(at, &format!("tune {tables} --config tune/best.toml --source affinity --trials 2 --out affinity"));
+    ok(at, "train --config affinity/best.toml --test-days 0");
+    let (code, message) = fails(at, &format!("{tune} --validation-days 14"));
+    assert!(code == 64 && message.contains("validation_days"), "{code} {message}");
+    let (code, message) = fails(at, &format!("{tune} --validation-days 3000 --out other"));
+    assert!(code == 65 && message.contains("too short"), "{code} {message}");
 }
 
 #[test]
@@ -182,6 +219,9 @@ fn failures_have_exit_codes_and_say_what_to_do() {
     ok(at, "train --config kindred.toml");
     for (arguments, code, said) in [
         ("similar --product gin", 66, "gin"),
+        ("group-feed", 2, "--member"),
+        ("group-feed --member t0 --explore-share 0.5", 64, "--explore-share"),
+        ("group-feed --members none.csv", 66, "none.csv"),
         ("score --out /proc/none/recs.parquet", 74, "/proc/none"),
         ("score --out recs.parquet --members none.csv", 66, "none.csv"),
         ("audience --products none.csv --out a.parquet", 66, "none.csv"),

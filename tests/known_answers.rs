@@ -281,3 +281,54 @@ async fn a_basket_gets_what_goes_with_it_and_rules_hold_over_the_wire() {
     }
     running.end().await.unwrap();
 }
+
+/// Everybody buys bread; half of them drink tea, the others coffee.
+fn bread_and_drinks() -> Tables {
+    let mut tables = Tables::new();
+    for m in 0..40u32 {
+        let drink = if m % 2 == 0 { "tea" } else { "coffee" };
+        let member = format!("{}{m}", &drink[..1]);
+        (0..6).for_each(|p| tables.buy(&member, &format!("{drink}{}", (m + p) % 10), (m + 3 * p) % 60));
+        for p in 0..3 {
+            (0..3).for_each(|k| tables.buy(&member, &format!("bread{p}"), (m + 5 * p + 20 * k) % 60));
+        }
+    }
+    tables.member("t40,,,,false,false,false,");
+    (0..5).for_each(|p| tables.buy("t40", &format!("tea{p}"), 10));
+    tables
+}
+
+#[tokio::test]
+async fn a_group_sees_what_all_like_and_none_minds() {
+    let mut tables = bread_and_drinks();
+    for m in 0..40 {
+        tables.member(&format!("{}{m},,,,true,true,false,", if m % 2 == 0 { "t" } else { "c" }));
+    }
+    let trained = trained(&tables);
+    let running = serve(&trained).await;
+    let mut client = RecommendationServiceClient::new(running.channel.clone());
+    let mut ask = async |members: &[&str]| {
+        let member_ids = members.iter().map(|m| (*m).to_owned()).collect();
+        let request = v1::RecommendGroupFeedRequest { member_ids, page_size: 20, ..Default::default() };
+        client.recommend_group_feed(request).await.unwrap().into_inner()
+    };
+    let tea = ["t0", "t2", "t4", "t6", "t8", "t10"];
+    let mixed = [&tea[..], &["c1", "c3", "c5", "c7"]].concat();
+    let answer = ask(&mixed).await;
+    assert_eq!((answer.known_member_count, answer.items.len()), (10, 20));
+    for item in &answer.items[..3] {
+        assert!(item.product_id.starts_with("bread"), "{answer:?}");
+        assert_eq!((item.liked_by_count, item.minded_by_count), (10, 0));
+    }
+    let coffee = answer.items.iter().find(|i| i.product_id == "coffee0").unwrap();
+    assert!(coffee.liked_by_count <= 4 && coffee.score < answer.items[2].score, "{coffee:?}");
+    let drinks = ask(&tea).await;
+    let of_all = drinks.items.iter().take(8).filter(|i| !i.product_id.starts_with("coffee"));
+    assert_eq!(of_all.count(), 8, "tea drinkers among themselves: {drinks:?}");
+    // Who is named twice counts once; who allows nothing counts like a stranger.
+    assert_eq!(ask(&[&tea[..], &tea[..2]].concat()).await.items, drinks.items);
+    let (shy, stranger) = (ask(&[&tea[..], &["t40"]].concat()).await, ask(&[&tea[..], &["who"]].concat()).await);
+    assert_eq!((shy.known_member_count, &shy.items), (6, &stranger.items));
+    assert_ne!(shy.items, drinks.items, "a stranger speaks for what is popular");
+    running.end().await.unwrap();
+}

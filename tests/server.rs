@@ -69,6 +69,19 @@ async fn every_invalid_field_is_named() {
     ] {
         assert_eq!(fields(&feeds.recommend_feed(request).await.unwrap_err()), expected);
     }
+    let group =
+        |members: usize| v1::RecommendGroupFeedRequest { member_ids: vec!["m".into(); members], ..Default::default() };
+    let explore = v1::FeedRules { explore_share: 0.5, max_per_brand: -1, ..Default::default() };
+    for (request, expected) in [
+        (group(0), vec!["member_ids"]),
+        (group(501), vec!["member_ids"]),
+        (
+            v1::RecommendGroupFeedRequest { rules: Some(explore), ..group(1) },
+            vec!["rules.max_per_brand", "rules.explore_share"],
+        ),
+    ] {
+        assert_eq!(fields(&feeds.recommend_group_feed(request).await.unwrap_err()), expected);
+    }
     let empty = feeds.rank_products(v1::RankProductsRequest::default()).await.unwrap_err();
     assert_eq!(fields(&empty), ["product_ids"]);
     let unnamed = feeds.find_similar_products(v1::FindSimilarProductsRequest::default()).await.unwrap_err();

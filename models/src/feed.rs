@@ -9,6 +9,7 @@ mod candidates;
 mod filter;
 #[cfg(test)]
 mod fixture;
+mod group;
 mod persona;
 mod reason;
 mod rules;
@@ -19,6 +20,7 @@ use std::collections::HashSet;
 use serde::Serialize;
 
 pub use filter::{AllowedProducts, ProductFilter};
+pub use group::{GroupFeed, GroupItem, GroupRequest, group_feed};
 pub use persona::Persona;
 pub use reason::Reason;
 pub use rules::{LAUNCH_DAYS, Rule, Rules};
@@ -134,12 +136,9 @@ pub fn feed(model: &Model, request: &FeedRequest) -> Vec<FeedItem> {
 
 /// The feed of a persona that was looked up before, best first.
 pub fn feed_for(model: &Model, request: &FeedRequest, persona: &Persona) -> Vec<FeedItem> {
-    let products = AllowedProducts::new(&model.products, &request.filter);
-    let allowed = |product: u32| {
-        products.contains(&model.products, product)
-            && !request.excluded.contains(&product)
-            && (request.include_purchased || !persona.has_purchased(product))
-    };
+    let may_be_shown = allowed_products(model, request);
+    let allowed =
+        |product: u32| may_be_shown(product) && (request.include_purchased || !persona.has_purchased(product));
     let signals = Signals::new(model, persona, request);
     let items = if request.basket.is_empty() {
         ranked(model, request, persona, &signals, &allowed)
@@ -147,6 +146,12 @@ pub fn feed_for(model: &Model, request: &FeedRequest, persona: &Persona) -> Vec<
         basket::complements(model, request, persona, &signals, &allowed)
     };
     request.rules.apply(model, persona, items, request.page_size)
+}
+
+/// Whether a product may be shown, whoever asks.
+fn allowed_products(model: &Model, request: &FeedRequest) -> impl Fn(u32) -> bool + Sync {
+    let products = AllowedProducts::new(&model.products, &request.filter);
+    move |product| products.contains(&model.products, product) && !request.excluded.contains(&product)
 }
 
 /// All candidates, best first.

@@ -69,7 +69,7 @@ pub(super) struct Similar {
 
 /// Restricts the products.
 #[derive(Clone, Debug, Args)]
-struct Filter {
+pub(super) struct Filter {
     /// Category path, for itself and all below it; may be given several times.
     #[arg(long)]
     category: Vec<String>,
@@ -89,7 +89,7 @@ struct Filter {
 
 /// Where and when the feed is shown [default: the member's home]
 #[derive(Clone, Debug, Args)]
-struct Place {
+pub(super) struct Place {
     /// Store where it is shown.
     #[arg(long)]
     at_store: Option<String>,
@@ -106,7 +106,7 @@ struct Place {
 
 /// What is wanted of the page, whatever the ranker thinks.
 #[derive(Clone, Debug, Args)]
-struct PageRules {
+pub(super) struct PageRules {
     /// Share of places for categories that the member never bought, 0 to 1.
     #[arg(long, default_value_t = 0.0, value_parser = share)]
     explore_share: f32,
@@ -226,7 +226,7 @@ pub(super) fn product_row(model: &Model, rank: usize, product: u32, score: f32) 
     ]
 }
 
-fn product_json(model: &Model, product: u32, score: f32) -> serde_json::Value {
+pub(super) fn product_json(model: &Model, product: u32, score: f32) -> serde_json::Value {
     json!({
         "product_id": model.products.ids.get(product),
         "title": model.products.titles.get(product),

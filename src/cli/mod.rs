@@ -5,6 +5,7 @@ mod demo;
 mod evaluate;
 mod feed;
 mod generate;
+mod group_feed;
 mod inputs;
 mod models;
 mod phrase;
@@ -12,6 +13,7 @@ mod print;
 mod score;
 mod serve;
 mod train;
+mod tune;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -50,6 +52,8 @@ enum Command {
     Generate(generate::Generate),
     /// Learns a version from tables and publishes it.
     Train(train::Train),
+    /// Searches for better parameters.
+    Tune(tune::Tune),
     /// Judges what would have been shown, by the last days of history.
     Evaluate(evaluate::Evaluate),
     /// Lists, shows, checks, activates and deletes versions.
@@ -63,6 +67,8 @@ enum Command {
     Audience(audience::Audience),
     /// Shows a member's feed.
     Feed(feed::Feed),
+    /// Shows what most of a group of members would like.
+    GroupFeed(group_feed::GroupFeed),
     /// Shows products like a product.
     Similar(feed::Similar),
 }
@@ -121,12 +127,14 @@ pub fn main() -> ExitCode {
         Command::Demo(command) => command.run(),
         Command::Generate(command) => command.run(),
         Command::Train(command) => command.run(),
+        Command::Tune(command) => command.run(),
         Command::Evaluate(command) => command.run(),
         Command::Models(command) => command.run(),
         Command::Serve(command) => command.run(),
         Command::Score(command) => command.run(),
         Command::Audience(command) => command.run(),
         Command::Feed(command) => command.run(),
+        Command::GroupFeed(command) => command.run(),
         Command::Similar(command) => command.run(),
     };
     match outcome {

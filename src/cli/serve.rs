@@ -35,10 +35,11 @@ impl Serve {
         }
         let registry = config.registry()?;
         runtime()?.block_on(async {
+            let asked_to_end = asked_to_end();
             let listener = listen(&config.serve).await?;
             let address = listener.local_addr()?;
             tracing::info!(%address, "listening");
-            server::serve(registry, &config.serve, listener, asked_to_end()).await
+            server::serve(registry, &config.serve, listener, asked_to_end).await
         })
     }
 }

@@ -1,9 +1,9 @@
-//! A request for a feed: checked first, then looked up in the model that answers.
+//! A request for a feed, of one member or of a group: checked first, then looked up in the model that answers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use kindred_models::Model;
-use kindred_models::feed::{FeedRequest, ProductFilter, Rules};
+use kindred_models::feed::{FeedRequest, GroupRequest, ProductFilter, Rules};
 use kindred_models::popularity::Context;
 
 use super::recommendation::MAX_PRODUCTS;
@@ -12,6 +12,8 @@ use super::validate::{Check, visit_events};
 use crate::batch::visitor;
 use crate::proto::v1;
 
+/// Members of a group at most.
+const MAX_GROUP: usize = 500;
 /// Products in a basket at most.
 const MAX_BASKET: usize = 200;
 /// What seeing a product once takes of its score, where nothing else is said.
@@ -34,23 +36,56 @@ impl FeedQuestion {
         check.ids("excluded_product_ids", &request.excluded_product_ids, MAX_PRODUCTS);
         check.ids("basket_product_ids", &request.basket_product_ids, MAX_BASKET);
         check.visit(&request.visit_events);
-        let question = Self {
-            page_size: check.page_size("page_size", request.page_size),
-            filter: check.filter(request.filter.clone()),
-            context: context(&mut check, request.context.clone().unwrap_or_default()),
-            rules: rules(&mut check, &request.rules.clone().unwrap_or_default()),
-        };
+        let page = Self::page(&mut check, request.page_size, &request.filter, &request.context, &request.rules);
         check.finish()?;
-        Ok(question)
+        Ok(page)
+    }
+
+    /// Checks every field of a request for a group.
+    pub(super) fn check_group(request: &v1::RecommendGroupFeedRequest) -> Result<Self, Problem> {
+        let mut check = Check::default();
+        check.that(!request.member_ids.is_empty(), "member_ids", "is required");
+        check.ids("member_ids", &request.member_ids, MAX_GROUP);
+        check.ids("excluded_product_ids", &request.excluded_product_ids, MAX_PRODUCTS);
+        let page = Self::page(&mut check, request.page_size, &request.filter, &request.context, &request.rules);
+        check.that(page.rules.explore_share == 0.0, "rules.explore_share", "must be 0 for a group");
+        check.finish()?;
+        Ok(page)
+    }
+
+    fn page(
+        check: &mut Check,
+        page_size: i32,
+        filter: &Option<v1::ProductFilter>,
+        given_context: &Option<v1::FeedContext>,
+        given_rules: &Option<v1::FeedRules>,
+    ) -> Self {
+        Self {
+            page_size: check.page_size("page_size", page_size),
+            filter: check.filter(filter.clone()),
+            context: context(check, given_context.clone().unwrap_or_default()),
+            rules: rules(check, &given_rules.clone().unwrap_or_default()),
+        }
+    }
+
+    /// Looks products and the members of a group up; products that the model does not know are left out.
+    pub(super) fn resolve_group(self, model: &Model, request: &v1::RecommendGroupFeedRequest) -> GroupRequest {
+        let find = |id: &String| model.products.ids.find(id);
+        // Once each, whoever is named twice.
+        let ids: BTreeSet<&String> = request.member_ids.iter().collect();
+        GroupRequest {
+            visitors: ids.into_iter().map(|id| visitor(model, id)).collect(),
+            page_size: self.page_size,
+            excluded: request.excluded_product_ids.iter().filter_map(find).collect(),
+            filter: self.filter,
+            context: self.context,
+            rules: Rules { seen: seen(model, &request.rules), ..self.rules },
+        }
     }
 
     /// Looks products and the member up; products that the model does not know are left out.
     pub(super) fn resolve(self, model: &Model, request: &v1::RecommendFeedRequest) -> FeedRequest {
         let find = |id: &String| model.products.ids.find(id);
-        let seen = request.rules.iter().flat_map(|rules| &rules.seen);
-        let seen: HashMap<u32, u16> = seen
-            .filter_map(|s| Some((find(&s.product_id)?, u16::try_from(s.count.max(1)).unwrap_or(u16::MAX))))
-            .collect();
         FeedRequest {
             visitor: visitor(model, &request.member_id),
             page_size: self.page_size,
@@ -60,9 +95,15 @@ impl FeedQuestion {
             visit: visit_events(model, &request.visit_events),
             context: self.context,
             basket: request.basket_product_ids.iter().filter_map(find).collect(),
-            rules: Rules { seen, ..self.rules },
+            rules: Rules { seen: seen(model, &request.rules), ..self.rules },
         }
     }
+}
+
+fn seen(model: &Model, rules: &Option<v1::FeedRules>) -> HashMap<u32, u16> {
+    let times = |count: i32| u16::try_from(count.max(1)).unwrap_or(u16::MAX);
+    let seen = rules.iter().flat_map(|rules| &rules.seen);
+    seen.filter_map(|s| Some((model.products.ids.find(&s.product_id)?, times(s.count)))).collect()
 }
 
 fn context(check: &mut Check, context: v1::FeedContext) -> Context {

@@ -56,6 +56,32 @@ impl RecommendationService for Recommendation {
         Ok(Response::new(answer.await?))
     }
 
+    async fn recommend_group_feed(
+        &self,
+        request: Request<v1::RecommendGroupFeedRequest>,
+    ) -> Result<Response<v1::RecommendGroupFeedResponse>, Status> {
+        let request = request.into_inner();
+        let question = FeedQuestion::check_group(&request)?;
+        let model = self.shared.current.snapshot();
+        let attribution_token = self.tokens.next(&model);
+        let answer = self.shared.compute.run(move |stop| {
+            let group = feed::group_feed(&model, &question.resolve_group(&model, &request), stop)?;
+            let item = |item: &feed::GroupItem| v1::GroupItem {
+                product_id: model.products.ids.get(item.product).to_owned(),
+                score: item.score,
+                liked_by_count: item.liked_by,
+                minded_by_count: item.minded_by,
+            };
+            Ok(v1::RecommendGroupFeedResponse {
+                items: group.items.iter().map(item).collect(),
+                model_version: model.info.version.clone(),
+                attribution_token,
+                known_member_count: group.known_members as u32,
+            })
+        });
+        Ok(Response::new(answer.await?))
+    }
+
     async fn rank_products(
         &self,
         request: Request<v1::RankProductsRequest>,

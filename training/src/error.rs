@@ -21,6 +21,14 @@ pub enum TrainError {
     /// The embeddings are not finite.
     #[error("the embeddings diverged; raise embeddings.regularization")]
     Diverged,
+    /// The trials of a search can't be kept.
+    #[error(transparent)]
+    Trials(#[from] crate::tune::TrialsError),
+    /// Too short a history.
+    #[error(
+        "nobody bought before and within the days to judge by: the history is too short, or its tables hold too little"
+    )]
+    NothingToJudgeBy,
     /// The user ended the run.
     #[error("stopped on request; nothing was published")]
     Stopped,

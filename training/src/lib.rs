@@ -1,8 +1,8 @@
 //! How Kindred learns: purchase history → prepare → fit → evaluate → publish.
 //!
 //! Tables come in through [`data`], are turned into interactions by [`prepare`], fitted into the parts of a
-//! [`kindred_models::Model`] by [`fit`], judged by [`evaluate`], and published by [`train`]. [`generate`]
-//! makes a retailer to try it on. Nothing here knows of a server.
+//! [`kindred_models::Model`] by [`fit`], judged by [`evaluate`], and published by [`train`]. [`tune`] searches
+//! for better parameters, and [`generate`] makes a retailer to try it on. Nothing here knows of a server.
 
 pub mod affinity;
 pub mod config;
@@ -20,5 +20,6 @@ pub mod rank;
 pub mod repeat;
 pub mod tables;
 pub mod train;
+pub mod tune;
 
 pub use error::TrainError;

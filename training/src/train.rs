@@ -66,7 +66,7 @@ pub fn train(
     Ok(Trained { id, model, evaluation })
 }
 
-fn prepare(config: &ValidConfig, now: i64, progress: &dyn Progress) -> Result<Dataset, TrainError> {
+pub(crate) fn prepare(config: &ValidConfig, now: i64, progress: &dyn Progress) -> Result<Dataset, TrainError> {
     progress.start("prepare", 0);
     let dataset = Dataset::read(&config.given.data, now, progress)?;
     let (events, members) = (dataset.events.list.len(), dataset.members.len());
@@ -132,7 +132,7 @@ fn summary(evaluation: &Evaluation) -> String {
 }
 
 /// The parameters that shaped the model, and how its tables were read; where they lay did not matter.
-fn parameters(config: &ValidConfig) -> serde_json::Value {
+pub(crate) fn parameters(config: &ValidConfig) -> serde_json::Value {
     let mut given = config.given.clone();
     given.data.root = PathBuf::new();
     for table in [&mut given.data.events, &mut given.data.products, &mut given.data.members] {

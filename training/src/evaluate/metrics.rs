@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Items ranked per member.
-pub(super) const PAGE: usize = 20;
+pub(crate) const PAGE: usize = 20;
 /// Lengths that a ranking is cut at.
 const DEPTHS: [usize; 2] = [10, 20];
 /// Resamples behind an interval.
@@ -29,7 +29,7 @@ pub struct Estimate {
 
 /// What one member's ranking got right.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Judged {
+pub(crate) struct Judged {
     /// By [`NAMES`].
     values: [f64; NAMES.len()],
     pub(super) products: Vec<u32>,
@@ -41,7 +41,7 @@ const NAMES: [&str; 7] = ["ndcg@10", "ndcg@20", "recall@10", "recall@20", "hit@1
 
 impl Judged {
     /// nDCG (binary, ideal cut at the number of truths), recall, hit rate, and the share of repeats.
-    pub(super) fn new(ranking: Vec<u32>, truth: &HashSet<u32>, is_repeat: impl Fn(u32) -> bool) -> Self {
+    pub(crate) fn new(ranking: Vec<u32>, truth: &HashSet<u32>, is_repeat: impl Fn(u32) -> bool) -> Self {
         let gain = |rank: usize| 1.0 / (rank as f64 + 2.0).log2();
         let hits: Vec<usize> = (0..ranking.len()).filter(|rank| truth.contains(&ranking[*rank])).collect();
         let mut values = [0.0; NAMES.len()];
@@ -63,7 +63,7 @@ impl Judged {
 }
 
 /// Metrics by name: means over members, and how evenly `products` products are shown.
-pub(super) fn summarize(judged: &[Judged], products: usize, seed: u64) -> BTreeMap<String, Estimate> {
+pub(crate) fn summarize(judged: &[Judged], products: usize, seed: u64) -> BTreeMap<String, Estimate> {
     if judged.is_empty() {
         return BTreeMap::new();
     }

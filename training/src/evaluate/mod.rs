@@ -23,7 +23,9 @@ use serde::{Deserialize, Serialize};
 pub use calibration::{CalibrationClass, RankerCalibration};
 pub use html::html;
 pub use metrics::Estimate;
+pub(crate) use metrics::{Judged, PAGE, summarize};
 pub use split::split;
+pub(crate) use split::truths;
 
 use crate::config::ValidConfig;
 use crate::data::{Dataset, Event};
@@ -32,7 +34,6 @@ use crate::fit::fit;
 use crate::prepare::Slice;
 use crate::progress::Progress;
 use crate::rank::{Comparison, Lessons};
-use metrics::Judged;
 use rankings::Baselines;
 
 /// Products in a member's history, the classes that recall is shown by.
@@ -138,7 +139,7 @@ pub fn evaluate(
     stop: &Stop,
 ) -> Result<Evaluation, TrainError> {
     let params = &config.given.evaluate;
-    let (slice, test) = split(dataset, params.test_days, config.embeddings.seed);
+    let (slice, test) = split(&Slice::all(dataset), params.test_days, config.embeddings.seed);
     let mut evaluation = Evaluation { test_days: params.test_days, ..Evaluation::default() };
     if slice.events.is_empty() || test.is_empty() {
         return Ok(evaluation);
@@ -182,7 +183,7 @@ fn comparable<'a>(served: &'a Model, slice: &Slice) -> Result<&'a Model, String>
 }
 
 /// Keeps every n-th of a list, so that at most `max` are left.
-fn thin<T>(list: &mut Vec<T>, max: usize) {
+pub(crate) fn thin<T>(list: &mut Vec<T>, max: usize) {
     let step = list.len().div_ceil(max.max(1)).max(1);
     let mut at = 0;
     list.retain(|_| {
@@ -200,7 +201,7 @@ fn judge_feeds(
     config: &ValidConfig,
     stop: &Stop,
 ) -> Result<TaskReport, TrainError> {
-    let mut truths = split::truths(model, test, task);
+    let mut truths = truths(&model.history, test, task);
     thin(&mut truths, config.given.evaluate.max_members);
     let baselines = Baselines::new(model, slice);
     let judged: Vec<Vec<(&'static str, Judged)>> = truths

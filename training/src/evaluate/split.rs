@@ -1,12 +1,12 @@
 //! Cuts the history in two.
 
-use kindred_models::Model;
+use kindred_models::history::History;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use std::collections::HashSet;
 
 use super::Task;
-use crate::data::{Dataset, Event, Kind};
+use crate::data::{Event, Kind};
 use crate::prepare::Slice;
 
 /// Share of a member's products held out where events have no time.
@@ -15,13 +15,12 @@ const RANDOM_SHARE: f64 = 0.2;
 /// What is learned from, and what it is judged by: the last days of all, at one moment for everybody; where
 /// events have no time, a random fifth of every member's products. What was bought at one moment is never on
 /// both sides.
-pub fn split(dataset: &Dataset, test_days: u32, seed: u64) -> (Slice, Vec<Event>) {
-    let events = &dataset.events.list;
-    if dataset.has_time {
-        let end = events.iter().map(|e| e.time).max().unwrap_or(0);
-        let cut = end - i64::from(test_days) * 86_400;
+pub fn split(all: &Slice, test_days: u32, seed: u64) -> (Slice, Vec<Event>) {
+    let events = &all.events;
+    if all.has_time() {
+        let cut = all.as_of - i64::from(test_days) * 86_400;
         let test = events.iter().filter(|e| e.time > cut).copied().collect();
-        return (Slice::all(dataset).until(cut), test);
+        return (all.until(cut), test);
     }
     // One draw per member and product, so that both sides never share a pair.
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
@@ -34,13 +33,12 @@ pub fn split(dataset: &Dataset, test_days: u32, seed: u64) -> (Slice, Vec<Event>
 }
 
 /// Products bought after the cut, by member: of members who bought something before it too.
-pub(super) fn truths(model: &Model, test: &[Event], task: Task) -> Vec<(u32, HashSet<u32>)> {
+pub(crate) fn truths(history: &History, test: &[Event], task: Task) -> Vec<(u32, HashSet<u32>)> {
     let by_member = test.chunk_by(|a, b| a.member == b.member);
     by_member
         .filter_map(|events| {
             let member = events[0].member;
-            let before: HashSet<u32> =
-                model.history.member(member).filter(|p| p.count > 0).map(|p| p.product).collect();
+            let before: HashSet<u32> = history.member(member).filter(|p| p.count > 0).map(|p| p.product).collect();
             let bought = events.iter().filter(|e| e.kind == Kind::Purchase).map(|e| e.product);
             let truth: HashSet<u32> = bought.filter(|product| task == Task::All || !before.contains(product)).collect();
             (!truth.is_empty() && !before.is_empty()).then_some((member, truth))

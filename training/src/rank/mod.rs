@@ -24,6 +24,7 @@ use crate::fit::sources;
 use crate::prepare::Slice;
 use crate::progress::Progress;
 pub use examples::Task;
+pub(crate) use examples::mix;
 use examples::{Examples, Horizon};
 pub use select::Comparison;
 

@@ -113,6 +113,9 @@ fn generated_tables_train_without_a_config() {
     std::fs::write(version.join("evaluation.html"), "other").unwrap();
     assert_eq!(fails(at, "models verify --registry r").0, 65);
     assert_eq!(fails(at, &format!("evaluate {tables} --test-days 0")).0, 2);
+    std::fs::write(at.join("none.toml"), "[evaluate]\ntest_days = 0\n").unwrap();
+    let (code, message) = fails(at, &format!("evaluate {tables} --config none.toml"));
+    assert!(code == 64 && message.contains("--test-days"), "{message}");
 }
 
 #[test]
@@ -122,7 +125,7 @@ fn a_search_that_was_ended_goes_on_where_it_stood() {
     ok(at, "generate --members 200 --products 60 --stores 2 --days 150 --out shop");
     let tables = "--events shop/events.parquet --products shop/products.parquet --members shop/members.parquet";
     let read = |name: &str| std::fs::read_to_string(at.join(name)).unwrap();
-    let tune = format!("tune {tables} --max-factors 16");
+    let tune = format!("tune {tables} --max-factors 16 --test-days 14");
     ok(at, &format!("{tune} --trials 3"));
     let first = read("tune/trials.ndjson");
     assert_eq!(first.lines().count(), 4, "what is searched, and three trials");
@@ -135,6 +138,7 @@ fn a_search_that_was_ended_goes_on_where_it_stood() {
     let parameters = best["trials"][0]["parameters"].as_object().unwrap();
     let config = kindred::config::Config::load(Some(&at.join("tune/best.toml"))).unwrap();
     assert_eq!(parameters["embeddings.factors"], config.embeddings.factors);
+    assert_eq!(config.evaluate.test_days, 28, "the search's own days are not the config's");
     assert!(
         (parameters["embeddings.unobserved_weight"].as_f64().unwrap() as f32) == config.embeddings.unobserved_weight
     );

@@ -51,6 +51,8 @@ pub enum ScorerKind {
     Blend,
     /// Logistic regression on all features.
     Logistic,
+    /// The same, learned row by row.
+    Ftrl,
     /// Gradient boosted trees.
     Boosting,
 }
@@ -60,6 +62,7 @@ impl std::fmt::Display for ScorerKind {
         f.write_str(match self {
             Self::Blend => "blend",
             Self::Logistic => "logistic",
+            Self::Ftrl => "ftrl",
             Self::Boosting => "boosting",
         })
     }
@@ -105,6 +108,19 @@ impl Scorer {
         }
     }
 
+    /// The same with all log odds multiplied by `slope`, and `shift` added.
+    pub fn rescaled(self, slope: f32, shift: f32) -> Self {
+        let scaled = |values: &[f32]| values.iter().map(|x| slope * x).collect::<Vec<f32>>().into();
+        match self {
+            Self::Linear(linear) => {
+                Self::Linear(Linear { weights: scaled(&linear.weights), bias: slope * linear.bias + shift })
+            }
+            Self::Trees(trees) => {
+                Self::Trees(Trees { leaves: scaled(&trees.leaves), bias: slope * trees.bias + shift, ..trees })
+            }
+        }
+    }
+
     fn write(&self, name: &str, to: &mut SectionWriter) -> Result<(), ArtifactError> {
         let no_weights = Array::<f32>::default();
         let none = Trees::default();
@@ -132,7 +148,9 @@ impl Scorer {
         from.ensure(whole, "the ranker's trees or weights are not whole")?;
         Ok(match kind {
             ScorerKind::Boosting => Self::Trees(trees),
-            ScorerKind::Blend | ScorerKind::Logistic => Self::Linear(Linear { weights, bias: trees.bias }),
+            ScorerKind::Blend | ScorerKind::Logistic | ScorerKind::Ftrl => {
+                Self::Linear(Linear { weights, bias: trees.bias })
+            }
         })
     }
 }

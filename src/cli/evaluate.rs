@@ -46,6 +46,10 @@ impl Evaluate {
         if let Some(days) = self.test_days {
             config.evaluate.test_days = days;
         }
+        if config.evaluate.test_days == 0 {
+            let message = "evaluate.test_days is 0: no days are held out to judge by; give --test-days";
+            return Err(Error::Usage(message.to_owned()));
+        }
         let (valid, registry, stop) = (config.training().validate()?, config.registry()?, stop_flag());
         // Before hours of work: the report can be written.
         if let Some(folder) = &self.out {

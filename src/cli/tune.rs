@@ -70,6 +70,8 @@ impl Tune {
     pub(super) fn run(self) -> Result<(), Error> {
         let mut config = self.common.load()?;
         self.tables.apply(&mut config)?;
+        // For the search alone: the best config holds out what the given one does.
+        let kept_days = config.evaluate.test_days;
         if let Some(days) = self.test_days {
             config.evaluate.test_days = days;
         }
@@ -87,7 +89,11 @@ impl Tune {
             trials_file: &self.out.join("trials.ndjson"),
         };
         let stop = stop_flag();
-        let mut on_best = |best: &TrainConfig, trial: &Trial| write_best(&best_file, &config, best, trial);
+        let mut on_best = |best: &TrainConfig, trial: &Trial| {
+            let mut best = config.with_training(best.clone());
+            best.evaluate.test_days = kept_days;
+            write_best(&best_file, &best, trial)
+        };
         let trials = in_pool(self.threads, || tune(&search, now(), &mut on_best, &Terminal::new(), &stop))??;
         self.show(trials, &best_file)
     }
@@ -113,8 +119,8 @@ impl Tune {
 }
 
 /// Writes the config with the best parameters: what differs from the defaults, and what was searched for.
-fn write_best(path: &Path, config: &Config, best: &TrainConfig, trial: &Trial) -> std::io::Result<()> {
-    let mut value = written(&config.with_training(best.clone()))?;
+fn write_best(path: &Path, best: &Config, trial: &Trial) -> std::io::Result<()> {
+    let mut value = written(best)?;
     let searched: Vec<&str> = trial.parameters.keys().map(String::as_str).collect();
     keep_telling(&mut value, &written(&Config::default())?, "", &searched);
     let value = toml::to_string(&value).map_err(std::io::Error::other)?;

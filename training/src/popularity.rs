@@ -105,3 +105,84 @@ fn city_of_store(dataset: &Dataset, slice: &Slice, stores: &Segment) -> Vec<u32>
     };
     counts.iter().map(most).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kindred_models::catalogue::{Members, Products};
+    use kindred_models::popularity::Context;
+    use kindred_models::strings::Labels;
+
+    const DAY: i64 = 86_400;
+
+    /// Two members, of Wuhan and of nowhere, buy in the stores `east` and `west`, online and by hand.
+    fn dataset() -> Dataset {
+        let bought =
+            |member, product, time, store, channel, kind| Event { member, product, time, store, channel, kind };
+        let events = vec![
+            bought(0, 0, 10 * DAY, 0, 0, Kind::Purchase),
+            bought(0, 0, 40 * DAY + 9 * 3600, 0, 0, Kind::Purchase),
+            bought(0, 1, 40 * DAY + 20 * 3600, 1, 1, Kind::Purchase),
+            bought(1, 1, 40 * DAY + 20 * 3600, 1, u16::MAX, Kind::Purchase),
+            bought(1, 2, 40 * DAY + 20 * 3600, u32::MAX, 1, Kind::Purchase),
+            bought(1, 2, 40 * DAY + 20 * 3600, u32::MAX, 1, Kind::Refund),
+            bought(1, 2, 40 * DAY + 20 * 3600, 0, 1, Kind::View),
+        ];
+        Dataset {
+            products: Products { ids: ["a", "b", "c"].iter().collect(), ..Products::default() },
+            launched_at: vec![None; 3],
+            members: Members {
+                ids: ["m", "n"].iter().collect(),
+                cities: Labels::encode(&[Some("Wuhan"), None]),
+                ..Members::default()
+            },
+            events: Events {
+                list: events,
+                stores: vec!["west".to_owned(), "east".to_owned()],
+                channels: vec!["online".to_owned(), "till".to_owned()],
+            },
+            has_time: true,
+            rejects: Vec::new(),
+        }
+    }
+
+    fn count(segment: &Segment, name: &str, product: u32) -> f32 {
+        let (products, counts) = segment.counts.row(segment.names.find(name).unwrap());
+        products.binary_search(&product).map_or(0.0, |at| counts[at])
+    }
+
+    #[test]
+    fn purchases_are_counted_by_place_channel_and_hour() {
+        let dataset = dataset();
+        let mut slice = Slice::all(&dataset);
+        slice.as_of = 40 * DAY + 20 * 3600;
+        let params = PopularityParams { half_life_days: 0.0, ..PopularityParams::default() };
+        let p = fit(&dataset, &slice, &params);
+        assert_eq!(p.overall.to_vec(), [2.0, 2.0, 0.0], "a refund takes its purchase back, a view is none");
+        assert_eq!([count(&p.stores, "west", 0), count(&p.stores, "east", 1)], [2.0, 2.0]);
+        assert_eq!([count(&p.stores, "west", 1), count(&p.stores, "west", 2)], [0.0, 0.0]);
+        assert_eq!([count(&p.cities, "Wuhan", 0), count(&p.cities, "Wuhan", 1)], [2.0, 1.0]);
+        assert_eq!([count(&p.channels, "online", 0), count(&p.channels, "till", 1)], [2.0, 1.0]);
+        assert_eq!([count(&p.dayparts, "morning", 0), count(&p.dayparts, "evening", 1)], [1.0, 2.0]);
+        assert_eq!(count(&p.dayparts, "night", 0), 1.0, "midnight in UTC");
+        let east = p.stores.names.find("east").unwrap();
+        assert_eq!(p.cities.names.get(p.city_of_store[east as usize]), "Wuhan", "of those whose city is known");
+        assert_eq!(p.age_days.to_vec(), [30, 0, 0]);
+        let later = PopularityParams { utc_offset_minutes: 8 * 60, ..params };
+        let p = fit(&dataset, &slice, &later);
+        assert_eq!(count(&p.dayparts, "morning", 0), 1.0, "midnight in UTC is eight in the morning there");
+        assert_eq!(count(&p.dayparts, "afternoon", 0), 1.0);
+    }
+
+    #[test]
+    fn old_purchases_count_less_and_a_store_speaks_for_itself() {
+        let dataset = dataset();
+        let mut slice = Slice::all(&dataset);
+        slice.as_of = 40 * DAY;
+        let params = PopularityParams { half_life_days: 30.0, ..PopularityParams::default() };
+        let p = fit(&dataset, &slice, &params);
+        assert!((p.overall[0] - 1.5).abs() < 1e-6, "one of 30 days ago, one of today");
+        let at = |store: &str| p.here(&Context { store: Some(store.to_owned()), ..Context::default() });
+        assert!(at("west").share(0) > p.share(0) && at("east").share(0) < p.share(0));
+    }
+}

@@ -4,6 +4,7 @@ use forust_ml::objective::ObjectiveType;
 use forust_ml::sampler::SampleMethod;
 use forust_ml::tree::Tree;
 use forust_ml::{GradientBooster, Matrix};
+use kindred_models::feed::FEATURES;
 use kindred_models::ranker::{TREE_DEPTH, Trees};
 
 use super::examples::Examples;
@@ -15,13 +16,24 @@ const FEATURES_PER_TREE: f64 = 0.5;
 
 /// Fits the trees; none where only one outcome was seen.
 pub(super) fn fit(examples: &Examples, params: &RankerParams) -> Trees {
+    let Some(booster) = boosted(examples, params) else { return Trees::default() };
+    let mut trees = Flat::default();
+    booster.trees.iter().for_each(|tree| trees.push(tree));
+    Trees {
+        bias: (booster.base_score + f64::from(examples.negative_share).ln()) as f32,
+        features: trees.features.into(),
+        thresholds: trees.thresholds.into(),
+        leaves: trees.leaves.into(),
+    }
+}
+
+fn boosted(examples: &Examples, params: &RankerParams) -> Option<GradientBooster> {
     let n = examples.rows.len();
-    let width = examples.rows.first().map_or(0, |row| row.len());
     let positives = examples.bought.iter().filter(|b| **b).count();
     if positives == 0 || positives == n {
-        return Trees::default();
+        return None;
     }
-    let columns: Vec<f64> = (0..width).flat_map(|k| examples.rows.iter().map(move |row| f64::from(row[k]))).collect();
+    let columns = columns(examples);
     let targets: Vec<f64> = examples.bought.iter().map(|b| f64::from(u8::from(*b))).collect();
     let mut booster = GradientBooster::default()
         .set_objective_type(ObjectiveType::LogLoss)
@@ -39,17 +51,13 @@ pub(super) fn fit(examples: &Examples, params: &RankerParams) -> Trees {
         .set_num_threads(None)
         .set_initialize_base_score(true)
         .set_create_missing_branch(false);
-    if booster.fit(&Matrix::new(&columns, n, width), &targets, &vec![1.0; n], None).is_err() {
-        return Trees::default();
-    }
-    let mut trees = Flat::default();
-    booster.trees.iter().for_each(|tree| trees.push(tree));
-    Trees {
-        bias: (booster.base_score + f64::from(examples.negative_share).ln()) as f32,
-        features: trees.features.into(),
-        thresholds: trees.thresholds.into(),
-        leaves: trees.leaves.into(),
-    }
+    booster.fit(&Matrix::new(&columns, n, FEATURES.len()), &targets, &vec![1.0; n], None).ok()?;
+    Some(booster)
+}
+
+/// The rows, column by column.
+fn columns(examples: &Examples) -> Vec<f64> {
+    (0..FEATURES.len()).flat_map(|k| examples.rows.iter().map(move |row| f64::from(row[k]))).collect()
 }
 
 /// Trees level by level.
@@ -81,5 +89,81 @@ impl Flat {
             level = next;
         }
         self.leaves.extend(level.iter().map(|at| tree.nodes[*at].weight_value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rank::{ftrl, logistic};
+    use kindred_models::feed::Features;
+    use kindred_models::ranker::{Linear, Scorer};
+    use rand::rngs::Xoshiro256PlusPlus;
+    use rand::{RngExt, SeedableRng};
+
+    /// Rows of uniform features, bought where `is_bought` says so, nine times out of ten.
+    fn examples(is_bought: impl Fn(&Features) -> bool) -> Examples {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+        let mut examples = Examples { negative_share: 1.0, ..Examples::default() };
+        for _ in 0..4000 {
+            let row: Features = std::array::from_fn(|_| rng.random_range(-1.0..1.0));
+            let noise = rng.random_bool(0.1);
+            examples.push(row, is_bought(&row) != noise, 0.0);
+        }
+        examples
+    }
+
+    fn right(scorer: &Scorer, examples: &Examples) -> f64 {
+        let said = scorer.log_odds(&examples.rows).into_iter().zip(&examples.bought);
+        said.filter(|(score, bought)| (*score > 0.0) == **bought).count() as f64 / examples.rows.len() as f64
+    }
+
+    fn params() -> RankerParams {
+        RankerParams { trees: 60, l2: 1.0, min_leaf_weight: 5.0, ..RankerParams::default() }
+    }
+
+    #[test]
+    fn trees_learn_what_no_weighted_sum_can() {
+        let examples = examples(|row| (row[3] > 0.0) != (row[7] > 0.0));
+        let trees = Scorer::Trees(fit(&examples, &params()));
+        assert!(right(&trees, &examples) > 0.8, "{}", right(&trees, &examples));
+        assert!(right(&Scorer::Linear(logistic::fit(&examples)), &examples) < 0.65);
+    }
+
+    #[test]
+    fn flat_trees_say_what_the_library_says() {
+        let examples = examples(|row| row[0] + row[1] * row[2] > 0.2);
+        let booster = boosted(&examples, &params()).unwrap();
+        let (columns, n) = (columns(&examples), examples.rows.len());
+        let theirs = booster.predict(&Matrix::new(&columns, n, FEATURES.len()), false);
+        let ours = Scorer::Trees(fit(&examples, &params())).log_odds(&examples.rows);
+        for (ours, theirs) in ours.iter().zip(theirs) {
+            assert!((f64::from(*ours) - theirs).abs() < 1e-4, "{ours} {theirs}");
+        }
+    }
+
+    #[test]
+    fn both_regressions_find_the_weights() {
+        let mut examples = examples(|row| 3.0 * row[0] - row[5] > 0.0);
+        examples.negative_share = 0.5;
+        for (name, Linear { weights, bias }) in [("solved", logistic::fit(&examples)), ("ftrl", ftrl::fit(&examples))] {
+            assert!((weights[0] / weights[5] + 3.0).abs() < 0.8, "{name}: {} {}", weights[0], weights[5]);
+            let others =
+                (0..FEATURES.len()).filter(|k| ![0, 5].contains(k)).map(|k| weights[k].abs()).fold(0.0, f32::max);
+            assert!(others < 0.15 * weights[0], "{name}: {others}");
+            assert!((bias - 0.5f32.ln()).abs() < 0.2, "{name}: {bias}: half of what was not bought is missing");
+        }
+    }
+
+    #[test]
+    fn without_both_outcomes_nothing_is_learned() {
+        let none = examples(|_| true);
+        let mut all = Examples { negative_share: 1.0, ..Examples::default() };
+        none.rows.iter().for_each(|row| all.push(*row, true, 0.0));
+        assert!(fit(&all, &params()).is_empty());
+        assert!(logistic::fit(&all).weights.is_empty() && ftrl::fit(&all).weights.is_empty());
+        assert!(fit(&Examples::default(), &params()).is_empty());
+        assert!(ftrl::fit(&Examples::default()).weights.is_empty());
+        assert!(logistic::fit(&Examples::default()).weights.is_empty());
     }
 }

@@ -90,7 +90,7 @@ pub(super) struct Examples {
     pub(super) rows: Vec<Features>,
     pub(super) bought: Vec<bool>,
     /// Per row a number from 0 to 1, drawn once: what was not bought is here if it is below the share.
-    draws: Vec<f32>,
+    pub(super) draws: Vec<f32>,
     /// Share of what was not bought that is here; the log odds of a fit are shifted by its logarithm
     /// (King and Zeng 2001, section 4.1).
     pub(super) negative_share: f32,
@@ -137,7 +137,7 @@ impl Examples {
         merged
     }
 
-    fn push(&mut self, row: Features, bought: bool, draw: f32) {
+    pub(super) fn push(&mut self, row: Features, bought: bool, draw: f32) {
         self.rows.push(row);
         self.bought.push(bought);
         self.draws.push(draw);

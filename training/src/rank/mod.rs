@@ -3,11 +3,14 @@
 //!
 //! At every cut all sources are fitted to what came before it alone, and asked for candidates by the very
 //! code that serves. What the member bought before and what is new are two tasks with a scorer each. A
-//! fixed blend, a logistic regression and boosted trees compete on the last cut, fitted to the ones before;
-//! the winner of each task is then fitted to all of them.
+//! fixed blend, a logistic regression (solved, or followed online) and boosted trees compete on the last cut,
+//! fitted to the ones before; the winner of each task is then fitted to all of them, and calibrated.
 
 mod boosting;
+mod calibrate;
 mod examples;
+mod ftrl;
+mod inputs;
 mod logistic;
 mod select;
 
@@ -80,8 +83,12 @@ pub fn fit(
     let mut ranked = Ranked::default();
     ranked.ranker.fit.horizon_days = params.horizon_days;
     for task in TASKS {
-        let comparison = select::best(&judge, &lessons.of(earlier, task), task, blend, params, stop)?;
+        let latest = lessons.of(&[*last], task);
+        let choice = select::best(&judge, &lessons.of(earlier, task), &latest, task, blend, params, stop)?;
+        let comparison = choice.comparison;
         let scorer = scorer(comparison.chosen, &lessons.of(&cuts, task), blend, params);
+        // How sure it may be, from days that it had not seen; how much is bought, from the latest ones.
+        let scorer = calibrate::calibrated(scorer, choice.slope, &latest);
         let RankerFit { repeat, fresh, .. } = &mut ranked.ranker.fit;
         match task {
             Task::Repeat => (ranked.ranker.repeat, *repeat) = (scorer, comparison.chosen),
@@ -129,6 +136,7 @@ fn scorer(kind: ScorerKind, examples: &Examples, blend: &Blend, params: &RankerP
     match kind {
         ScorerKind::Blend => Scorer::Linear(logistic::scaled(blend, examples)),
         ScorerKind::Logistic => Scorer::Linear(logistic::fit(examples)),
+        ScorerKind::Ftrl => Scorer::Linear(ftrl::fit(examples)),
         ScorerKind::Boosting => Scorer::Trees(boosting::fit(examples, params)),
     }
 }

@@ -8,6 +8,7 @@ use kindred_models::stop::Stop;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::calibrate;
 use super::examples::{Examples, Horizon, Member, Task};
 use super::scorer;
 use crate::config::RankerParams;
@@ -15,6 +16,8 @@ use crate::error::TrainError;
 
 /// Members that the kinds are compared on, at most.
 const MAX_MEMBERS: usize = 6000;
+/// The kinds, the simplest first.
+const KINDS: [ScorerKind; 4] = [ScorerKind::Blend, ScorerKind::Logistic, ScorerKind::Ftrl, ScorerKind::Boosting];
 /// Items of a ranking that count.
 const DEPTH: usize = 10;
 
@@ -29,35 +32,39 @@ pub struct Comparison {
     pub ndcg_at_10: BTreeMap<ScorerKind, f64>,
 }
 
-/// Fits every kind to the examples of earlier cuts, and judges it on the last one. Where that is the only one, one
-/// half of its members judges what the other half taught.
+/// A kind of scorer, and how sure it may be.
+#[derive(Debug)]
+pub(super) struct Choice {
+    pub(super) comparison: Comparison,
+    /// What its log odds are to be multiplied by; see [`calibrate::slope`].
+    pub(super) slope: f64,
+}
+
+/// Fits every kind to the examples of earlier cuts, and judges it on the last one, whose examples are `latest`.
+/// Where that is the only one, one half of its members judges what the other half taught.
 pub(super) fn best(
     horizon: &Horizon,
     earlier: &Examples,
+    latest: &Examples,
     task: Task,
     blend: &Blend,
     params: &RankerParams,
     stop: &Stop,
-) -> Result<Comparison, TrainError> {
-    let kinds = [ScorerKind::Blend, ScorerKind::Logistic, ScorerKind::Boosting];
-    let fit = |examples: &Examples| kinds.map(|kind| scorer(kind, examples, blend, params));
-    let values = if earlier.rows.is_empty() {
-        let (judges, teachers) = horizon.members.split_at(horizon.members.len() / 2);
-        let scorers = fit(&Examples::of(horizon, teachers, task, params, stop)?);
-        judge(horizon, judges, task, &scorers, stop)?
-    } else {
-        judge(horizon, &horizon.members, task, &fit(earlier), stop)?
-    };
-    let ndcg_at_10: BTreeMap<ScorerKind, f64> = kinds.into_iter().zip(values).collect();
+) -> Result<Choice, TrainError> {
+    let (judges, teachers) = horizon.members.split_at(horizon.members.len() / 2);
+    let is_only = earlier.rows.is_empty();
+    let half = |members| Examples::of(horizon, members, task, params, stop);
+    let (lesson, test) = if is_only { (&half(teachers)?, &half(judges)?) } else { (earlier, latest) };
+    let judges = if is_only { judges } else { &horizon.members };
+    let scorers = KINDS.map(|kind| scorer(kind, lesson, blend, params));
+    let values = judge(horizon, judges, task, &scorers, stop)?;
     // Of two alike, the simpler one, which stands first.
-    let best =
-        ndcg_at_10.iter().fold(
-            (ScorerKind::Blend, f64::MIN),
-            |best, (kind, value)| {
-                if *value > best.1 { (*kind, *value) } else { best }
-            },
-        );
-    Ok(Comparison { task: task.name().to_owned(), chosen: best.0, ndcg_at_10 })
+    let best = (0..KINDS.len()).rev().max_by(|a, b| values[*a].total_cmp(&values[*b])).unwrap_or(0);
+    let ndcg_at_10: BTreeMap<ScorerKind, f64> = KINDS.into_iter().zip(values).collect();
+    Ok(Choice {
+        comparison: Comparison { task: task.name().to_owned(), chosen: KINDS[best], ndcg_at_10 },
+        slope: calibrate::slope(&scorers[best], test),
+    })
 }
 
 /// nDCG@10 of each scorer, averaged over the members who bought anything of the task's sort.

@@ -101,7 +101,7 @@ impl Error {
             },
             Self::Config(_) | Self::NoConfig(_) | Self::Parameter(_) | Self::Diverged(_) => CONFIG,
             Self::Trials(e) => match e {
-                TrialsError::Io { .. } => IO,
+                TrialsError::Io { .. } | TrialsError::Best(_) => IO,
                 TrialsError::OtherSearch { .. } => USAGE,
                 TrialsError::Busy(_) => UNAVAILABLE,
                 TrialsError::Malformed { .. } => DATA,

@@ -2,8 +2,8 @@
 
 use kindred_models::stop::Stop;
 
-/// Ends when the process is asked to end. Listens from the call on, and not from the first poll: a signal in
-/// between would end the process at once. Must be called within a runtime.
+/// Ends when the process is asked to end. On Unix it listens from the call on, and not from the first poll: a
+/// signal in between would end the process at once. Must be called within a runtime.
 pub fn asked_to_end() -> impl Future<Output = ()> {
     #[cfg(unix)]
     let (mut interrupt, mut terminate) = {

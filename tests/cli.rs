@@ -221,11 +221,13 @@ fn failures_have_exit_codes_and_say_what_to_do() {
         assert!(message.contains(said), "{arguments}: {message}");
     }
     ok(at, "train --config kindred.toml");
+    std::fs::write(at.join("nobody.csv"), "member_id\n").unwrap();
     for (arguments, code, said) in [
         ("similar --product gin", 66, "gin"),
         ("group-feed", 2, "--member"),
         ("group-feed --member t0 --explore-share 0.5", 64, "--explore-share"),
         ("group-feed --members none.csv", 66, "none.csv"),
+        ("group-feed --members nobody.csv", 64, "1 to 500"),
         ("score --out /proc/none/recs.parquet", 74, "/proc/none"),
         ("score --out recs.parquet --members none.csv", 66, "none.csv"),
         ("audience --products none.csv --out a.parquet", 66, "none.csv"),

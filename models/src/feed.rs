@@ -20,7 +20,7 @@ use std::collections::HashSet;
 use serde::Serialize;
 
 pub use filter::{AllowedProducts, ProductFilter};
-pub use group::{GroupFeed, GroupItem, GroupRequest, group_feed};
+pub use group::{GroupFeed, GroupItem, GroupRequest, MAX_GROUP, MAX_GROUP_PAGE, group_feed};
 pub use persona::Persona;
 pub use reason::Reason;
 pub use rules::{LAUNCH_DAYS, Rule, Rules};

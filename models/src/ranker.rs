@@ -135,21 +135,27 @@ impl Scorer {
         to.array(&format!("{name}.tree_leaves"), &trees.leaves)
     }
 
-    fn read(name: &str, kind: ScorerKind, from: &Section<'_>) -> Result<Self, ArtifactError> {
+    /// Reads a scorer whose k-th input is now at the k-th of `places`.
+    fn read(name: &str, kind: ScorerKind, places: &[usize], from: &Section<'_>) -> Result<Self, ArtifactError> {
         let bias: Array<f32> = from.array(&format!("{name}.bias"))?;
         let weights: Array<f32> = from.array(&format!("{name}.weights"))?;
+        let asked: Array<u32> = from.array(&format!("{name}.tree_features"))?;
+        // One that is not there is no feature, which is found out below.
+        let moved = |feature: &u32| places.get(*feature as usize).map_or(u32::MAX, |place| *place as u32);
         let trees = Trees {
             bias: bias.first().copied().unwrap_or_default(),
-            features: from.array(&format!("{name}.tree_features"))?,
+            features: asked.iter().map(moved).collect::<Vec<_>>().into(),
             thresholds: from.array(&format!("{name}.tree_thresholds"))?,
             leaves: from.array(&format!("{name}.tree_leaves"))?,
         };
-        let whole = trees.is_whole() && [0, FEATURES.len()].contains(&weights.len());
+        let whole = trees.is_whole() && [0, places.len()].contains(&weights.len());
         from.ensure(whole, "the ranker's trees or weights are not whole")?;
         Ok(match kind {
             ScorerKind::Boosting => Self::Trees(trees),
             ScorerKind::Blend | ScorerKind::Logistic | ScorerKind::Ftrl => {
-                Self::Linear(Linear { weights, bias: trees.bias })
+                let mut all = vec![0.0; if weights.is_empty() { 0 } else { FEATURES.len() }];
+                places.iter().zip(weights.iter()).for_each(|(place, weight)| all[*place] = *weight);
+                Self::Linear(Linear { weights: all.into(), bias: trees.bias })
             }
         })
     }
@@ -171,10 +177,20 @@ impl Ranker {
 
     pub(crate) fn read(from: &Reader) -> Result<Self, ArtifactError> {
         let s = from.section("ranker")?;
-        let Values { fit, features } = s.values()?;
-        let known = features.iter().map(String::as_str).eq(FEATURES.into_iter().map(Feature::name));
-        s.ensure(known, "the ranker was learned on other features than this kindred makes; train again")?;
-        Ok(Self { repeat: Scorer::read("repeat", fit.repeat, &s)?, fresh: Scorer::read("fresh", fit.fresh, &s)?, fit })
+        let Values { fit, features } = if from.manifest().format_version < 3 {
+            // It did not name its features.
+            let features = FEATURES.into_iter().filter(|f| *f != Feature::Steady).map(|f| f.name().to_owned());
+            Values { fit: s.values()?, features: features.collect() }
+        } else {
+            s.values()?
+        };
+        let place = |name: &String| FEATURES.iter().position(|feature| feature.name() == name.as_str());
+        let places: Option<Vec<usize>> = features.iter().map(place).collect();
+        s.ensure(places.is_some(), "the ranker was learned on features that this kindred does not make; train again")?;
+        let places = places.unwrap_or_default();
+        let (repeat, fresh) =
+            (Scorer::read("repeat", fit.repeat, &places, &s)?, Scorer::read("fresh", fit.fresh, &places, &s)?);
+        Ok(Self { repeat, fresh, fit })
     }
 }
 

@@ -102,12 +102,13 @@ impl Demo {
         let address = listener.local_addr()?;
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
         let exit = self.exit;
+        let asked_to_end = asked_to_end();
         let until = async move {
             if exit {
                 // The sender is dropped or used when the showing is over.
                 let _ = ended.await;
             } else {
-                asked_to_end().await;
+                asked_to_end.await;
             }
         };
         let (registry, serve) = (config.registry()?, config.serve.clone());

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
-use kindred_models::feed::{self, GroupRequest, Visitor, group_feed};
+use kindred_models::feed::{self, GroupRequest, MAX_GROUP, Visitor, group_feed};
 use kindred_models::stop::Stop;
 use kindred_training::data::read_member_ids;
 use kindred_training::train::data_config;
@@ -29,8 +29,8 @@ pub(super) struct GroupFeed {
     /// Table with a column member_id.
     #[arg(long, value_name = "PATH")]
     members: Option<PathBuf>,
-    /// Products to show, 1 to 500.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=500))]
+    /// Products to show, 1 to 100.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
     top: u32,
     #[command(flatten)]
     filter: Filter,
@@ -49,6 +49,9 @@ impl GroupFeed {
         let mut ids: BTreeSet<String> = self.member.into_iter().collect();
         if let Some(path) = &self.members {
             ids.extend(read_member_ids(path, &data_config(&model.info))?);
+        }
+        if ids.is_empty() || ids.len() > MAX_GROUP {
+            return Err(Error::Usage(format!("a group has 1 to {MAX_GROUP} members, not {}", ids.len())));
         }
         let rules: feed::Rules = self.rules.into();
         if rules.explore_share > 0.0 {

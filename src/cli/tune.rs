@@ -39,7 +39,7 @@ pub(super) struct Tune {
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     trials: u64,
     /// Length of a vector, at most.
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u16).range(8..=1024))]
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u16).range(8..=512))]
     max_factors: u16,
     /// Days judged by.
     #[arg(long, value_name = "DAYS", default_value_t = 28, value_parser = clap::value_parser!(u32).range(1..=3650))]
@@ -62,7 +62,7 @@ pub(super) struct Tune {
 enum Tunable {
     /// Factors, weights, regularization, epochs and decay of the embeddings.
     Embeddings,
-    /// Exponents, shrinkage and ridge of the item–item models.
+    /// Exponents, shrinkage and ridge of the item–item model by member.
     Affinity,
 }
 
@@ -114,7 +114,10 @@ impl Tune {
             row
         });
         print::table(&columns.iter().map(String::as_str).collect::<Vec<_>>(), rows)?;
-        print::line(format!("best: {}", best_file.display()))
+        match trials.first() {
+            Some(best) if best.ndcg_at_10.is_some() => print::line(format!("best: {}", best_file.display())),
+            _ => print::line("no trial led to a model; the ranges do not suit the data"),
+        }
     }
 }
 

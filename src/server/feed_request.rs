@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use kindred_models::Model;
-use kindred_models::feed::{FeedRequest, GroupRequest, ProductFilter, Rules};
+use kindred_models::feed::{FeedRequest, GroupRequest, MAX_GROUP, MAX_GROUP_PAGE, ProductFilter, Rules};
 use kindred_models::popularity::Context;
 
 use super::recommendation::MAX_PRODUCTS;
@@ -12,8 +12,6 @@ use super::validate::{Check, visit_events};
 use crate::batch::visitor;
 use crate::proto::v1;
 
-/// Members of a group at most.
-const MAX_GROUP: usize = 500;
 /// Products in a basket at most.
 const MAX_BASKET: usize = 200;
 /// What seeing a product once takes of its score, where nothing else is said.
@@ -75,7 +73,7 @@ impl FeedQuestion {
         let ids: BTreeSet<&String> = request.member_ids.iter().collect();
         GroupRequest {
             visitors: ids.into_iter().map(|id| visitor(model, id)).collect(),
-            page_size: self.page_size,
+            page_size: self.page_size.min(MAX_GROUP_PAGE),
             excluded: request.excluded_product_ids.iter().filter_map(find).collect(),
             filter: self.filter,
             context: self.context,

@@ -71,8 +71,8 @@ pub(crate) fn sources(
     let baskets = affinity::baskets(slice, |member| dataset.members.consent(member).personalization);
     let affinity_models = Affinity {
         by_member: affinity::fit(&affinity::purchases(&history), products, &given.affinity, stop)?,
-        // Baskets are many and small: cosines, without a regression.
-        by_basket: affinity::fit(&baskets, products, &AffinityParams { ridge: 0.0, ..given.affinity }, stop)?,
+        // Baskets are many and small, and all count alike: cosines, without a regression.
+        by_basket: affinity::fit(&baskets, products, &AffinityParams::of_baskets(given.affinity.neighbours), stop)?,
     };
     let neighbours = crate::neighbours::fit(&history, products, &given.neighbours, stop)?;
     let popularity = crate::popularity::fit(dataset, slice, &given.popularity);

@@ -206,16 +206,16 @@ pub fn history(slice: &Slice, members: &Members, config: &TrainConfig) -> Histor
 pub fn members(dataset: &Dataset, slice: &Slice) -> Members {
     let members = &dataset.members;
     let mut last = vec![(i64::MIN, ""); members.len()];
-    for event in slice.events.iter().filter(|e| e.kind == Kind::Purchase) {
+    let usable = |e: &&Event| e.kind == Kind::Purchase && members.consent(e.member).personalization;
+    for event in slice.events.iter().filter(usable) {
         if let Some(store) = dataset.events.stores.get(event.store as usize) {
             let last = &mut last[event.member as usize];
             *last = (event.time, store.as_str()).max(*last);
         }
     }
     let known = |row: u32| (last[row as usize].0 > i64::MIN).then(|| last[row as usize].1);
-    let usable = |row: u32| known(row).filter(|_| members.consent(row).personalization);
     let stores: Vec<Option<&str>> =
-        (0..members.len() as u32).map(|row| members.stores.get(row).or_else(|| usable(row))).collect();
+        (0..members.len() as u32).map(|row| members.stores.get(row).or_else(|| known(row))).collect();
     Members { stores: Labels::encode(&stores), ..members.clone() }
 }
 

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use kindred_models::Model;
 use kindred_models::artifact::{Registry, VersionId, Writer};
 use kindred_models::indexing::build_indexes;
 use kindred_models::model::ModelInfo;
 use kindred_models::stop::Stop;
+use kindred_models::{ArtifactError, Model};
 
 use crate::config::{DataConfig, ValidConfig};
 use crate::data::Dataset;
@@ -107,9 +107,11 @@ fn judge(
         return Ok(Evaluation::default());
     }
     progress.start("evaluate", 0);
-    // The model that is served, if there is one that can be read.
-    let served = registry.current().ok().and_then(|id| Model::load(registry, &id).ok());
-    let evaluation = evaluate(dataset, config, served.as_ref(), lessons, progress, stop)?;
+    let served = match registry.current() {
+        Err(ArtifactError::NoCurrentVersion(_)) => None,
+        current => Some(current.and_then(|id| Model::load(registry, &id)).map_err(|e| e.to_string())),
+    };
+    let evaluation = evaluate(dataset, config, served, lessons, progress, stop)?;
     progress.finish(&summary(&evaluation));
     Ok(evaluation)
 }

@@ -18,12 +18,19 @@ use crate::model::Model;
 use crate::popularity::Context;
 use crate::stop::{Stop, Stopped};
 
+/// Members of a group at most.
+pub const MAX_GROUP: usize = 500;
+/// Items of a group's page at most.
+pub const MAX_GROUP_PAGE: usize = 100;
 /// Products on a member's own page.
 const OWN_PAGE: usize = 20;
 /// Products that each member names.
 const NAMED: usize = 40;
 /// Products that all members weigh.
 const CANDIDATES: usize = 300;
+/// Likings beyond count as these: no single voice decides, and a product that a stranger's shop never sold is no
+/// worse than one that somebody minds.
+const LIKINGS: std::ops::RangeInclusive<f32> = 0.01..=1000.0;
 /// A member minds what is liked less.
 const MINDED_BELOW: f32 = 0.1;
 /// What the score is multiplied by for each who minds.
@@ -32,9 +39,9 @@ const MINDED: f32 = 0.5;
 /// A question for a group's feed.
 #[derive(Clone, Debug)]
 pub struct GroupRequest {
-    /// Whom it is for, each once.
+    /// Whom it is for, each once; 1 to [`MAX_GROUP`].
     pub visitors: Vec<Visitor>,
-    /// How many items at most.
+    /// How many items at most, up to [`MAX_GROUP_PAGE`].
     pub page_size: usize,
     /// Products not to show.
     pub excluded: HashSet<u32>,
@@ -81,6 +88,7 @@ impl Votes {
     /// Adds what a number of members say who all say the same; of those of whom nothing is known, nobody can say
     /// what they like and mind.
     fn add(&mut self, liking: f32, members: usize, known: bool) {
+        let liking = liking.clamp(*LIKINGS.start(), *LIKINGS.end());
         self.log_liking += members as f64 * f64::from(liking.ln());
         if known {
             self.liked_by += u32::from(liking >= 1.0);
@@ -100,11 +108,10 @@ impl Votes {
 /// # Errors
 /// [`Stopped`] once `stop` is raised.
 pub fn group_feed(model: &Model, request: &GroupRequest, stop: &Stop) -> Result<GroupFeed, Stopped> {
-    // Those of whom nothing may be read are alike: asked once, counted each.
     let personas: Vec<Persona> = request.visitors.par_iter().map(|v| Persona::of(model, *v, &[])).collect();
-    let known: Vec<&Persona> = personas.iter().filter(|persona| persona.is_personal()).collect();
-    let (nobody, strangers) = (Persona::default(), personas.len() - known.len());
-    let mut voices: Vec<(&Persona, usize)> = known.iter().map(|persona| (*persona, 1)).collect();
+    // Those of whom nothing may be read are alike: asked once, counted each.
+    let mut voices: Vec<(&Persona, usize)> = personas.iter().filter(|p| p.row.is_some()).map(|p| (p, 1)).collect();
+    let (nobody, strangers) = (Persona::default(), personas.len() - voices.len());
     if strangers > 0 {
         voices.push((&nobody, strangers));
     }
@@ -127,15 +134,15 @@ pub fn group_feed(model: &Model, request: &GroupRequest, stop: &Stop) -> Result<
         let Votes { liked_by, minded_by, .. } = votes;
         GroupItem { product: item.product, score: item.score, liked_by, minded_by }
     });
-    Ok(GroupFeed { items: items.collect(), known_members: known.len() })
+    Ok(GroupFeed { items: items.collect(), known_members: personas.iter().filter(|p| p.is_personal()).count() })
 }
 
 /// What a member brings to the table.
 struct Named {
     /// The head of the own feed, best first; where launches are wanted, as many of them.
     products: Vec<u32>,
-    /// Score of the last product on the own page.
-    usual: f32,
+    /// All candidates of the own feed, by row.
+    own: Vec<u32>,
 }
 
 fn named(
@@ -149,12 +156,12 @@ fn named(
         stop.check()?;
         let signals = Signals::new(model, persona, question);
         let best = ranked(model, question, persona, &signals, &allowed);
-        // Of a small catalogue, the better half.
-        let usual = best.get((OWN_PAGE - 1).min(best.len() / 2)).map_or(1.0, |item| item.score);
+        let mut own: Vec<u32> = best.iter().map(|item| item.product).collect();
+        own.sort_unstable();
         let (launches, others): (Vec<u32>, Vec<u32>) =
             best.iter().map(|item| item.product).partition(|product| is_wanted_launch(model, question, *product));
         let head = |products: Vec<u32>| products.into_iter().take(question.page_size);
-        Ok(Named { products: head(others).chain(head(launches)).collect(), usual: usual.max(1e-9) })
+        Ok(Named { products: head(others).chain(head(launches)).collect(), own })
     };
     voices.par_iter().map(name).collect()
 }
@@ -191,9 +198,7 @@ fn weigh(
     let like = |((persona, _), named): (&(&Persona, usize), &Named)| {
         stop.check()?;
         let signals = Signals::new(model, persona, question);
-        let mut items = score(model, persona, &signals, candidates);
-        items.sort_unstable_by_key(|item| item.product);
-        Ok(items.iter().map(|item| item.score.max(1e-12) / named.usual).collect())
+        Ok(likings(&named.own, candidates, |products| score(model, persona, &signals, products)))
     };
     let likings: Vec<Vec<f32>> = voices.par_iter().zip(named).map(like).collect::<Result<_, Stopped>>()?;
     let mut votes = vec![Votes::default(); candidates.len()];
@@ -204,6 +209,22 @@ fn weigh(
         }
     }
     Ok(votes)
+}
+
+/// Scores of the candidates over that of the last product on the member's own page; all are scored at once, since
+/// a score is also relative to what stands beside.
+fn likings(own: &[u32], candidates: &[u32], score: impl Fn(&[u32]) -> Vec<FeedItem>) -> Vec<f32> {
+    let mut products = [own, candidates].concat();
+    products.sort_unstable();
+    products.dedup();
+    let best = score(&products);
+    let own_page = best.iter().filter(|item| own.binary_search(&item.product).is_ok());
+    // Of a small catalogue, the better half.
+    let usual = own_page.map(|item| item.score).nth((OWN_PAGE - 1).min(own.len() / 2)).unwrap_or(1.0).max(1e-9);
+    let mut group: Vec<&FeedItem> =
+        best.iter().filter(|item| candidates.binary_search(&item.product).is_ok()).collect();
+    group.sort_unstable_by_key(|item| item.product);
+    group.iter().map(|item| item.score.max(0.0) / usual).collect()
 }
 
 #[cfg(test)]
@@ -221,10 +242,25 @@ mod tests {
     fn what_all_like_goes_before_what_some_love_and_one_minds() {
         let (all, all_score) = votes(&[2.0, 2.0, 2.0], (1.0, 0));
         let (some, some_score) = votes(&[8.0, 8.0, 0.05], (1.0, 0));
+        let (loud, loud_score) = votes(&[1e9, 1.0, 1.0], (1.0, 0));
         assert_eq!((all.liked_by, all.minded_by), (3, 0));
         assert_eq!((some.liked_by, some.minded_by), (2, 1));
+        assert!((loud_score - 10.0).abs() < 1e-4 && loud.liked_by == 3, "one voice has an end");
         assert!((all_score - 2.0).abs() < 1e-6);
         assert!((some_score - 0.5 * 3.2f32.cbrt()).abs() < 1e-6, "by hand: {some_score}");
+    }
+
+    #[test]
+    fn likings_are_relative_to_the_own_page() {
+        // Products 0 to 99 have the scores 100 to 1; a member's own candidates are the first 50.
+        let score = |products: &[u32]| {
+            let item = |p: &u32| FeedItem::new(*p, (100 - p) as f32, Source::Popular);
+            super::super::sorted(products.iter().map(item).collect())
+        };
+        let own: Vec<u32> = (0..50).collect();
+        assert_eq!(likings(&own, &[0, 19, 20, 99], score), [100.0 / 81.0, 1.0, 80.0 / 81.0, 1.0 / 81.0]);
+        assert_eq!(likings(&own[..4], &[2, 3], score), [1.0, 97.0 / 98.0], "of four, the better half");
+        assert_eq!(likings(&[], &[5], score), [95.0]);
     }
 
     #[test]

@@ -112,23 +112,22 @@ mod avx2 {
                 }
             }
             for tree in trees.iter() {
+                let asked = tree.features.map(|feature| &columns[feature as usize]);
                 for (group, sum) in sums.iter_mut().enumerate().take(rows.len().div_ceil(LANES)) {
-                    *sum = cast(_mm256_add_ps(cast(*sum), leaf(tree, &columns, group)));
+                    *sum = cast(_mm256_add_ps(cast(*sum), leaf(tree, |node| asked[node][group])));
                 }
             }
             scores.copy_from_slice(&sums.as_flattened()[..rows.len()]);
         }
     }
 
-    /// The leaf that each row of a group comes to.
+    /// The leaf that each of eight rows comes to; `asked` gives their values of the feature that a node asks for.
     #[target_feature(enable = "avx2")]
-    fn leaf(tree: Tree<'_>, columns: &Columns, group: usize) -> __m256 {
+    #[inline]
+    fn leaf(tree: Tree<'_>, asked: impl Fn(usize) -> [f32; LANES]) -> __m256 {
         // Of two nodes' answers, that of the one which the level above leads to.
         let pick = |left: __m256, right: __m256, way: __m256| _mm256_blendv_ps(left, right, way);
-        let ask = |node: usize| {
-            let values = cast(columns[tree.features[node] as usize][group]);
-            _mm256_cmp_ps::<_CMP_GE_OQ>(values, _mm256_set1_ps(tree.thresholds[node]))
-        };
+        let ask = |node: usize| _mm256_cmp_ps::<_CMP_GE_OQ>(cast(asked(node)), _mm256_set1_ps(tree.thresholds[node]));
         let first = ask(0);
         let second = pick(ask(1), ask(2), first);
         let third = pick(pick(ask(3), ask(4), second), pick(ask(5), ask(6), second), first);

@@ -163,6 +163,11 @@ impl Default for AffinityParams {
 }
 
 impl AffinityParams {
+    /// Those of the model by basket, which keeps as many products and has the others fixed.
+    pub fn of_baskets(neighbours: usize) -> Self {
+        Self { neighbours, ridge: 0.0, ..Self::default() }
+    }
+
     pub(super) fn validate(&self) -> Result<(), InvalidParameter> {
         check("affinity.neighbours", self.neighbours, self.neighbours <= 1000, "must be from 0 to 1000")?;
         for (name, exponent) in [

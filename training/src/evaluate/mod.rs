@@ -126,14 +126,14 @@ impl Evaluation {
 }
 
 /// Fits a model to the history before the cut, and judges it by what came after. `served` is the model that
-/// was served before, if any.
+/// was served before, if any, or why it can't be read.
 ///
 /// # Errors
 /// [`TrainError::Stopped`] once `stop` is raised.
 pub fn evaluate(
     dataset: &Dataset,
     config: &ValidConfig,
-    served: Option<&Model>,
+    served: Option<Result<Model, String>>,
     lessons: &mut Lessons,
     progress: &dyn Progress,
     stop: &Stop,
@@ -145,11 +145,13 @@ pub fn evaluate(
         return Ok(evaluation);
     }
     let (mut model, scorers) = fit(dataset, &slice, config, lessons, progress, stop)?;
-    // What is available today says nothing of then.
-    model.products.available = vec![1; model.products.len()].into();
+    // What is available today says nothing of then; what was launched later was not there.
+    let was_launched = |at: &Option<i64>| !slice.has_time() || at.is_none_or(|at| at <= slice.as_of);
+    model.products.available =
+        dataset.launched_at.iter().map(|at| u8::from(was_launched(at))).collect::<Vec<_>>().into();
     evaluation.scorers = scorers;
     evaluation.cut_time = if slice.has_time() { slice.as_of } else { 0 };
-    let served = match served.map(|served| comparable(served, &slice)) {
+    let served = match served.map(|served| served.and_then(|served| comparable(served, &model, &slice))) {
         Some(Ok(served)) => Some(served),
         Some(Err(reason)) => {
             evaluation.served_left_out = Some(reason);
@@ -158,7 +160,7 @@ pub fn evaluate(
         None => None,
     };
     for task in [Task::All, Task::New] {
-        evaluation.tasks.push(judge_feeds(&model, served, &slice, &test, task, config, stop)?);
+        evaluation.tasks.push(judge_feeds(&model, served.as_ref(), &slice, &test, task, config, stop)?);
     }
     let mut members: Vec<u32> =
         (0..model.members.len() as u32).filter(|m| !model.history.rows.range(*m).is_empty()).collect();
@@ -171,13 +173,17 @@ pub fn evaluate(
     Ok(evaluation)
 }
 
-/// A served model may be judged if it has not seen what it is judged by.
-fn comparable<'a>(served: &'a Model, slice: &Slice) -> Result<&'a Model, String> {
+/// A served model may be judged if it has not seen what it is judged by; beside another one, both on the same
+/// assortment.
+fn comparable(mut served: Model, beside: &Model, slice: &Slice) -> Result<Model, String> {
     if !slice.has_time() {
         Err(format!("version {} may have learned what was held out: events have no time", served.info.version))
     } else if served.info.as_of_time > slice.as_of {
         Err(format!("version {} has learned from days after the cut", served.info.version))
     } else {
+        let available =
+            |id: &str| beside.products.ids.find(id).map_or(0, |row| beside.products.available[row as usize]);
+        served.products.available = served.products.ids.iter().map(available).collect::<Vec<_>>().into();
         Ok(served)
     }
 }

@@ -40,7 +40,7 @@ pub(super) fn scaled(blend: &Blend, examples: &Examples) -> Linear {
 }
 
 /// Weights and intercept; `None` where only one outcome was seen.
-pub(super) fn solve(inputs: &Array2<f64>, bought: &[bool]) -> Option<(Array1<f64>, f64)> {
+fn solve(inputs: &Array2<f64>, bought: &[bool]) -> Option<(Array1<f64>, f64)> {
     let n = bought.len() as f64;
     let targets = Array1::from_iter(bought.iter().copied());
     let fitted = LogisticRegression::default()

@@ -28,7 +28,7 @@ pub use trials::{Trial, TrialsError};
 
 use crate::affinity;
 use crate::config::{TrainConfig, ValidConfig};
-use crate::data::Dataset;
+use crate::data::{Dataset, Event};
 use crate::error::TrainError;
 use crate::evaluate::{Estimate, Judged, PAGE, Task, split, summarize, thin, truths};
 use crate::prepare::{self, Slice};
@@ -81,13 +81,10 @@ pub fn tune(
     let dataset = prepare(&given, now, progress)?;
     let window = Window::of(&dataset, &given, search.validation_days).ok_or(TrainError::NothingToJudgeBy)?;
     let space = space(search.source, search.max_factors, window.slice.has_time());
-    let mut trials = Trials::open(search.trials_file, &search.identity(&window, &given))?;
-    let tell = |trial: &Trial, on_best: &mut dyn FnMut(&TrainConfig, &Trial) -> std::io::Result<()>| {
-        let failed = |source| TrialsError::Io { path: search.trials_file.to_owned(), source };
-        on_best(&with(&search.config, &trial.parameters), trial).map_err(failed)
-    };
+    let mut trials = Trials::open(search.trials_file, &search.identity(&window, &given, &space))?;
+    let mut tell = |best: &Trial| on_best(&with(&search.config, &best.parameters), best).map_err(TrialsError::Best);
     if let Some(best) = trials.best() {
-        tell(best, on_best)?;
+        tell(best)?;
     }
     for number in trials.list.len() as u64..search.trials {
         let best = trials.best().map(|trial| &trial.parameters);
@@ -101,7 +98,7 @@ pub fn tune(
         trials.add(Trial { number, parameters, ndcg_at_10 })?;
         progress.finish(&outcome(&trials));
         if let Some(best) = trials.best().filter(|best| best.number == number) {
-            tell(best, on_best)?;
+            tell(best)?;
         }
     }
     Ok(trials.list)
@@ -122,17 +119,22 @@ fn outcome(trials: &Trials) -> String {
 
 impl Search<'_> {
     /// What trials must have in common to be compared: the data, and everything that is not searched for.
-    fn identity(&self, window: &Window, given: &ValidConfig) -> Value {
+    fn identity(&self, window: &Window<'_>, given: &ValidConfig, space: &[Dimension]) -> Value {
+        let mut config = parameters(given);
+        for dimension in space {
+            if let Some(place) = config.pointer_mut(&pointer(dimension.name)) {
+                *place = Value::Null;
+            }
+        }
         json!({
             "source": self.source,
             "max_factors": self.max_factors,
             "validation_days": self.validation_days,
-            "config": parameters(given),
+            "config": config,
             // Last by name too: a setting that differs explains why the window does.
             "window": {
-                "events": window.slice.events.len(),
                 "as_of": window.slice.as_of,
-                "members": window.truths.len(),
+                "events": window.digest,
             },
         })
     }
@@ -142,7 +144,7 @@ impl Search<'_> {
 fn with(config: &TrainConfig, parameters: &Parameters) -> TrainConfig {
     let mut value = as_written(config);
     for (name, parameter) in parameters {
-        if let Some(place) = value.pointer_mut(&format!("/{}", name.replace('.', "/"))) {
+        if let Some(place) = value.pointer_mut(&pointer(name)) {
             *place = parameter.clone();
         }
     }
@@ -152,8 +154,13 @@ fn with(config: &TrainConfig, parameters: &Parameters) -> TrainConfig {
 /// What the config says of a space's parameters.
 fn current(config: &TrainConfig, space: &[Dimension]) -> Parameters {
     let value = as_written(config);
-    let of = |name: &str| value.pointer(&format!("/{}", name.replace('.', "/"))).cloned().unwrap_or_default();
+    let of = |name: &str| value.pointer(&pointer(name)).cloned().unwrap_or_default();
     space.iter().map(|dimension| (dimension.name.to_owned(), of(dimension.name))).collect()
+}
+
+/// Where a parameter stands in the config as JSON.
+fn pointer(name: &str) -> String {
+    format!("/{}", name.replace('.', "/"))
 }
 
 /// By way of text: single-precision numbers as a person would write them.
@@ -162,32 +169,35 @@ fn as_written(config: &TrainConfig) -> Value {
 }
 
 /// What trials learn from, and what judges them.
-struct Window {
+struct Window<'a> {
     slice: Slice,
-    members: Members,
+    members: &'a Members,
     products: usize,
     /// What was bought for the first time within the window, by member.
     truths: Vec<(u32, HashSet<u32>)>,
+    /// Of all events on both sides.
+    digest: String,
 }
 
-impl Window {
+impl<'a> Window<'a> {
     /// `None` where nobody bought anything on both sides.
-    fn of(dataset: &Dataset, config: &ValidConfig, days: u32) -> Option<Self> {
+    fn of(dataset: &'a Dataset, config: &ValidConfig, days: u32) -> Option<Self> {
         let params = &config.given.evaluate;
         let (all, seed) = (Slice::all(dataset), config.embeddings.seed);
         let before = if params.test_days == 0 { all } else { split(&all, params.test_days, seed).0 };
         let (slice, test) = split(&before, days, seed.wrapping_add(1));
-        let members = prepare::members(dataset, &slice);
-        let history = prepare::history(&slice, &members, &config.given);
+        let members = &dataset.members;
+        let history = prepare::history(&slice, members, &config.given);
         let mut truths = truths(&history, &test, Task::New);
         thin(&mut truths, params.max_members);
-        (!truths.is_empty()).then_some(Self { slice, members, products: dataset.products.len(), truths })
+        let digest = digest(slice.events.iter().chain(&test));
+        (!truths.is_empty()).then_some(Self { slice, members, products: dataset.products.len(), truths, digest })
     }
 
     /// How a trial does; `None` where it can't be fitted.
     fn judge(&self, search: &Search<'_>, parameters: &Parameters, stop: &Stop) -> Result<Option<Estimate>, TrainError> {
         let config = with(&search.config, parameters).validate()?;
-        let history = prepare::history(&self.slice, &self.members, &config.given);
+        let history = prepare::history(&self.slice, self.members, &config.given);
         let judged = match search.source {
             Source::Embeddings => {
                 let weights = Matrix { rows: history.rows.clone(), values: history.weights.clone() };
@@ -235,4 +245,15 @@ impl Window {
         };
         self.truths.par_iter().map(judge).collect()
     }
+}
+
+/// A checksum of events.
+fn digest<'a>(events: impl Iterator<Item = &'a Event>) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for event in events {
+        let Event { member, product, time, kind, .. } = *event;
+        hasher.update(&member.to_le_bytes()).update(&product.to_le_bytes());
+        hasher.update(&time.to_le_bytes()).update(&[kind as u8]);
+    }
+    hasher.finalize().to_hex().to_string()
 }

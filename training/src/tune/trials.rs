@@ -33,6 +33,9 @@ pub enum TrialsError {
         /// Why.
         source: std::io::Error,
     },
+    /// The best config can't be kept.
+    #[error("the best config can't be written: {0}")]
+    Best(std::io::Error),
     /// The file holds trials on other data or of other parameters.
     #[error("{}: its trials are of another search ('{what}' differs); name another folder with --out, or delete it", path.display())]
     OtherSearch {
@@ -110,10 +113,10 @@ impl Trials {
         self.file.write_all(&text).and_then(|()| self.file.sync_data()).map_err(io)
     }
 
-    /// The trial with the highest nDCG@10; of two alike, the earlier one.
+    /// The trial with the highest nDCG@10, of those that have one; of two alike, the earlier one.
     pub(super) fn best(&self) -> Option<&Trial> {
-        let value = |trial: &Trial| trial.ndcg_at_10.map_or(f64::MIN, |estimate| estimate.value);
-        self.list.iter().rev().max_by(|a, b| value(a).total_cmp(&value(b)))
+        let judged = self.list.iter().filter_map(|trial| Some((trial, trial.ndcg_at_10?.value)));
+        judged.rev().max_by(|a, b| a.1.total_cmp(&b.1)).map(|(trial, _)| trial)
     }
 }
 
@@ -145,7 +148,8 @@ mod tests {
         let path = folder.path().join("trials.ndjson");
         let search = json!({ "events": 7, "config": { "embeddings": { "seed": 1 } } });
         let mut trials = Trials::open(&path, &search).unwrap();
-        trials.add(trial(0, 0.1)).unwrap();
+        trials.add(Trial { ndcg_at_10: None, ..trial(0, 0.0) }).unwrap();
+        assert_eq!(trials.best(), None, "what diverged is no best");
         trials.add(trial(1, 0.3)).unwrap();
         trials.add(trial(2, 0.3)).unwrap();
         assert_eq!(trials.best().unwrap().number, 1);

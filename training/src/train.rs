@@ -15,7 +15,7 @@ use crate::evaluate::{Evaluation, evaluate, html};
 use crate::fit::fit;
 use crate::prepare::Slice;
 use crate::progress::Progress;
-use crate::rank::Lessons;
+use crate::rank::{Comparison, Lessons};
 
 /// What a run gave.
 #[derive(Debug)]
@@ -47,9 +47,10 @@ pub fn train(
     let mut lessons = Lessons::default();
     let evaluation = judge(config, &dataset, registry, &mut lessons, progress, stop)?;
     progress.start("fit", 0);
-    let (mut model, _) = fit(&dataset, &Slice::all(&dataset), config, &mut lessons, progress, stop)?;
+    let (mut model, scorers) = fit(&dataset, &Slice::all(&dataset), config, &mut lessons, progress, stop)?;
     model.launch.fit.calibration = evaluation.launch_calibration;
     model.info.metrics = evaluation.metrics();
+    model.info.metrics.extend(scorers.iter().flat_map(Comparison::metrics));
     model.info.parameters = parameters(config);
     progress.finish(&format!("{} factors, {}", config.embeddings.factors, ranker(&model)));
     stop.check()?;

@@ -32,6 +32,13 @@ pub struct Comparison {
     pub ndcg_at_10: BTreeMap<ScorerKind, f64>,
 }
 
+impl Comparison {
+    /// Values by name: `scorer.new.boosting.ndcg@10`, ….
+    pub fn metrics(&self) -> impl Iterator<Item = (String, f64)> {
+        self.ndcg_at_10.iter().map(|(kind, value)| (format!("scorer.{}.{kind}.ndcg@10", self.task), *value))
+    }
+}
+
 /// A kind of scorer, and how sure it may be.
 #[derive(Debug)]
 pub(super) struct Choice {

@@ -21,15 +21,10 @@ pub struct Popularity {
     pub long: Array<f32>,
     /// See `long`.
     pub short: Array<f32>,
-    /// Share of the purchases of a typical week: what is bought week after week, whatever a holiday or a
-    /// promotion lifts.
-    pub steady: Array<f32>,
     /// Days from a product's first purchase to the newest event; 0 where there is none, or no time.
     pub age_days: Array<u16>,
     /// Products by overall popularity, best first.
     pub order: Array<u32>,
-    /// The same by `steady`, without those that were not sold lately; set by [`ranked`](Self::ranked).
-    pub steady_order: Vec<u32>,
     /// By the store where it was bought.
     pub stores: Segment,
     /// By the city of the member who bought it.
@@ -123,15 +118,13 @@ impl Segment {
 impl Popularity {
     /// Ranks products by their decayed purchases.
     pub fn ranked(mut self) -> Self {
-        self.order = order(&self.overall).into();
-        self.with_totals()
+        let mut order: Vec<u32> = (0..self.overall.len() as u32).collect();
+        order.sort_by_key(|row| Scored { row: *row, score: self.overall[*row as usize] });
+        self.order = order.into();
+        self.with_total()
     }
 
-    fn with_totals(mut self) -> Self {
-        // What was not sold lately shares the lowest value.
-        let lowest = self.steady.iter().copied().fold(f32::INFINITY, f32::min);
-        self.steady_order = order(&self.steady);
-        self.steady_order.retain(|row| self.steady[*row as usize] > lowest);
+    fn with_total(mut self) -> Self {
         let sum = |counts: &Array<f32>| counts.iter().sum::<f32>().max(f32::MIN_POSITIVE);
         self.history_days = self.age_days.iter().copied().max().unwrap_or(0);
         self.totals = [sum(&self.overall), sum(&self.long), sum(&self.short)];
@@ -186,7 +179,6 @@ impl Popularity {
             s.array("order", &self.order)?;
             s.array("long", &self.long)?;
             s.array("short", &self.short)?;
-            s.array("steady", &self.steady)?;
             s.array("age_days", &self.age_days)?;
             self.stores.write("stores", s)?;
             self.cities.write("cities", s)?;
@@ -205,7 +197,6 @@ impl Popularity {
             Self {
                 long: overall.clone(),
                 short: overall.clone(),
-                steady: shares(&overall),
                 age_days: vec![0; products].into(),
                 city_of_store: vec![NONE; names.len()].into(),
                 stores: Segment::new(names, counts),
@@ -215,46 +206,29 @@ impl Popularity {
             }
         } else {
             Self {
+                overall,
                 order,
                 long: s.array("long")?,
                 short: s.array("short")?,
-                steady: if from.manifest().format_version < 3 { shares(&overall) } else { s.array("steady")? },
-                overall,
                 age_days: s.array("age_days")?,
                 stores: Segment::read("stores", products, &s)?,
                 cities: Segment::read("cities", products, &s)?,
                 channels: Segment::read("channels", products, &s)?,
                 dayparts: Segment::read("dayparts", products, &s)?,
                 city_of_store: s.array("city_of_store")?,
-                steady_order: Vec::new(),
                 history_days: 0,
                 totals: [0.0; 3],
             }
         };
-        let popularity = popularity.with_totals();
+        let popularity = popularity.with_total();
         let p = &popularity;
-        let lengths = [&p.overall, &p.long, &p.short, &p.steady].map(|counts| counts.len());
-        let fits = lengths == [products; 4]
-            && [p.order.len(), p.age_days.len()] == [products; 2]
+        let fits = [p.overall.len(), p.order.len(), p.long.len(), p.short.len(), p.age_days.len()] == [products; 5]
             && p.order.iter().all(|row| (*row as usize) < products)
             && p.city_of_store.len() == p.stores.names.len()
             && p.city_of_store.iter().all(|row| *row == NONE || (*row as usize) < p.cities.names.len());
         s.ensure(fits, "popularity does not fit its products or stores")?;
         Ok(popularity)
     }
-}
-
-/// Counts over their sum.
-fn shares(counts: &[f32]) -> Array<f32> {
-    let total = counts.iter().sum::<f32>().max(f32::MIN_POSITIVE);
-    counts.iter().map(|count| count / total).collect::<Vec<f32>>().into()
-}
-
-/// Products by a count, the largest first.
-fn order(counts: &[f32]) -> Vec<u32> {
-    let mut order: Vec<u32> = (0..counts.len() as u32).collect();
-    order.sort_by_key(|row| Scored { row: *row, score: counts[*row as usize] });
-    order
 }
 
 /// Popularity in one [`Context`], looked up once.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub use trees::{TREE_DEPTH, Trees};
 
 use crate::artifact::{Array, ArtifactError, Reader, Section, SectionWriter, Writer};
-use crate::feed::{FEATURES, Feature, Features};
+use crate::feed::{FEATURES, Features};
 
 /// Both scorers.
 #[derive(Clone, Debug, Default)]
@@ -179,8 +179,7 @@ impl Ranker {
         let s = from.section("ranker")?;
         let Values { fit, features } = if from.manifest().format_version < 3 {
             // It did not name its features.
-            let features = FEATURES.into_iter().filter(|f| *f != Feature::Steady).map(|f| f.name().to_owned());
-            Values { fit: s.values()?, features: features.collect() }
+            Values { fit: s.values()?, features: FEATURES.map(|feature| feature.name().to_owned()).to_vec() }
         } else {
             s.values()?
         };

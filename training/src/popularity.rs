@@ -10,9 +10,6 @@ use crate::config::PopularityParams;
 use crate::data::{Dataset, Event, Events, Kind};
 use crate::prepare::Slice;
 
-/// Weeks that tell what is bought steadily.
-const STEADY_WEEKS: usize = 8;
-
 /// Counts purchases, less refunds, decayed.
 pub fn fit(dataset: &Dataset, slice: &Slice, params: &PopularityParams) -> Popularity {
     let products = dataset.products.len();
@@ -32,7 +29,6 @@ pub fn fit(dataset: &Dataset, slice: &Slice, params: &PopularityParams) -> Popul
         overall: overall(half_life).into(),
         long: overall(params.long_half_life_days).into(),
         short: overall(params.short_half_life_days).into(),
-        steady: steady(slice, products).into(),
         age_days: ages(slice, products).into(),
         cities: segment(cities.values.iter().map(str::to_owned).collect(), &|e| known(cities.rows[e.member as usize])),
         channels: segment(dataset.events.channels.clone(), &|e| (e.channel != u16::MAX).then_some(e.channel.into())),
@@ -62,27 +58,6 @@ pub(crate) fn overall(slice: &Slice, products: usize, half_life: f32) -> Vec<f32
         }
     }
     counts.into_iter().map(|x| x.max(0.0) as f32).collect()
-}
-
-/// The geometric mean of each product's weekly shares over the last weeks, half a purchase added to each: one
-/// week of a holiday or a promotion moves it little.
-fn steady(slice: &Slice, products: usize) -> Vec<f32> {
-    let mut weeks = vec![Vec::new(); STEADY_WEEKS];
-    for event in &slice.events {
-        let week = (slice.as_of - event.time).max(0) / (7 * 86_400);
-        if let (Some(sign), Some(counts)) = (sign(event), weeks.get_mut(week as usize)) {
-            counts.resize(products, 0.0);
-            counts[event.product as usize] += sign;
-        }
-    }
-    let mut logs = vec![0f32; products];
-    let with_sales = weeks.iter().filter(|counts| !counts.is_empty());
-    for counts in with_sales.clone() {
-        let total = counts.iter().map(|count| count.max(0.0)).sum::<f32>().max(1.0);
-        logs.iter_mut().zip(counts).for_each(|(log, count)| *log += ((count.max(0.0) + 0.5) / total).ln());
-    }
-    let n = with_sales.count() as f32;
-    logs.into_iter().map(|log| if n > 0.0 { (log / n).exp() } else { 0.0 }).collect()
 }
 
 /// Days from the first purchase of each product.
@@ -197,23 +172,6 @@ mod tests {
         let p = fit(&dataset, &slice, &later);
         assert_eq!(count(&p.dayparts, "morning", 0), 1.0, "midnight in UTC is eight in the morning there");
         assert_eq!(count(&p.dayparts, "afternoon", 0), 1.0);
-    }
-
-    #[test]
-    fn a_week_of_promotion_makes_nothing_steady() {
-        let sold = |week: i64, product, times: usize| {
-            let time = -week * 7 * DAY - 1;
-            vec![Event { member: 0, product, time, store: 0, channel: 0, kind: Kind::Purchase }; times]
-        };
-        // Product 0 is bought four times a week, product 1 sixteen times in one of two; 2 never of late.
-        let events = [sold(0, 0, 4), sold(1, 0, 4), sold(1, 1, 16), sold(20, 2, 99)].concat();
-        let mut slice = Slice::of(events, true);
-        slice.as_of = 0;
-        let steady = steady(&slice, 3);
-        let expected = [(4.5f32 / 4.0) * (4.5 / 20.0), (0.5f32 / 4.0) * (16.5 / 20.0), (0.5f32 / 4.0) * (0.5 / 20.0)];
-        for (found, expected) in steady.iter().zip(expected.map(f32::sqrt)) {
-            assert!((found - expected).abs() < 1e-5, "{steady:?}");
-        }
     }
 
     #[test]

@@ -12,7 +12,6 @@ const BASKET: usize = 50;
 const NEIGHBOURS: usize = 150;
 const TASTE: usize = 150;
 const POPULAR: usize = 100;
-const STEADY: usize = 100;
 const LAUNCHES: usize = 50;
 
 impl Signals<'_> {
@@ -30,8 +29,6 @@ impl Signals<'_> {
             rows.extend(found.iter().map(|s| s.row));
         }
         rows.extend(self.here.top(at_least(POPULAR), allowed));
-        let steady = self.model.popularity.steady_order.iter().copied().filter(|row| allowed(*row));
-        rows.extend(steady.take(at_least(STEADY)));
         rows.sort_unstable();
         rows.dedup();
         rows

@@ -59,7 +59,6 @@ features! {
     PopularityHere: "ln of its share here over its share of all.",
     LongTrend: "ln of its share lately over its share of the year.",
     ShortTrend: "ln of its share this week over its share lately.",
-    Steady: "ln of its share in a typical week over its share lately.",
     Age: "ln(1 + days since it was first sold).",
     ReturnRate: "Share of its buyers who came back.",
     ProductGap: "ln of its usual gap in days.",
@@ -208,7 +207,6 @@ impl<'a> Signals<'a> {
         set(Feature::PopularityHere, ((self.here.share(product) + prior) / chain).ln());
         set(Feature::LongTrend, (chain / long).ln());
         set(Feature::ShortTrend, (short / chain).ln());
-        set(Feature::Steady, ((p.steady[row] + prior) / chain).ln());
         set(Feature::Age, f32::from(p.age_days[row]).ln_1p());
         if let (Some(rate), Some(gap)) = (self.model.repeat.rates.get(row), self.model.repeat.gaps.get(row)) {
             set(Feature::ReturnRate, *rate);

@@ -3,8 +3,9 @@
 //!
 //! At every cut all sources are fitted to what came before it alone, and asked for candidates by the very
 //! code that serves. What the member bought before and what is new are two tasks with a scorer each. A
-//! fixed blend, a logistic regression (solved, or followed online) and boosted trees compete on the last cut,
-//! fitted to the ones before; the winner of each task is then fitted to all of them, and calibrated.
+//! fixed blend, a logistic regression (solved, or followed online) and boosted trees compete on every cut, fitted
+//! to the others, so that one season does not decide; the winner of each task is then fitted to all, and
+//! calibrated.
 
 mod boosting;
 mod calibrate;
@@ -30,6 +31,7 @@ pub use examples::Task;
 pub(crate) use examples::mix;
 use examples::{Examples, Horizon};
 pub use select::Comparison;
+use select::Judgement;
 
 /// Days before a cut without which there is nothing to learn from.
 const MIN_HISTORY_DAYS: i64 = 28;
@@ -39,7 +41,7 @@ const MIN_HISTORY_DAYS: i64 = 28;
 pub struct Ranked {
     /// The ranker.
     pub ranker: Ranker,
-    /// nDCG@10 of every kind, by task, on the last cut.
+    /// nDCG@10 of every kind, by task.
     pub comparisons: Vec<Comparison>,
 }
 
@@ -66,29 +68,38 @@ pub fn fit(
 ) -> Result<Ranked, TrainError> {
     let (params, blend) = (&config.given.ranker, &config.given.feed);
     let cuts = cuts(slice, params);
-    let Some((last, earlier)) = cuts.split_first() else {
+    let Some(last) = cuts.first() else {
         return Ok(Ranked { ranker: unranked(blend), comparisons: Vec::new() });
     };
     let horizon = |cut: i64| -> Result<Horizon, TrainError> {
         let model = sources(dataset, &slice.until(cut), config, progress, stop)?;
         Ok(Horizon::new(model, slice, cut, params))
     };
-    for cut in earlier {
+    let mut only = None;
+    for cut in &cuts {
         if !lessons.by_cut.contains_key(&(*cut, Task::Repeat)) {
-            lessons.learn(*cut, &horizon(*cut)?, params, stop)?;
+            let horizon = horizon(*cut)?;
+            lessons.learn(*cut, &horizon, params, stop)?;
+            only = Some(horizon).filter(|_| cuts.len() == 1);
         }
     }
-    let judge = horizon(*last)?;
-    lessons.learn(*last, &judge, params, stop)?;
+    let mut judgements: [Vec<Judgement>; TASKS.len()] = Default::default();
+    for cut in &cuts {
+        // Fitted once more, now that the others have taught: one base's worth of memory at a time.
+        let horizon = only.take().map_or_else(|| horizon(*cut), Ok)?;
+        let others: Vec<i64> = cuts.iter().copied().filter(|other| other != cut).collect();
+        for (task, judgements) in TASKS.into_iter().zip(&mut judgements) {
+            let (taught, seen) = (lessons.of(&others, task), lessons.of(&[*cut], task));
+            judgements.push(select::judge(&horizon, &taught, &seen, task, blend, params, stop)?);
+        }
+    }
     let mut ranked = Ranked::default();
     ranked.ranker.fit.horizon_days = params.horizon_days;
-    for task in TASKS {
-        let latest = lessons.of(&[*last], task);
-        let choice = select::best(&judge, &lessons.of(earlier, task), &latest, task, blend, params, stop)?;
-        let comparison = choice.comparison;
+    for (task, judgements) in TASKS.into_iter().zip(&judgements) {
+        let (comparison, slope) = select::best(task, judgements);
         let scorer = scorer(comparison.chosen, &lessons.of(&cuts, task), blend, params);
         // How sure it may be, from days that it had not seen; how much is bought, from the latest ones.
-        let scorer = calibrate::calibrated(scorer, choice.slope, &latest);
+        let scorer = calibrate::calibrated(scorer, slope, &lessons.of(&[*last], task));
         let RankerFit { repeat, fresh, .. } = &mut ranked.ranker.fit;
         match task {
             Task::Repeat => (ranked.ranker.repeat, *repeat) = (scorer, comparison.chosen),

@@ -14,14 +14,14 @@ use super::scorer;
 use crate::config::RankerParams;
 use crate::error::TrainError;
 
-/// Members that the kinds are compared on, at most.
+/// Members per cut that the kinds are compared on, at most.
 const MAX_MEMBERS: usize = 6000;
 /// The kinds, the simplest first.
 const KINDS: [ScorerKind; 4] = [ScorerKind::Blend, ScorerKind::Logistic, ScorerKind::Ftrl, ScorerKind::Boosting];
 /// Items of a ranking that count.
 const DEPTH: usize = 10;
 
-/// How the kinds of scorers did on the last cut, fitted to the others.
+/// How the kinds of scorers did, averaged over the cuts, at each of them fitted to the others.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     /// `repeat` or `new`.
@@ -39,49 +39,53 @@ impl Comparison {
     }
 }
 
-/// A kind of scorer, and how sure it may be.
+/// How the kinds did at one cut, in the order of [`KINDS`].
 #[derive(Debug)]
-pub(super) struct Choice {
-    pub(super) comparison: Comparison,
-    /// What its log odds are to be multiplied by; see [`calibrate::slope`].
-    pub(super) slope: f64,
+pub(super) struct Judgement {
+    ndcg_at_10: [f64; KINDS.len()],
+    /// What their log odds are to be multiplied by; see [`calibrate::slope`].
+    slopes: [f64; KINDS.len()],
 }
 
-/// Fits every kind to the examples of earlier cuts, and judges it on the last one, whose examples are `latest`.
-/// Where that is the only one, one half of its members judges what the other half taught.
-pub(super) fn best(
+/// Judges every kind at a cut: fitted to the examples of the others, `taught`, and not to its own, `seen`. Where it
+/// is the only one, one half of its members judges what the other half taught.
+pub(super) fn judge(
     horizon: &Horizon,
-    earlier: &Examples,
-    latest: &Examples,
+    taught: &Examples,
+    seen: &Examples,
     task: Task,
     blend: &Blend,
     params: &RankerParams,
     stop: &Stop,
-) -> Result<Choice, TrainError> {
+) -> Result<Judgement, TrainError> {
     let (judges, teachers) = horizon.members.split_at(horizon.members.len() / 2);
-    let is_only = earlier.rows.is_empty();
+    let is_only = taught.rows.is_empty();
     let half = |members| Examples::of(horizon, members, task, params, stop);
-    let (lesson, test) = if is_only { (&half(teachers)?, &half(judges)?) } else { (earlier, latest) };
+    let (lesson, test) = if is_only { (&half(teachers)?, &half(judges)?) } else { (taught, seen) };
     let judges = if is_only { judges } else { &horizon.members };
     let scorers = KINDS.map(|kind| scorer(kind, lesson, blend, params));
-    let values = judge(horizon, judges, task, &scorers, stop)?;
+    let slopes = std::array::from_fn(|k| calibrate::slope(&scorers[k], test));
+    Ok(Judgement { ndcg_at_10: ndcg(horizon, judges, task, &scorers, stop)?, slopes })
+}
+
+/// The kind that did best on average, with its slope at the latest cut, which stands first.
+pub(super) fn best(task: Task, judgements: &[Judgement]) -> (Comparison, f64) {
+    let mean = |k: usize| judgements.iter().map(|j| j.ndcg_at_10[k]).sum::<f64>() / judgements.len().max(1) as f64;
     // Of two alike, the simpler one, which stands first.
-    let best = (0..KINDS.len()).rev().max_by(|a, b| values[*a].total_cmp(&values[*b])).unwrap_or(0);
-    let ndcg_at_10: BTreeMap<ScorerKind, f64> = KINDS.into_iter().zip(values).collect();
-    Ok(Choice {
-        comparison: Comparison { task: task.name().to_owned(), chosen: KINDS[best], ndcg_at_10 },
-        slope: calibrate::slope(&scorers[best], test),
-    })
+    let best = (0..KINDS.len()).rev().max_by(|a, b| mean(*a).total_cmp(&mean(*b))).unwrap_or(0);
+    let ndcg_at_10 = KINDS.into_iter().enumerate().map(|(k, kind)| (kind, mean(k))).collect();
+    let comparison = Comparison { task: task.name().to_owned(), chosen: KINDS[best], ndcg_at_10 };
+    (comparison, judgements.first().map_or(1.0, |latest| latest.slopes[best]))
 }
 
 /// nDCG@10 of each scorer, averaged over the members who bought anything of the task's sort.
-fn judge(
+fn ndcg(
     horizon: &Horizon,
     members: &[Member],
     task: Task,
-    scorers: &[Scorer],
+    scorers: &[Scorer; KINDS.len()],
     stop: &Stop,
-) -> Result<Vec<f64>, TrainError> {
+) -> Result<[f64; KINDS.len()], TrainError> {
     let gain = |rank: usize| 1.0 / (rank as f64 + 2.0).log2();
     let per_member: Vec<Option<Vec<f64>>> = members[..members.len().min(MAX_MEMBERS)]
         .par_iter()
@@ -95,18 +99,36 @@ fn judge(
             let ideal: f64 = (0..truths.min(DEPTH)).map(gain).sum();
             Ok(Some(horizon.candidates(member, task, |products, signals| {
                 let rows = signals.features(products, |_| true);
-                let ndcg = |scorer: &Scorer| {
+                let of_scorer = |scorer: &Scorer| {
                     let mut ranked: Vec<(f32, u32)> =
                         scorer.log_odds(&rows).into_iter().zip(products.iter().copied()).collect();
                     ranked.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
                     let hits = ranked.iter().take(DEPTH).enumerate().filter(|(_, r)| member.1.contains(&r.1));
                     hits.map(|(rank, _)| gain(rank)).sum::<f64>() / ideal
                 };
-                scorers.iter().map(ndcg).collect()
+                scorers.iter().map(of_scorer).collect()
             })))
         })
         .collect::<Result<_, TrainError>>()?;
     let judged: Vec<Vec<f64>> = per_member.into_iter().flatten().collect();
     let mean = |k: usize| judged.iter().map(|values| values[k]).sum::<f64>() / judged.len().max(1) as f64;
-    Ok((0..scorers.len()).map(mean).collect())
+    Ok(std::array::from_fn(mean))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_season_does_not_decide() {
+        let at = |ndcg_at_10, slope| Judgement { ndcg_at_10, slopes: [slope; 4] };
+        // The blend wins the latest cut by a little, the trees the one before by much.
+        let (comparison, slope) =
+            best(Task::Fresh, &[at([0.30, 0.28, 0.28, 0.29], 0.9), at([0.40, 0.45, 0.44, 0.60], 1.1)]);
+        assert_eq!(comparison.chosen, ScorerKind::Boosting);
+        assert!((comparison.ndcg_at_10[&ScorerKind::Boosting] - 0.445).abs() < 1e-9);
+        assert_eq!(slope, 0.9, "of the latest cut");
+        let (alike, _) = best(Task::Repeat, &[at([0.5; 4], 1.0)]);
+        assert_eq!(alike.chosen, ScorerKind::Blend, "of two alike, the simpler one");
+    }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use kindred_training::TrainError;
 use kindred_training::config::TrainConfig;
 use kindred_training::tune::{Search, Source, Trial, tune};
 use serde_json::Value;
@@ -94,8 +95,13 @@ impl Tune {
             best.evaluate.test_days = kept_days;
             write_best(&best_file, &best, trial)
         };
-        let trials = in_pool(self.threads, || tune(&search, now(), &mut on_best, &Terminal::new(), &stop))??;
-        self.show(trials, &best_file)
+        let run = || tune(&search, now(), &mut on_best, &Terminal::new(), &stop);
+        let trials = in_pool(self.threads, run)?.inspect_err(|error| {
+            if matches!(error, TrainError::Stopped) {
+                eprintln!("{} keeps the trials so far: run again to go on", search.trials_file.display());
+            }
+        });
+        self.show(trials?, &best_file)
     }
 
     fn show(&self, mut trials: Vec<Trial>, best_file: &Path) -> Result<(), Error> {

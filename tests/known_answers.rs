@@ -247,7 +247,13 @@ async fn doubt_about_consent_is_no_consent() {
 #[tokio::test]
 async fn a_basket_gets_what_goes_with_it_and_rules_hold_over_the_wire() {
     let mut tables = Tables::new();
-    for (id, category) in [("tea", "drinks/tea"), ("tea2", "drinks/tea"), ("cup", "home/cups"), ("soap", "home/soap")] {
+    for (id, category) in [
+        ("tea", "drinks/tea"),
+        ("tea2", "drinks/tea"),
+        ("newtea", "drinks/tea"),
+        ("cup", "home/cups"),
+        ("soap", "home/soap"),
+    ] {
         tables.product(&format!("{id},{id},{category},brand,10,,"));
     }
     for m in 0..30 {
@@ -265,6 +271,9 @@ async fn a_basket_gets_what_goes_with_it_and_rules_hold_over_the_wire() {
     assert_eq!(answer.items[0].source(), v1::Source::Basket);
     let reason = answer.items[0].reason.as_ref().unwrap();
     assert_eq!((reason.code(), reason.product_id.as_str()), (v1::ReasonCode::GoesWithVisit, "tea"));
+    let request = v1::RecommendFeedRequest { basket_product_ids: vec!["newtea".into()], ..Default::default() };
+    let answer = client.recommend_feed(request).await.unwrap().into_inner();
+    assert_eq!(ids(&answer.items), ["cup"], "never sold yet, it goes with what teas go with");
     let rules = v1::FeedRules { max_per_category: 1, ..Default::default() };
     let request = v1::RecommendFeedRequest { rules: Some(rules), ..Default::default() };
     let answer = client.recommend_feed(request).await.unwrap().into_inner();

@@ -2,6 +2,7 @@
 
 use super::{FeedItem, FeedRequest, Persona, Signals, Source, score, sorted};
 use crate::affinity::spread;
+use crate::launch::ANALOGUES;
 use crate::model::Model;
 use crate::scatter::Scatter;
 use crate::strings::NONE;
@@ -23,7 +24,8 @@ pub(super) fn complements(
     let same_kind = |a: u32, b: u32| a == b || (category(a) != NONE && category(a) == category(b));
     let is_substitute = |product: u32| request.basket.iter().any(|other| same_kind(product, *other));
     let mut together = Scatter::take(model.products.len());
-    spread(&model.affinity.by_basket, request.basket.iter().map(|product| (*product, 1.0)), &mut together);
+    let sold: Vec<(u32, f32)> = request.basket.iter().flat_map(|product| sold(model, *product)).collect();
+    spread(&model.affinity.by_basket, sold, &mut together);
     let found = together.top(CANDIDATES.max(2 * request.page_size), |row| allowed(row) && !is_substitute(row));
     let products: Vec<u32> = found.iter().map(|s| s.row).collect();
     let mut items = score(model, persona, signals, &products);
@@ -34,6 +36,18 @@ pub(super) fn complements(
         item.source = Source::Basket;
     }
     sorted(items)
+}
+
+/// The product itself, or, where it was never sold together with anything, those most like it by content that
+/// were, with their likeness.
+fn sold(model: &Model, product: u32) -> Vec<(u32, f32)> {
+    let has_partners = |row: u32| !model.affinity.by_basket.rows.range(row).is_empty();
+    if has_partners(product) {
+        return vec![(product, 1.0)];
+    }
+    let features = model.products.attributes(product).features();
+    let analogues = model.content.nearest(&features, ANALOGUES, has_partners);
+    analogues.iter().map(|s| (s.row, s.score / analogues.len() as f32)).collect()
 }
 
 #[cfg(test)]

@@ -120,38 +120,6 @@ impl Config {
         }
     }
 
-    /// The same with what training is told.
-    pub fn with_training(&self, training: TrainConfig) -> Self {
-        let TrainConfig {
-            data,
-            event_weights,
-            embeddings,
-            popularity,
-            repeat,
-            affinity,
-            neighbours,
-            feed,
-            ranker,
-            evaluate,
-            index,
-        } = training;
-        Self {
-            registry: self.registry.clone(),
-            serve: self.serve.clone(),
-            data,
-            event_weights,
-            embeddings,
-            popularity,
-            repeat,
-            affinity,
-            neighbours,
-            feed,
-            ranker,
-            evaluate,
-            index,
-        }
-    }
-
     /// The registry of the model.
     ///
     /// # Errors

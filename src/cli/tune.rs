@@ -91,9 +91,9 @@ impl Tune {
         };
         let stop = stop_flag();
         let mut on_best = |best: &TrainConfig, trial: &Trial| {
-            let mut best = config.with_training(best.clone());
+            let mut best = best.clone();
             best.evaluate.test_days = kept_days;
-            write_best(&best_file, &best, trial)
+            write_best(&best_file, &config, &best, trial)
         };
         let run = || tune(&search, now(), &mut on_best, &Terminal::new(), &stop);
         let trials = in_pool(self.threads, run)?.inspect_err(|error| {
@@ -128,8 +128,12 @@ impl Tune {
 }
 
 /// Writes the config with the best parameters: what differs from the defaults, and what was searched for.
-fn write_best(path: &Path, best: &Config, trial: &Trial) -> std::io::Result<()> {
-    let mut value = written(best)?;
+fn write_best(path: &Path, config: &Config, best: &TrainConfig, trial: &Trial) -> std::io::Result<()> {
+    let mut value = written(config)?;
+    // What training is told are sections of the config.
+    if let (Value::Object(sections), Value::Object(best)) = (&mut value, written(best)?) {
+        sections.extend(best);
+    }
     let searched: Vec<&str> = trial.parameters.keys().map(String::as_str).collect();
     keep_telling(&mut value, &written(&Config::default())?, "", &searched);
     let value = toml::to_string(&value).map_err(std::io::Error::other)?;
@@ -145,7 +149,7 @@ fn write_best(path: &Path, best: &Config, trial: &Trial) -> std::io::Result<()> 
 }
 
 /// By way of text: single-precision numbers as a person would write them.
-fn written(config: &Config) -> std::io::Result<Value> {
+fn written(config: &impl serde::Serialize) -> std::io::Result<Value> {
     Ok(serde_json::from_str(&serde_json::to_string(config)?)?)
 }
 

@@ -68,9 +68,9 @@ pub fn fit(
 ) -> Result<Ranked, TrainError> {
     let (params, blend) = (&config.given.ranker, &config.given.feed);
     let cuts = cuts(slice, params);
-    let Some(last) = cuts.first() else {
+    if cuts.is_empty() {
         return Ok(Ranked { ranker: unranked(blend), comparisons: Vec::new() });
-    };
+    }
     let horizon = |cut: i64| -> Result<Horizon, TrainError> {
         let model = sources(dataset, &slice.until(cut), config, progress, stop)?;
         Ok(Horizon::new(model, slice, cut, params))
@@ -87,28 +87,38 @@ pub fn fit(
     for cut in &cuts {
         // Fitted once more, now that the others have taught: one base's worth of memory at a time.
         let horizon = only.take().map_or_else(|| horizon(*cut), Ok)?;
-        let others: Vec<i64> = cuts.iter().copied().filter(|other| other != cut).collect();
+        let others = apart(&cuts, *cut, params);
         for (task, judgements) in TASKS.into_iter().zip(&mut judgements) {
             let (taught, seen) = (lessons.of(&others, task), lessons.of(&[*cut], task));
             judgements.push(select::judge(&horizon, &taught, &seen, task, blend, params, stop)?);
         }
     }
+    Ok(winners(&cuts, &judgements, lessons, blend, params))
+}
+
+/// Fits the kind that won each task to all cuts, the last of which stands first.
+fn winners(
+    cuts: &[i64],
+    judgements: &[Vec<Judgement>; TASKS.len()],
+    lessons: &Lessons,
+    blend: &Blend,
+    params: &RankerParams,
+) -> Ranked {
     let mut ranked = Ranked::default();
     ranked.ranker.fit.horizon_days = params.horizon_days;
-    for (task, judgements) in TASKS.into_iter().zip(&judgements) {
+    for (task, judgements) in TASKS.into_iter().zip(judgements) {
         let (comparison, slope) = select::best(task, judgements);
-        let scorer = scorer(comparison.chosen, &lessons.of(&cuts, task), blend, params);
+        let scorer = scorer(comparison.chosen, &lessons.of(cuts, task), blend, params);
         // How sure it may be, from days that it had not seen; how much is bought, from the latest ones.
-        let scorer = calibrate::calibrated(scorer, slope, &lessons.of(&[*last], task));
+        let scorer = calibrate::calibrated(scorer, slope, &lessons.of(&cuts[..1], task));
         let RankerFit { repeat, fresh, .. } = &mut ranked.ranker.fit;
         match task {
             Task::Repeat => (ranked.ranker.repeat, *repeat) = (scorer, comparison.chosen),
             Task::Fresh => (ranked.ranker.fresh, *fresh) = (scorer, comparison.chosen),
         }
         ranked.comparisons.push(comparison);
-        stop.check()?;
     }
-    Ok(ranked)
+    ranked
 }
 
 impl Lessons {
@@ -142,6 +152,12 @@ fn cuts(slice: &Slice, params: &RankerParams) -> Vec<i64> {
     (0..params.slices).map(cut).take_while(|cut| *cut - first >= MIN_HISTORY_DAYS * 86_400).collect()
 }
 
+/// The cuts whose horizons share no day with that of `cut`.
+fn apart(cuts: &[i64], cut: i64, params: &RankerParams) -> Vec<i64> {
+    let horizon = i64::from(params.horizon_days) * 86_400;
+    cuts.iter().copied().filter(|other| (other - cut).abs() >= horizon).collect()
+}
+
 /// Fits a scorer of a kind.
 fn scorer(kind: ScorerKind, examples: &Examples, blend: &Blend, params: &RankerParams) -> Scorer {
     match kind {
@@ -149,5 +165,19 @@ fn scorer(kind: ScorerKind, examples: &Examples, blend: &Blend, params: &RankerP
         ScorerKind::Logistic => Scorer::Linear(logistic::fit(examples)),
         ScorerKind::Ftrl => Scorer::Linear(ftrl::fit(examples)),
         ScorerKind::Boosting => Scorer::Trees(boosting::fit(examples, params)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_cut_is_judged_by_who_saw_its_days() {
+        let cuts: Vec<i64> = [56, 42, 28, 0].map(|day| day * 86_400).to_vec();
+        let params = RankerParams { horizon_days: 28, step_days: 14, ..RankerParams::default() };
+        assert_eq!(apart(&cuts, cuts[0], &params), cuts[2..]);
+        assert_eq!(apart(&cuts, cuts[1], &params), cuts[3..]);
+        assert!(apart(&cuts[..1], cuts[0], &params).is_empty());
     }
 }

@@ -9,7 +9,7 @@ use kindred_models::ArtifactError;
 use kindred_models::artifact::Registry;
 use kindred_models::blend::Blend;
 use kindred_training::config::{
-    AffinityParams, DataConfig, EvaluateParams, EventWeights, IalsParams, IndexConfig, NeighbourParams,
+    AffinityParams, DataConfig, EvaluateParams, EventWeights, IalsParams, IndexConfig, LaunchParams, NeighbourParams,
     PopularityParams, RankerParams, RepeatParams, TrainConfig,
 };
 use serde::{Deserialize, Serialize};
@@ -78,6 +78,8 @@ pub struct Config {
     pub feed: Blend,
     /// What candidates are worth.
     pub ranker: RankerParams,
+    /// Who buys what is launched.
+    pub launch: LaunchParams,
     /// Offline metrics.
     pub evaluate: EvaluateParams,
     /// The index.
@@ -115,6 +117,7 @@ impl Config {
             neighbours: self.neighbours,
             feed: self.feed,
             ranker: self.ranker,
+            launch: self.launch,
             evaluate: self.evaluate,
             index: self.index,
         }

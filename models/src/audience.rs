@@ -120,25 +120,28 @@ pub fn audience(model: &Model, request: &AudienceRequest, stop: &Stop) -> Result
     } else {
         (from_scan(model, &query, &eligibility, size, stop)?, IndexKind::Exact)
     };
-    // Calibrated on launches known by their attributes alone; other questions have scores of another scale.
-    let is_launch = matches!(request.subject, Subject::New(_)) && request.seeds.is_empty();
-    let calibration = model.launch.fit.calibration.filter(|_| is_launch);
-    let expected_buyers = calibration.map(|c| members.iter().map(|m| f64::from(c.probability(m.score))).sum::<f64>());
+    // Learned from launches known by their attributes alone; other questions have scores of another scale.
+    let expectation = match &request.subject {
+        Subject::New(attributes) if request.seeds.is_empty() => {
+            model.launch.fit.expectation.as_ref().map(|e| (e, e.log_rate_of(attributes.category.as_deref())))
+        }
+        _ => None,
+    };
+    let level = model.launch.level(&query, &model.embeddings);
+    let expected_buyers =
+        expectation.map(|(_, rate)| members.iter().map(|m| level.probability(m.score, rate)).sum::<f64>());
     Ok(Audience { members, eligible, excluded: eligibility.excluded, expected_buyers, index })
 }
 
 /// What is known of the product and its seeds.
 fn query(model: &Model, request: &AudienceRequest) -> LaunchQuery {
-    let from = |attributes: &Attributes| {
-        LaunchQuery::from_attributes(attributes, &model.content, &model.embeddings, &model.launch.buyers, |_| true)
-    };
     let query = match &request.subject {
-        Subject::New(attributes) => from(attributes),
-        Subject::Known(product) => LaunchQuery {
-            vector: model.embeddings.product(*product).to_vec(),
-            ..from(&model.products.attributes(*product))
-        },
-        Subject::SeedsOnly => LaunchQuery { vector: vec![0.0; model.embeddings.factors], ..LaunchQuery::default() },
+        Subject::New(attributes) => LaunchQuery::from_attributes(model, attributes, |_| true),
+        Subject::Known(product) => {
+            let attributes = model.products.attributes(*product);
+            LaunchQuery::from_attributes(model, &attributes, |_| true).with_vector(model.embeddings.product(*product))
+        }
+        Subject::SeedsOnly => LaunchQuery::without_product(&model.embeddings),
     };
     query.with_seeds(&request.seeds, &model.embeddings)
 }

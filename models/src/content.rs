@@ -70,7 +70,7 @@ impl Group {
 
     /// Whether members form habits of such features, which the launch score looks at.
     pub fn is_habit(self) -> bool {
-        matches!(self, Self::Category | Self::Brand | Self::BrandCategory)
+        self != Self::Title
     }
 }
 
@@ -100,23 +100,41 @@ impl Feature {
 }
 
 impl Attributes {
-    /// The product's features, sorted, each once.
-    pub fn features(&self) -> Vec<Feature> {
-        let mut features = Vec::new();
-        if let Some(path) = &self.category {
+    /// The levels of the category path, coarsest first.
+    fn categories(&self) -> impl Iterator<Item = Feature> + '_ {
+        self.category.iter().flat_map(|path| {
             let ends = path.match_indices('/').map(|(i, _)| i).chain([path.len()]);
-            features.extend(ends.map(|end| Feature::new(Group::Category, &[&path[..end]])));
-        }
-        let finest = self.category.as_deref().unwrap_or("");
+            ends.map(|end| Feature::new(Group::Category, &[&path[..end]]))
+        })
+    }
+
+    /// What members form habits of: every level of the category, finest first, then the others.
+    pub fn habits(&self) -> Vec<Feature> {
+        let mut features: Vec<Feature> = self.categories().collect();
+        features.reverse();
         if let Some(brand) = &self.brand {
+            let finest = self.category.as_deref().unwrap_or("");
             features.push(Feature::new(Group::Brand, &[brand]));
             features.push(Feature::new(Group::BrandCategory, &[brand, finest]));
         }
-        if let Some(price) = self.price.filter(|p| *p > 0.0) {
-            let band = (price.ln() / PRICE_BAND_RATIO.ln()).floor();
-            features.push(Feature::new(Group::PriceBand, &[&format!("{band}"), finest]));
-        }
+        features.extend(self.price_band().map(|band| self.in_price_band(band)));
         features.extend(self.tags.iter().map(|tag| Feature::new(Group::Tag, &[tag])));
+        features
+    }
+
+    /// The price band: each is 1.4 times as dear as the one below.
+    pub fn price_band(&self) -> Option<i32> {
+        self.price.filter(|p| *p > 0.0).map(|price| (price.ln() / PRICE_BAND_RATIO.ln()).floor() as i32)
+    }
+
+    /// A price band of the product's finest category.
+    pub fn in_price_band(&self, band: i32) -> Feature {
+        Feature::new(Group::PriceBand, &[&format!("{band}"), self.category.as_deref().unwrap_or("")])
+    }
+
+    /// The product's features, sorted, each once.
+    pub fn features(&self) -> Vec<Feature> {
+        let mut features = self.habits();
         for word in self.title.to_lowercase().split(|c: char| !c.is_alphanumeric()) {
             let letters: Vec<char> = word.chars().collect();
             for gram in letters.windows(2).chain(letters.windows(3)) {

@@ -94,7 +94,7 @@ impl Audience {
             progress.advance(1);
         }
         table.finish()?;
-        let buyers = match model.launch.fit.calibration {
+        let buyers = match &model.launch.fit.expectation {
             Some(c) => format!(", {expected:.0} buyers expected within {} days", c.horizon_days),
             None => String::new(),
         };

@@ -30,6 +30,8 @@ use crate::signal::{asked_to_end, stop_flag};
 const GRAPH_POINTS: usize = 1000;
 /// Buyers from which a demo product first sold in the held-out days counts as a launch: its base is small.
 const LAUNCH_BUYERS: u32 = 2;
+/// Moments that launches are replayed at: enough to learn from, in a minute.
+const LAUNCH_REPLAYS: u32 = 3;
 /// Members that the ranker learns from at each moment, and that it is judged by.
 const SAMPLE: usize = 3000;
 /// Purchases and feed items shown.
@@ -89,7 +91,8 @@ impl Demo {
         config.data.members.path = table("members.parquet");
         config.registry.root = self.out.join("registry");
         config.index.hnsw_min_points = GRAPH_POINTS;
-        config.evaluate.min_launch_buyers = LAUNCH_BUYERS;
+        config.launch.min_buyers = LAUNCH_BUYERS;
+        config.launch.replays = LAUNCH_REPLAYS;
         // Enough to see the ranker at work, in a minute.
         config.evaluate.max_members = SAMPLE;
         config.ranker =

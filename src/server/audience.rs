@@ -156,7 +156,7 @@ fn question(
 }
 
 fn summary(model: &Model, answer: &Audience, unknown: Vec<String>) -> v1::AudienceSummary {
-    let horizon = model.launch.fit.calibration.filter(|_| answer.expected_buyers.is_some());
+    let horizon = model.launch.fit.expectation.as_ref().filter(|_| answer.expected_buyers.is_some());
     v1::AudienceSummary {
         eligible_count: answer.eligible as i64,
         audience_count: answer.members.len() as i64,

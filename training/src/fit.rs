@@ -7,10 +7,12 @@ use kindred_models::affinity::Affinity;
 use kindred_models::categories::CategoryTree;
 use kindred_models::content::{Attributes, ContentIndex};
 use kindred_models::embeddings::Embeddings;
-use kindred_models::history::History;
 use kindred_models::index::GatedIndex;
-use kindred_models::launch::{ANALOGUES, LaunchModel, LaunchQuery, Signals, mean_vector};
+use kindred_models::launch::{ANALOGUES, LaunchModel, LaunchQuery, SIGNALS, Signals, mean_vector};
 use kindred_models::model::ModelInfo;
+use kindred_models::neighbours::Neighbours;
+use kindred_models::popularity::Popularity;
+use kindred_models::repeat::Repeat;
 use kindred_models::sparse::Matrix;
 use kindred_models::stop::Stop;
 use rayon::prelude::*;
@@ -19,6 +21,7 @@ use crate::affinity;
 use crate::config::{AffinityParams, ValidConfig};
 use crate::data::Dataset;
 use crate::error::TrainError;
+use crate::launches::{self, LaunchReport, PastLaunches};
 use crate::prepare::{self, Slice};
 use crate::progress::Progress;
 use crate::rank::{self, Comparison, Lessons};
@@ -28,8 +31,25 @@ const SCALE_PRODUCTS: usize = 200;
 /// Members sampled per product for that, at most.
 const SCALE_MEMBERS: usize = 2000;
 
-/// Fits a model, served by exact indexes, to a slice of the dataset; gives it with how the kinds of scorers
-/// did.
+/// A model, and how its parts did on days that they had not seen.
+#[derive(Debug)]
+pub struct Fitted {
+    /// The model.
+    pub model: Model,
+    /// The kinds of scorers.
+    pub scorers: Vec<Comparison>,
+    /// What was foretold of launches.
+    pub launches: LaunchReport,
+}
+
+/// What was learned from earlier moments; another slice that stands at the same ones uses it again.
+#[derive(Debug, Default)]
+pub struct Earlier {
+    lessons: Lessons,
+    launches: PastLaunches,
+}
+
+/// Fits a model, served by exact indexes, to a slice of the dataset.
 ///
 /// # Errors
 /// [`TrainError::Stopped`] once `stop` is raised.
@@ -37,23 +57,37 @@ pub fn fit(
     dataset: &Dataset,
     slice: &Slice,
     config: &ValidConfig,
-    lessons: &mut Lessons,
+    earlier: &mut Earlier,
     progress: &dyn Progress,
     stop: &Stop,
-) -> Result<(Model, Vec<Comparison>), TrainError> {
+) -> Result<Fitted, TrainError> {
     let mut model = sources(dataset, slice, config, progress, stop)?;
-    let products = dataset.products.len();
-    let attributes: Vec<Attributes> = (0..products as u32).map(|row| dataset.products.attributes(row)).collect();
-    model.content = ContentIndex::build(&attributes);
+    let attributes = with_launch_signals(&mut model, dataset, slice, config);
     stop.check()?;
-    let launch = launch(&model.history, &attributes, &model.content);
-    model.embeddings = with_cold_products(model.embeddings, &attributes, &model.content, &launch);
-    stop.check()?;
-    model.launch = with_scales(launch, &attributes, &model.content, &model.embeddings);
+    model.embeddings = with_cold_products(&model, &attributes);
     model.product_index = GatedIndex::exact(&Model::product_table(&model.embeddings), "not built yet".to_owned());
-    let ranked = rank::fit(dataset, slice, config, lessons, progress, stop)?;
+    stop.check()?;
+    let deviations = deviations(&model, &attributes);
+    let (fit, launches) =
+        launches::fit(dataset, slice, config, deviations, &mut earlier.launches, progress, stop)?;
+    model.launch.fit = fit;
+    let ranked = rank::fit(dataset, slice, config, &mut earlier.lessons, progress, stop)?;
     model.ranker = ranked.ranker;
-    Ok((model, ranked.comparisons))
+    Ok(Fitted { model, scorers: ranked.comparisons, launches })
+}
+
+/// Fits what launches need, as of a slice.
+pub(crate) fn as_of(
+    dataset: &Dataset,
+    slice: &Slice,
+    config: &ValidConfig,
+    progress: &dyn Progress,
+    stop: &Stop,
+) -> Result<Model, TrainError> {
+    let mut model = base(dataset, slice, config, progress, stop)?;
+    with_launch_signals(&mut model, dataset, slice, config);
+    stop.check()?;
+    Ok(model)
 }
 
 /// Fits the sources of a feed: everything but what launches and the ranker need.
@@ -65,36 +99,50 @@ pub(crate) fn sources(
     stop: &Stop,
 ) -> Result<Model, TrainError> {
     let (given, products) = (&config.given, dataset.products.len());
+    let mut model = base(dataset, slice, config, progress, stop)?;
+    let baskets = affinity::baskets(slice, |member| dataset.members.consent(member).personalization);
+    // Baskets are many and small, and all count alike: cosines, without a regression.
+    model.affinity.by_basket =
+        affinity::fit(&baskets, products, &AffinityParams::of_baskets(given.affinity.neighbours), stop)?;
+    model.neighbours = crate::neighbours::fit(&model.history, products, &given.neighbours, stop)?;
+    model.popularity = crate::popularity::fit(dataset, slice, &given.popularity);
+    model.members = prepare::members(dataset, slice);
+    model.repeat = crate::repeat::fit(slice, &model.history, &dataset.products);
+    model.tree = CategoryTree::new(&dataset.products.categories, &model.popularity.overall);
+    model.info.counts = counts(&model, slice);
+    Ok(model)
+}
+
+/// Fits the vectors, and what is bought by the same members.
+fn base(
+    dataset: &Dataset,
+    slice: &Slice,
+    config: &ValidConfig,
+    progress: &dyn Progress,
+    stop: &Stop,
+) -> Result<Model, TrainError> {
+    let (given, products) = (&config.given, dataset.products.len());
     let history = prepare::history(slice, &dataset.members, given);
     let weights = Matrix { rows: history.rows.clone(), values: history.weights.clone() };
     let embeddings = crate::ials::fit(&weights, products, &config.embeddings, progress, stop)?;
-    let baskets = affinity::baskets(slice, |member| dataset.members.consent(member).personalization);
-    let affinity_models = Affinity {
-        by_member: affinity::fit(&affinity::purchases(&history), products, &given.affinity, stop)?,
-        // Baskets are many and small, and all count alike: cosines, without a regression.
-        by_basket: affinity::fit(&baskets, products, &AffinityParams::of_baskets(given.affinity.neighbours), stop)?,
-    };
-    let neighbours = crate::neighbours::fit(&history, products, &given.neighbours, stop)?;
-    let popularity = crate::popularity::fit(dataset, slice, &given.popularity);
-    let mut model = Model {
+    let by_member = affinity::fit(&affinity::purchases(&history), products, &given.affinity, stop)?;
+    Ok(Model {
         product_index: GatedIndex::exact(&Model::product_table(&embeddings), "not built yet".to_owned()),
         member_index: GatedIndex::exact(&Model::member_table(&embeddings), "not built yet".to_owned()),
         products: dataset.products.clone(),
-        members: prepare::members(dataset, slice),
-        repeat: crate::repeat::fit(slice, &history, &dataset.products),
+        members: dataset.members.clone(),
+        repeat: Repeat::default(),
         ranker: rank::unranked(&given.feed),
-        tree: CategoryTree::new(&dataset.products.categories, &popularity.overall),
-        popularity,
+        tree: CategoryTree::default(),
+        popularity: Popularity::default(),
         info: ModelInfo { as_of_time: slice.as_of, ..ModelInfo::default() },
         content: ContentIndex::default(),
         launch: LaunchModel::default(),
-        affinity: affinity_models,
-        neighbours,
+        affinity: Affinity { by_member, by_basket: Matrix::default() },
+        neighbours: Neighbours::default(),
         embeddings,
         history,
-    };
-    model.info.counts = counts(&model, slice);
-    Ok(model)
+    })
 }
 
 fn counts(model: &Model, slice: &Slice) -> BTreeMap<String, u64> {
@@ -111,17 +159,27 @@ fn counts(model: &Model, slice: &Slice) -> BTreeMap<String, u64> {
     .into()
 }
 
-/// Purchases per member and product, and per habit feature and member; both decayed.
-fn launch(history: &History, attributes: &[Attributes], content: &ContentIndex) -> LaunchModel {
-    let products = attributes.len();
-    let bought = Matrix { rows: history.rows.clone(), values: history.decayed.clone() };
-    let habits_of: Vec<Vec<u32>> = attributes
-        .par_iter()
-        .map(|a| {
-            let habits = a.features().into_iter().filter(|f| f.group.is_habit());
-            habits.filter_map(|f| content.feature_row(f)).collect()
-        })
-        .collect();
+/// Adds content, and what the launch score looks at; gives the products' attributes.
+fn with_launch_signals(
+    model: &mut Model,
+    dataset: &Dataset,
+    slice: &Slice,
+    config: &ValidConfig,
+) -> Vec<Attributes> {
+    let products = dataset.products.len();
+    let attributes: Vec<Attributes> = (0..products as u32).map(|row| dataset.products.attributes(row)).collect();
+    model.content = ContentIndex::build(&attributes);
+    let bought = Matrix { rows: model.history.rows.clone(), values: model.history.decayed.clone() };
+    let habits = habits(&bought, &attributes, &model.content);
+    let statics = launches::statics(dataset, slice, &model.history, &config.given);
+    model.launch = LaunchModel::new(&bought, statics, habits, products);
+    attributes
+}
+
+/// Decayed purchases per habit feature and member.
+fn habits(bought: &Matrix, attributes: &[Attributes], content: &ContentIndex) -> Matrix {
+    let of = |a: &Attributes| a.habits().into_iter().filter_map(|f| content.feature_row(f)).collect();
+    let habits_of: Vec<Vec<u32>> = attributes.par_iter().map(of).collect();
     let rows: Vec<BTreeMap<u32, f32>> = (0..bought.rows.len() as u32)
         .into_par_iter()
         .map(|member| {
@@ -140,24 +198,19 @@ fn launch(history: &History, attributes: &[Attributes], content: &ContentIndex) 
         .enumerate()
         .flat_map(|(member, counts)| counts.into_iter().map(move |(f, count)| (member as u32, f, count)))
         .collect();
-    let habits = Matrix::from_sorted(bought.rows.len(), &entries).transposed(content.vocabulary.len());
-    LaunchModel::new(&bought, habits, products)
+    Matrix::from_sorted(bought.rows.len(), &entries).transposed(content.vocabulary.len())
 }
 
 /// Gives every product that nobody bought the mean vector of the products most like it.
-fn with_cold_products(
-    mut embeddings: Embeddings,
-    attributes: &[Attributes],
-    content: &ContentIndex,
-    launch: &LaunchModel,
-) -> Embeddings {
-    let has_buyers = |row: u32| !launch.buyers.rows.range(row).is_empty();
+fn with_cold_products(model: &Model, attributes: &[Attributes]) -> Embeddings {
+    let mut embeddings = model.embeddings.clone();
+    let has_buyers = |row: u32| !model.launch.buyers.rows.range(row).is_empty();
     let cold: Vec<(usize, Vec<f32>)> = (0..attributes.len() as u32)
         .into_par_iter()
         .filter(|row| !has_buyers(*row))
         .map(|row| {
             let features = attributes[row as usize].features();
-            let analogues = content.nearest(&features, ANALOGUES, has_buyers);
+            let analogues = model.content.nearest(&features, ANALOGUES, has_buyers);
             (row as usize, mean_vector(&embeddings, &analogues))
         })
         .collect();
@@ -169,34 +222,28 @@ fn with_cold_products(
     embeddings
 }
 
-/// Measures the standard deviation of each launch signal within a product's members, over products that
-/// are asked for as if they were new.
-fn with_scales(
-    mut launch: LaunchModel,
-    attributes: &[Attributes],
-    content: &ContentIndex,
-    embeddings: &Embeddings,
-) -> LaunchModel {
+/// The standard deviation of each launch signal within a product's members, over products that are asked for as
+/// if they were new; 1 for one that never varies.
+fn deviations(model: &Model, attributes: &[Attributes]) -> Signals {
     let bought: Vec<u32> =
-        (0..attributes.len() as u32).filter(|row| !launch.buyers.rows.range(*row).is_empty()).collect();
+        (0..attributes.len() as u32).filter(|row| !model.launch.buyers.rows.range(*row).is_empty()).collect();
     let sample: Vec<u32> = bought.iter().copied().step_by((bought.len() / SCALE_PRODUCTS).max(1)).collect();
-    let step = launch.activity.len() / SCALE_MEMBERS;
-    let variances: Vec<[f64; 5]> = sample
+    let step = (model.launch.len() / SCALE_MEMBERS).max(1);
+    let members: Vec<u32> = (0..model.launch.len() as u32).step_by(step).collect();
+    let variances: Vec<[f64; SIGNALS.len()]> = sample
         .par_iter()
         .map(|product| {
-            let a = &attributes[*product as usize];
-            let query = LaunchQuery::from_attributes(a, content, embeddings, &launch.buyers, |row| row != *product);
-            variances(&launch.sample_signals(&query, embeddings, step))
+            let query = LaunchQuery::from_attributes(model, &attributes[*product as usize], |row| row != *product);
+            variances(&model.launch.signals_of(&query, &model.embeddings, &members))
         })
         .collect();
-    for k in 0..5 {
+    std::array::from_fn(|k| {
         let mean = variances.iter().map(|v| v[k]).sum::<f64>() / variances.len().max(1) as f64;
-        launch.fit.deviations[k] = if mean > 1e-12 { mean.sqrt() as f32 } else { 1.0 };
-    }
-    launch
+        if mean > 1e-12 { mean.sqrt() as f32 } else { 1.0 }
+    })
 }
 
-fn variances(signals: &[Signals]) -> [f64; 5] {
+fn variances(signals: &[Signals]) -> [f64; SIGNALS.len()] {
     let n = signals.len().max(1) as f64;
     std::array::from_fn(|k| {
         let mean = signals.iter().map(|s| f64::from(s[k])).sum::<f64>() / n;

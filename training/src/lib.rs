@@ -12,6 +12,7 @@ pub mod evaluate;
 pub mod fit;
 pub mod generate;
 pub mod ials;
+pub mod launches;
 pub mod neighbours;
 pub mod popularity;
 pub mod prepare;

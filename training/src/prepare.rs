@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use crate::config::{EventWeights, IalsParams, TrainConfig};
 use crate::data::{Dataset, Event, Events, Kind};
+use crate::rank::mix;
 
 const DAY_SECONDS: f64 = 86_400.0;
 
@@ -37,6 +38,18 @@ impl Slice {
     pub fn until(&self, cut: i64) -> Self {
         let mut slice = Self::of(self.events.iter().filter(|e| e.time <= cut).copied().collect(), self.has_time);
         slice.as_of = cut;
+        slice
+    }
+
+    /// The events of at most so many of the members, the same whenever it is asked.
+    pub(crate) fn thinned(&self, max_members: usize) -> Self {
+        let members = self.events.chunk_by(|a, b| a.member == b.member).count();
+        let share = max_members as f64 / members.max(1) as f64;
+        let limit = if share < 1.0 { (share * u64::MAX as f64) as u64 } else { u64::MAX };
+        // By a hash, not in order: ids may follow when members joined.
+        let is_kept = |e: &&Event| mix(u64::from(e.member)) <= limit;
+        let mut slice = Self::of(self.events.iter().filter(is_kept).copied().collect(), self.has_time);
+        slice.as_of = self.as_of;
         slice
     }
 

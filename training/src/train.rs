@@ -12,10 +12,10 @@ use crate::config::{DataConfig, ValidConfig};
 use crate::data::Dataset;
 use crate::error::TrainError;
 use crate::evaluate::{Evaluation, evaluate, html};
-use crate::fit::fit;
+use crate::fit::{Earlier, Fitted, fit};
 use crate::prepare::Slice;
 use crate::progress::Progress;
-use crate::rank::{Comparison, Lessons};
+use crate::rank::Comparison;
 
 /// What a run gave.
 #[derive(Debug)]
@@ -44,12 +44,12 @@ pub fn train(
     // Before hours of work: the registry can be written to, and nobody else does.
     let mut writer = Writer::create(registry)?;
     let dataset = prepare(config, trained_at, progress)?;
-    let mut lessons = Lessons::default();
-    let evaluation = judge(config, &dataset, registry, &mut lessons, progress, stop)?;
+    let mut earlier = Earlier::default();
+    let evaluation = judge(config, &dataset, registry, &mut earlier, progress, stop)?;
     progress.start("fit", 0);
-    let (mut model, scorers) = fit(&dataset, &Slice::all(&dataset), config, &mut lessons, progress, stop)?;
-    model.launch.fit.calibration = evaluation.launch_calibration;
+    let Fitted { mut model, scorers, launches } = fit(&dataset, &Slice::all(&dataset), config, &mut earlier, progress, stop)?;
     model.info.metrics = evaluation.metrics();
+    model.info.metrics.extend(launches.metrics());
     model.info.metrics.extend(scorers.iter().flat_map(Comparison::metrics));
     model.info.parameters = parameters(config);
     progress.finish(&format!("{} factors, {}", config.embeddings.factors, ranker(&model)));
@@ -93,14 +93,14 @@ pub fn evaluate_only(
     stop: &Stop,
 ) -> Result<Evaluation, TrainError> {
     let dataset = prepare(config, now, progress)?;
-    judge(config, &dataset, registry, &mut Lessons::default(), progress, stop)
+    judge(config, &dataset, registry, &mut Earlier::default(), progress, stop)
 }
 
 fn judge(
     config: &ValidConfig,
     dataset: &Dataset,
     registry: &Registry,
-    lessons: &mut Lessons,
+    earlier: &mut Earlier,
     progress: &dyn Progress,
     stop: &Stop,
 ) -> Result<Evaluation, TrainError> {
@@ -112,7 +112,7 @@ fn judge(
         Err(ArtifactError::NoCurrentVersion(_)) => None,
         current => Some(current.and_then(|id| Model::load(registry, &id)).map_err(|e| e.to_string())),
     };
-    let evaluation = evaluate(dataset, config, served, lessons, progress, stop)?;
+    let evaluation = evaluate(dataset, config, served, earlier, progress, stop)?;
     progress.finish(&summary(&evaluation));
     Ok(evaluation)
 }

@@ -7,7 +7,7 @@ mod sources;
 pub use data::{DataConfig, Names, TableConfig};
 use kindred_models::blend::Blend;
 use kindred_models::index::IndexParams;
-pub use ranking::{EvaluateParams, IndexConfig, RankerParams};
+pub use ranking::{EvaluateParams, IndexConfig, LaunchParams, RankerParams};
 use serde::{Deserialize, Serialize};
 use sources::check_half_life;
 pub use sources::{
@@ -58,6 +58,8 @@ pub struct TrainConfig {
     pub feed: Blend,
     /// What candidates are worth.
     pub ranker: RankerParams,
+    /// Who buys what is launched.
+    pub launch: LaunchParams,
     /// Offline metrics.
     pub evaluate: EvaluateParams,
     /// The index.
@@ -98,6 +100,7 @@ impl TrainConfig {
         let count = self.neighbours.count;
         check("neighbours.count", count, count <= 1000, "must be from 0 to 1000")?;
         self.ranker.validate()?;
+        self.launch.validate()?;
         for (name, weight) in [
             ("feed.repeat", self.feed.repeat),
             ("feed.taste", self.feed.taste),

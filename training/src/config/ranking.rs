@@ -59,6 +59,40 @@ impl RankerParams {
     }
 }
 
+/// How the launch model is learned, as the config file has it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LaunchParams {
+    /// Days from its launch within which a purchase counts, 1 to 365.
+    pub horizon_days: u32,
+    /// Moments of the past that launches are replayed at, 0 to 100; 0 for a fixed sum of signals.
+    pub replays: u32,
+    /// Days between two of them, 1 to 365: who is asked for is known as of up to as many days before the launch.
+    pub step_days: u32,
+    /// Buyers within the horizon from which a product counts as a launch.
+    pub min_buyers: u32,
+    /// Launches from which weights are learned and the number of buyers to expect can be said.
+    pub min_launches: u32,
+    /// Members that are replayed, at most.
+    pub max_members: usize,
+}
+
+impl Default for LaunchParams {
+    fn default() -> Self {
+        Self { horizon_days: 28, replays: 8, step_days: 14, min_buyers: 10, min_launches: 30, max_members: 200_000 }
+    }
+}
+
+impl LaunchParams {
+    pub(super) fn validate(&self) -> Result<(), InvalidParameter> {
+        let days = 1..=365;
+        check("launch.horizon_days", self.horizon_days, days.contains(&self.horizon_days), "must be from 1 to 365")?;
+        check("launch.step_days", self.step_days, days.contains(&self.step_days), "must be from 1 to 365")?;
+        check("launch.replays", self.replays, self.replays <= 100, "must be from 0 to 100")?;
+        check("launch.max_members", self.max_members, self.max_members > 0, "must be 1 or above")
+    }
+}
+
 /// How the offline metrics are measured.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -67,15 +101,11 @@ pub struct EvaluateParams {
     pub test_days: u32,
     /// Members that are judged, evenly spaced, at most.
     pub max_members: usize,
-    /// Buyers in the test window from which a product first sold there counts as a launch.
-    pub min_launch_buyers: u32,
-    /// Launches from which the number of buyers to expect can be said.
-    pub min_launches: u32,
 }
 
 impl Default for EvaluateParams {
     fn default() -> Self {
-        Self { test_days: 28, max_members: 20_000, min_launch_buyers: 10, min_launches: 30 }
+        Self { test_days: 28, max_members: 20_000 }
     }
 }
 

@@ -15,7 +15,7 @@ mod split;
 use std::collections::{BTreeMap, HashSet};
 
 use kindred_models::Model;
-use kindred_models::launch::Calibration;
+use kindred_models::launch::LaunchFit;
 use kindred_models::stop::Stop;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -30,10 +30,11 @@ pub(crate) use split::truths;
 use crate::config::ValidConfig;
 use crate::data::{Dataset, Event};
 use crate::error::TrainError;
-use crate::fit::fit;
+use crate::fit::{Earlier, Fitted, fit};
+use crate::launches::LaunchReport;
 use crate::prepare::Slice;
 use crate::progress::Progress;
-use crate::rank::{Comparison, Lessons};
+use crate::rank::Comparison;
 use rankings::Baselines;
 
 /// Products in a member's history, the classes that recall is shown by.
@@ -70,11 +71,11 @@ pub struct Evaluation {
     pub calibration: Option<RankerCalibration>,
     /// How the kinds of scorers did against each other, before the cut.
     pub scorers: Vec<Comparison>,
-    /// Means over replayed launches, by name.
+    /// Means over the launches of the held-out days, by name; beside them those of the fixed sum that nothing
+    /// was learned for (`launch_prior.…`).
     pub launches: BTreeMap<String, f64>,
-    /// From launch score to probability; `None` where too few launches could be replayed.
-    #[serde(skip)]
-    pub launch_calibration: Option<Calibration>,
+    /// How launches before the cut were foretold by those before them.
+    pub launch_replays: LaunchReport,
     /// Why the served model is not among the rankings, if there is one.
     pub served_left_out: Option<String>,
 }
@@ -111,6 +112,7 @@ impl Evaluation {
     /// The most telling values by name: `feed.all.ndcg@10`, `launch.auc`, ….
     pub fn metrics(&self) -> BTreeMap<String, f64> {
         let mut metrics = self.launches.clone();
+        metrics.extend(self.launch_replays.metrics());
         for task in &self.tasks {
             metrics.insert(format!("feed.{}.members", task.task), task.members as f64);
             for (ranking, values) in &task.rankings {
@@ -134,7 +136,7 @@ pub fn evaluate(
     dataset: &Dataset,
     config: &ValidConfig,
     served: Option<Result<Model, String>>,
-    lessons: &mut Lessons,
+    earlier: &mut Earlier,
     progress: &dyn Progress,
     stop: &Stop,
 ) -> Result<Evaluation, TrainError> {
@@ -144,7 +146,8 @@ pub fn evaluate(
     if slice.events.is_empty() || test.is_empty() {
         return Ok(evaluation);
     }
-    let (mut model, scorers) = fit(dataset, &slice, config, lessons, progress, stop)?;
+    let Fitted { mut model, scorers, launches } = fit(dataset, &slice, config, earlier, progress, stop)?;
+    evaluation.launch_replays = launches;
     // What is available today says nothing of then; what was launched later was not there.
     let was_launched = |at: &Option<i64>| !slice.has_time() || at.is_none_or(|at| at <= slice.as_of);
     model.products.available =
@@ -166,11 +169,27 @@ pub fn evaluate(
         (0..model.members.len() as u32).filter(|m| !model.history.rows.range(*m).is_empty()).collect();
     thin(&mut members, params.max_members);
     evaluation.calibration = calibration::judge(&model, &members, &test, stop)?;
-    let launches = launches::replayable(dataset, &slice, &test, params.min_launch_buyers);
-    let judged = launches::judge(&model, &launches, stop)?;
-    evaluation.launches = judged.metrics();
-    evaluation.launch_calibration = judged.calibrate(params.min_launches);
+    let launches = launches::replayable(dataset, &slice, &test, config.given.launch.min_buyers);
+    evaluation.launches = judge_launches(&mut model, &launches, stop)?;
     Ok(evaluation)
+}
+
+/// Ranks the members for every launch, and once more by the prior.
+fn judge_launches(
+    model: &mut Model,
+    launches: &[launches::Launch],
+    stop: &Stop,
+) -> Result<BTreeMap<String, f64>, TrainError> {
+    let judged = launches::judge(model, launches, stop)?;
+    let mut metrics = judged.metrics("launch");
+    metrics.insert("launch.launches".to_owned(), judged.launches() as f64);
+    if model.launch.fit.learned.is_some() {
+        let unlearned = LaunchFit { learned: None, ..model.launch.fit.clone() };
+        let learned = std::mem::replace(&mut model.launch.fit, unlearned);
+        metrics.extend(launches::judge(model, launches, stop)?.metrics("launch_prior"));
+        model.launch.fit = learned;
+    }
+    Ok(metrics)
 }
 
 /// A served model may be judged if it has not seen what it is judged by; beside another one, both on the same

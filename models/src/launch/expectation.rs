@@ -1,0 +1,129 @@
+//! How many will buy: from launch scores to probabilities, learned from past launches.
+//!
+//! Attributes say who buys a launch rather than how many do: the number of buyers of replayed launches hardly
+//! follows from what they are. So the rate is that of the middle one of all launches, moved by its own kind
+//! where there were enough, and the answer is an interval.
+
+use serde::{Deserialize, Serialize};
+
+/// Standard normal quantile of 90%.
+const Z90: f64 = 1.281_551_565_544_6;
+
+/// What past launches say of the next.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Expectation {
+    /// Replayed launches that it was learned from.
+    pub launches: u32,
+    /// Days from launch within which a purchase counted.
+    pub horizon_days: u32,
+    /// `ln` of the share of the members who bought the middle launch.
+    pub log_rate: f32,
+    /// The same by top category, above or below all: shrunk, sorted by name.
+    pub kinds: Vec<(String, f32)>,
+    /// 10% and 90% quantiles of `ln(actual / expected)` over launches.
+    pub residuals: [f32; 2],
+    /// Buyers of the middle launch: what part of the residuals is chance is known from it.
+    pub typical_buyers: f32,
+}
+
+impl Expectation {
+    /// `ln` of the share of the base that buys a launch of this category path.
+    pub fn log_rate_of(&self, category: Option<&str>) -> f32 {
+        let kind = category.map(top_level).and_then(|top| self.kinds.iter().find(|(name, _)| name == top));
+        self.log_rate + kind.map_or(0.0, |(_, above)| *above)
+    }
+
+    /// The number of buyers that a tenth of launches stay below, and that a tenth exceed, for a number that
+    /// is expected. Fewer buyers than those of past launches are less certain still: counts vary by chance.
+    pub fn interval(&self, expected: f64) -> [f64; 2] {
+        let chance = (1.0 / expected.max(0.1) - 1.0 / f64::from(self.typical_buyers)).max(0.0);
+        let widened = |residual: f32| (f64::from(residual).powi(2) + chance * Z90 * Z90).sqrt();
+        [expected * (-widened(self.residuals[0])).exp(), expected * widened(self.residuals[1]).exp()]
+    }
+}
+
+/// The first level of a category path.
+pub fn top_level(path: &str) -> &str {
+    path.split('/').next().unwrap_or(path)
+}
+
+/// From launch scores to the relative chance of members: `exp(score)` over its mean.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Level {
+    /// `ln` of the mean of `exp(score)` over the members who bought anything.
+    pub log_mean: f32,
+}
+
+impl Level {
+    /// Of the scores of members; 0 where there is none.
+    pub fn of(scores: impl Iterator<Item = f32> + Clone) -> Self {
+        let highest = scores.clone().fold(f32::NEG_INFINITY, f32::max);
+        let (mut sum, mut count) = (0.0, 0usize);
+        for score in scores {
+            sum += f64::from(score - highest).exp();
+            count += 1;
+        }
+        let log_mean = if count == 0 { 0.0 } else { highest + (sum / count as f64).ln() as f32 };
+        Self { log_mean }
+    }
+
+    /// How many times as likely as the mean member one with this score is to buy.
+    #[inline]
+    pub fn lift(self, score: f32) -> f64 {
+        f64::from(score - self.log_mean).exp()
+    }
+
+    /// The chance that a member with this score buys, where `log_rate` of the members do.
+    #[inline]
+    pub fn probability(self, score: f32, log_rate: f32) -> f64 {
+        // Odds, so that no chance exceeds 1; alike for what is rare.
+        let odds = f64::from(score - self.log_mean + log_rate).exp();
+        odds / (1.0 + odds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expectation() -> Expectation {
+        Expectation {
+            launches: 40,
+            horizon_days: 28,
+            log_rate: (0.01f32).ln(),
+            kinds: vec![("tea".to_owned(), 0.5)],
+            residuals: [-0.5, 0.7],
+            typical_buyers: 20.0,
+        }
+    }
+
+    #[test]
+    fn a_kind_moves_the_rate() {
+        let e = expectation();
+        assert_eq!(e.log_rate_of(Some("coffee/beans")), e.log_rate);
+        assert_eq!(e.log_rate_of(Some("tea/green")), e.log_rate + 0.5);
+        assert_eq!(e.log_rate_of(None), e.log_rate);
+    }
+
+    #[test]
+    fn intervals_widen_for_few_buyers() {
+        let e = expectation();
+        let [low, high] = e.interval(100.0);
+        assert!((low - 100.0 * (-0.5f64).exp()).abs() < 1e-3 && (high - 100.0 * 0.7f64.exp()).abs() < 1e-3);
+        // Of 2 expected, chance alone adds 1/2 − 1/20 to the variance of the logarithm.
+        let [low, high] = e.interval(2.0);
+        let expected = |residual: f64| (residual * residual + 0.45 * Z90 * Z90).sqrt();
+        assert!((low - 2.0 * (-expected(0.5)).exp()).abs() < 1e-6 && (high - 2.0 * expected(0.7).exp()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn probabilities_sum_to_the_rate_where_buyers_are_rare() {
+        let scores: Vec<f32> = (0..1000).map(|i| i as f32 / 500.0).collect();
+        let level = Level::of(scores.iter().copied());
+        let mean_lift = scores.iter().map(|s| level.lift(*s)).sum::<f64>() / 1000.0;
+        assert!((mean_lift - 1.0).abs() < 1e-4, "{mean_lift}");
+        let buyers: f64 = scores.iter().map(|s| level.probability(*s, (0.001f32).ln())).sum();
+        assert!((buyers - 1.0).abs() < 0.01, "{buyers}");
+        assert!(level.probability(100.0, 0.0) <= 1.0);
+    }
+}

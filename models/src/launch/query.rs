@@ -1,0 +1,270 @@
+//! A question for an audience: a product, as what is to be added up over the members' purchases.
+
+use super::LaunchModel;
+use super::signals::{
+    ANALOGUE_SUMS, GOES_WITH, HABIT_PRIOR, OTHER_LEVELS, PRICE, PRICED, SIGNALS, Signals, Sums, TAGS, VECTOR,
+};
+use crate::Model;
+use crate::affinity::spread;
+use crate::categories::LEVELS;
+use crate::content::{Attributes, ContentIndex, Group};
+use crate::embeddings::Embeddings;
+use crate::kernels::{add_scaled, dot};
+use crate::ranking::Scored;
+use crate::scatter::Scatter;
+
+/// How many similar products the signals look at: the nearest count in all three.
+const ANALOGUE_COUNTS: [usize; 3] = [5, 20, ANALOGUES];
+/// How many similar products stand for a product that has no vector yet.
+pub const ANALOGUES: usize = 100;
+/// How many similar products are asked for what is bought with them, and how many of that count.
+const EXPANDED_ANALOGUES: usize = 50;
+const EXPANSION: usize = 200;
+/// Seeds at which the product's own vector counts half of what it can.
+const SEED_PRIOR: f32 = 30.0;
+/// Price bands that are looked at, on both sides of the product's.
+const BANDS: i32 = 12;
+
+/// A product to find members for.
+#[derive(Clone, Debug, Default)]
+pub struct LaunchQuery {
+    /// Its vector.
+    pub vector: Vec<f32>,
+    /// The mean vector of the products most like it.
+    pub few_vector: Vec<f32>,
+    /// Its habit features: the place of their sum, and their row in the content vocabulary.
+    habits: Vec<(usize, u32)>,
+    /// Rows of the price bands of its finest category, and how many bands each is above its own.
+    bands: Vec<(f32, u32)>,
+    /// Products like it that somebody bought, best first, with their cosine.
+    pub analogues: Vec<Scored>,
+    /// Products bought with those, with a weight of up to 1.
+    goes_with: Vec<Scored>,
+    /// How many members are known to like it: the more, the more its vector counts.
+    pub seed_count: usize,
+}
+
+impl LaunchQuery {
+    /// From attributes alone; only `allowed` products count as similar.
+    pub fn from_attributes(model: &Model, attributes: &Attributes, allowed: impl Fn(u32) -> bool) -> Self {
+        let (content, buyers) = (&model.content, &model.launch.buyers);
+        let is_sold = |row: u32| !buyers.rows.range(row).is_empty();
+        let analogues = content.nearest(&attributes.features(), ANALOGUES, |row| is_sold(row) && allowed(row));
+        let few = &analogues[..analogues.len().min(ANALOGUE_COUNTS[1])];
+        Self {
+            vector: mean_vector(&model.embeddings, &analogues),
+            few_vector: mean_vector(&model.embeddings, few),
+            habits: habits(attributes, content),
+            bands: bands(attributes, content),
+            goes_with: goes_with(model, &analogues, allowed),
+            analogues,
+            seed_count: 0,
+        }
+    }
+
+    /// A question by seeds alone.
+    pub fn without_product(embeddings: &Embeddings) -> Self {
+        let zero = vec![0.0; embeddings.factors];
+        Self { vector: zero.clone(), few_vector: zero, ..Self::default() }
+    }
+
+    /// The same query for a product that has a vector of its own.
+    pub fn with_vector(mut self, vector: &[f32]) -> Self {
+        self.vector = vector.to_vec();
+        self
+    }
+
+    /// The same query with members who are known to like the product: its vector absorbs them, by the
+    /// solve that training makes with a product's buyers.
+    pub fn with_seeds(mut self, seeds: &[u32], embeddings: &Embeddings) -> Self {
+        if !seeds.is_empty() {
+            self.vector = embeddings.fold_in_product(seeds, &self.vector);
+            self.seed_count = seeds.len();
+        }
+        self
+    }
+
+    /// What a unit of each signal counts.
+    pub(super) fn weights(&self, model: &LaunchModel) -> Signals {
+        let mut weights = model.fit.weights();
+        let per_deviation = 1.0 / model.fit.deviations[VECTOR];
+        if self.seed_count > 0 && self.habits.is_empty() && self.analogues.is_empty() {
+            // Nothing but seeds: members like them, however much they buy.
+            weights = Signals::default();
+            weights[VECTOR] = per_deviation;
+        } else {
+            let seeds = self.seed_count as f32;
+            weights[VECTOR] += seeds / (seeds + SEED_PRIOR) * per_deviation;
+        }
+        weights
+    }
+}
+
+fn habits(attributes: &Attributes, content: &ContentIndex) -> Vec<(usize, u32)> {
+    let mut level = 0;
+    let mut place = |group: Group| match group {
+        Group::Category => {
+            level += 1;
+            if level <= LEVELS { level - 1 } else { OTHER_LEVELS }
+        }
+        Group::Brand => 3,
+        Group::BrandCategory => 4,
+        Group::PriceBand => 5,
+        Group::Tag | Group::Title => TAGS,
+    };
+    let features = attributes.habits().into_iter().map(|f| (place(f.group), f)).collect::<Vec<_>>();
+    features.into_iter().filter_map(|(place, f)| Some((place, content.feature_row(f)?))).collect()
+}
+
+fn bands(attributes: &Attributes, content: &ContentIndex) -> Vec<(f32, u32)> {
+    let own = attributes.price_band();
+    let around = own.into_iter().flat_map(|own| (-BANDS..=BANDS).map(move |above| (above, own + above)));
+    around
+        .filter_map(|(above, band)| Some((above as f32, content.feature_row(attributes.in_price_band(band))?)))
+        .collect()
+}
+
+/// What is bought by the buyers of similar products.
+fn goes_with(model: &Model, analogues: &[Scored], allowed: impl Fn(u32) -> bool) -> Vec<Scored> {
+    let by_member = &model.affinity.by_member;
+    if by_member.rows.is_empty() {
+        return Vec::new();
+    }
+    let mut sums = Scatter::take(model.products.len());
+    let from = analogues.iter().take(EXPANDED_ANALOGUES).map(|a| (a.row, a.score));
+    spread(by_member, from, &mut sums);
+    let mut found = sums.top(EXPANSION, allowed);
+    let best = found.first().map_or(1.0, |s| s.score);
+    found.iter_mut().for_each(|s| s.score /= best);
+    found
+}
+
+/// The mean vector of similar products, weighted by their cosine: the embedding of a product that nobody
+/// bought.
+pub fn mean_vector(embeddings: &Embeddings, analogues: &[Scored]) -> Vec<f32> {
+    let mut mean = vec![0.0; embeddings.factors];
+    let total: f32 = analogues.iter().map(|a| a.score).sum();
+    for analogue in analogues.iter().filter(|_| total > 0.0) {
+        add_scaled(&mut mean, analogue.score / total, embeddings.product(analogue.row));
+    }
+    mean
+}
+
+/// How a purchase counts in a sum.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    /// `scale · count`.
+    Linear,
+    /// `ln(1 + scale · count)`: how far the count stands above what the base's rate would give.
+    Log,
+}
+
+/// Members who bought something, with decayed purchases, and the sum that it goes to.
+#[derive(Clone, Copy, Debug)]
+struct Posting<'a> {
+    place: usize,
+    scale: f32,
+    form: Form,
+    members: &'a [u32],
+    counts: &'a [f32],
+}
+
+impl Posting<'_> {
+    #[inline]
+    fn value(&self, at: usize) -> f32 {
+        let x = self.scale * self.counts[at];
+        match self.form {
+            Form::Linear => x,
+            Form::Log => x.ln_1p(),
+        }
+    }
+}
+
+/// A query looked up once.
+#[derive(Debug)]
+pub(super) struct Question<'a> {
+    pub(super) query: &'a LaunchQuery,
+    pub(super) embeddings: &'a Embeddings,
+    /// Lengths of the query's vectors.
+    pub(super) lengths: [f32; 2],
+    /// Per habit sum, how many features are in it.
+    pub(super) known: [f32; OTHER_LEVELS + 1],
+    /// Bands of the base's mean price in the finest category above the product's.
+    pub(super) usual_price_band: f32,
+    postings: Vec<Posting<'a>>,
+}
+
+impl<'a> Question<'a> {
+    pub(super) fn new(model: &'a LaunchModel, query: &'a LaunchQuery, embeddings: &'a Embeddings) -> Self {
+        let mut known = [0.0; OTHER_LEVELS + 1];
+        let mut postings = Vec::new();
+        for (place, feature) in &query.habits {
+            known[*place] += 1.0;
+            let scale = 1.0 / (HABIT_PRIOR * model.rates[*feature as usize]);
+            let (members, counts) = model.habits.row(*feature);
+            postings.push(Posting { place: *place, scale, form: Form::Log, members, counts });
+        }
+        let (mut rates, mut above_own) = (0.0, 0.0);
+        for (above, feature) in &query.bands {
+            let rate = model.rates[*feature as usize];
+            (rates, above_own) = (rates + rate, above_own + above * rate);
+            let (members, counts) = model.habits.row(*feature);
+            let linear = |place, scale| Posting { place, scale, form: Form::Linear, members, counts };
+            postings.extend([linear(PRICED, 1.0), linear(PRICE, *above)]);
+        }
+        let bought = |place: usize, product: &Scored| {
+            let (members, counts) = model.buyers.row(product.row);
+            Posting { place, scale: product.score, form: Form::Linear, members, counts }
+        };
+        for (rank, analogue) in query.analogues.iter().enumerate() {
+            let class = ANALOGUE_COUNTS.iter().position(|end| rank < *end).unwrap_or(0);
+            postings.push(bought(ANALOGUE_SUMS + class, analogue));
+        }
+        postings.extend(query.goes_with.iter().map(|product| bought(GOES_WITH, product)));
+        let length = |vector: &[f32]| dot(vector, vector).sqrt();
+        Self {
+            query,
+            embeddings,
+            lengths: [length(&query.vector), length(&query.few_vector)],
+            known,
+            usual_price_band: if rates > 0.0 { above_own / rates } else { 0.0 },
+            postings,
+        }
+    }
+
+    /// Adds up the sums of the members from `start` on.
+    pub(super) fn add_run(&self, start: u32, sums: &mut [Sums]) {
+        let end = start + sums.len() as u32;
+        for posting in &self.postings {
+            let from = posting.members.partition_point(|m| *m < start);
+            for (at, member) in posting.members.iter().enumerate().skip(from).take_while(|(_, m)| **m < end) {
+                sums[(member - start) as usize][posting.place] += posting.value(at);
+            }
+        }
+    }
+
+    /// Adds up the sums of some members, given by sorted row.
+    pub(super) fn add_some(&self, rows: &[u32], sums: &mut [Sums]) {
+        for posting in &self.postings {
+            if posting.members.len() < rows.len() {
+                for (at, member) in posting.members.iter().enumerate() {
+                    if let Ok(i) = rows.binary_search(member) {
+                        sums[i][posting.place] += posting.value(at);
+                    }
+                }
+            } else {
+                for (i, member) in rows.iter().enumerate() {
+                    if let Ok(at) = posting.members.binary_search(member) {
+                        sums[i][posting.place] += posting.value(at);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `Σ weight · signal`.
+#[inline]
+pub(super) fn weighed(weights: &Signals, signals: &Signals) -> f32 {
+    (0..SIGNALS.len()).map(|k| weights[k] * signals[k]).sum()
+}

@@ -1,0 +1,128 @@
+//! What the launch score looks at: the signals of one member for one product.
+
+use super::LaunchModel;
+use super::query::Question;
+use crate::artifact::Array;
+use crate::kernels::dot;
+
+/// Purchases' worth of the base's rate that a member's own rate is shrunk by.
+pub(super) const HABIT_PRIOR: f32 = 5.0;
+/// Purchases' worth of the base's prices that a member's own are shrunk by.
+const PRICE_PRIOR: f32 = 3.0;
+
+/// Names of the signals, in the order of [`Signals`]: how active the member is; how much of the product's
+/// category, brand, price band and tags they buy; how much of the products most like it, and of what is bought
+/// with those; how near to what they usually pay it is; how well the vectors fit.
+pub const SIGNALS: [&str; 21] = [
+    "activity",
+    "recent_activity",
+    "trips",
+    "recency",
+    "early",
+    "habits",
+    "category",
+    "category_above",
+    "category_above_2",
+    "brand",
+    "brand_category",
+    "price_band",
+    "tags",
+    "analogues_5",
+    "analogues_20",
+    "analogues_100",
+    "goes_with_analogues",
+    "usual_price",
+    "vector",
+    "vector_cosine",
+    "vector_cosine_20",
+];
+
+/// The signals of one member for one product, before they are weighed.
+pub type Signals = [f32; SIGNALS.len()];
+
+/// Place of a signal.
+pub(super) const ACTIVITY: usize = 0;
+pub(super) const HABITS: usize = 5;
+pub(super) const ANALOGUES_20: usize = 14;
+pub(super) const ANALOGUES_100: usize = 15;
+pub(super) const VECTOR: usize = 18;
+
+/// What stands by where no launch could be replayed, in standard deviations: measured on launches of two
+/// chains by hand.
+const PRIOR: [(usize, f32); 5] =
+    [(ACTIVITY, 0.25), (HABITS, 0.25), (ANALOGUES_20, 0.15), (ANALOGUES_100, 0.35), (VECTOR, 0.2)];
+
+/// Weights of the prior, per standard deviation; a unit is about a third of a log odd.
+pub fn prior() -> Signals {
+    let mut weights = Signals::default();
+    PRIOR.into_iter().for_each(|(signal, weight)| weights[signal] = weight);
+    weights
+}
+
+/// What is known of a member whatever the product, as the signals take it.
+#[derive(Clone, Debug, Default)]
+pub struct Statics {
+    /// Decayed purchases; one per member, as all that follow.
+    pub activity: Array<f32>,
+    /// The same with a half-life of a few weeks.
+    pub recent: Array<f32>,
+    /// Days on which anything was bought.
+    pub trips: Array<f32>,
+    /// Days since the last purchase.
+    pub recency: Array<f32>,
+    /// Decayed purchases of products that were just launched.
+    pub early: Array<f32>,
+}
+
+/// Places of [`Sums`]: category levels from the finest, brand, brand within category, price band, tags.
+pub(super) const HABIT_SUMS: usize = 7;
+pub(super) const TAGS: usize = 6;
+/// Of category levels beyond the third.
+pub(super) const OTHER_LEVELS: usize = 7;
+/// Purchases in the product's finest category, and their price bands above the product's.
+pub(super) const PRICED: usize = 8;
+pub(super) const PRICE: usize = 9;
+/// Purchases of the first 5 analogues, of those up to 20, and of those up to 100.
+pub(super) const ANALOGUE_SUMS: usize = 10;
+/// Purchases of what is bought with them.
+pub(super) const GOES_WITH: usize = 13;
+
+/// What a question adds up over a member's purchases.
+pub(super) type Sums = [f32; 14];
+
+impl LaunchModel {
+    /// The signals of a member, from what the question added up over their purchases.
+    pub(super) fn signals(&self, question: &Question<'_>, member: u32, sums: &Sums) -> Signals {
+        let statics = &self.statics;
+        let of = |array: &Array<f32>| array.get(member as usize).copied().unwrap_or(0.0);
+        let activity = of(&statics.activity);
+        let mut signals = Signals::default();
+        signals[0] = activity.ln_1p();
+        signals[1] = of(&statics.recent).ln_1p();
+        signals[2] = of(&statics.trips).ln_1p();
+        signals[3] = -of(&statics.recency).ln_1p();
+        signals[4] = of(&statics.early).ln_1p();
+        let usual = ((activity + HABIT_PRIOR) / HABIT_PRIOR).ln();
+        let habits = [0, 1, 2, 3, 4, OTHER_LEVELS];
+        let (sum, count) = habits.iter().fold((0.0, 0.0), |(sum, n), k| (sum + sums[*k], n + question.known[*k]));
+        signals[HABITS] = if count > 0.0 { sum / count - usual } else { 0.0 };
+        for (k, sum) in sums.iter().enumerate().take(HABIT_SUMS) {
+            let known = question.known[k];
+            signals[HABITS + 1 + k] = if known > 0.0 { sum / known - usual } else { 0.0 };
+        }
+        let [few, more, most] = [0, 1, 2].map(|k| sums[ANALOGUE_SUMS + k]);
+        signals[13] = few.ln_1p();
+        signals[ANALOGUES_20] = (few + more).ln_1p();
+        signals[ANALOGUES_100] = (few + more + most).ln_1p();
+        signals[16] = sums[GOES_WITH].ln_1p();
+        let bands = sums[PRICE] + PRICE_PRIOR * question.usual_price_band;
+        signals[17] = -(bands / (sums[PRICED] + PRICE_PRIOR)).abs();
+        let vector = question.embeddings.member(member);
+        let length = dot(vector, vector).sqrt();
+        let cosine = |fit: f32, other: f32| if length * other > 1e-12 { fit / (length * other) } else { 0.0 };
+        signals[VECTOR] = dot(vector, &question.query.vector);
+        signals[19] = cosine(signals[VECTOR], question.lengths[0]);
+        signals[20] = cosine(dot(vector, &question.query.few_vector), question.lengths[1]);
+        signals
+    }
+}

@@ -1,0 +1,177 @@
+//! How many buy a launch, from how many bought those before.
+
+use std::collections::BTreeMap;
+
+use kindred_models::launch::Expectation;
+
+use super::LaunchReport;
+use super::learn;
+use super::replay::{Past, ScoredPast};
+use crate::config::LaunchParams;
+
+/// Launches of a kind at which its own rate counts half.
+const KIND_PRIOR: f64 = 10.0;
+/// Launches of a kind below which nothing is said of it.
+const MIN_KIND: usize = 3;
+/// An interval is never narrower than this, on the scale of logarithms.
+const MIN_RESIDUAL: f64 = 0.05;
+
+/// Learns what to expect; how far off it is, from launches of other moments.
+pub(super) fn fit(moments: &[(i64, &[Past])], params: &LaunchParams) -> Expectation {
+    let all: Vec<&Past> = moments.iter().flat_map(|(_, launches)| launches.iter()).collect();
+    let mut expectation = rates(&all, params);
+    let mut residuals = Vec::new();
+    for (cut, launches) in moments {
+        let others: Vec<&Past> = moments.iter().filter(|(c, _)| c != cut).flat_map(|(_, l)| l.iter()).collect();
+        // With a single moment there is nothing but what it was learned from.
+        let known = if others.is_empty() { expectation.clone() } else { rates(&others, params) };
+        residuals.extend(launches.iter().map(|launch| log_rate(launch) - f64::from(rate_of(&known, launch))));
+    }
+    let [low, high] = [0.1, 0.9].map(|share| quantile(&mut residuals, share));
+    expectation.residuals = [low.min(-MIN_RESIDUAL) as f32, high.max(MIN_RESIDUAL) as f32];
+    expectation
+}
+
+fn rate_of(expectation: &Expectation, launch: &Past) -> f32 {
+    expectation.log_rate_of(Some(&launch.kind))
+}
+
+fn log_rate(launch: &Past) -> f64 {
+    (launch.buyers as f64 / launch.members as f64).ln()
+}
+
+/// The rate of the middle launch, and of each kind.
+fn rates(launches: &[&Past], params: &LaunchParams) -> Expectation {
+    let mut rates: Vec<f64> = launches.iter().map(|launch| log_rate(launch)).collect();
+    let mean = rates.iter().sum::<f64>() / rates.len().max(1) as f64;
+    let mut by_kind = BTreeMap::<&str, Vec<f64>>::new();
+    launches.iter().for_each(|launch| by_kind.entry(&launch.kind).or_default().push(log_rate(launch) - mean));
+    let kinds = by_kind.into_iter().filter(|(kind, above)| !kind.is_empty() && above.len() >= MIN_KIND);
+    let shrunk = |above: Vec<f64>| (above.iter().sum::<f64>() / (above.len() as f64 + KIND_PRIOR)) as f32;
+    let mut buyers: Vec<f64> = launches.iter().map(|launch| launch.buyers as f64).collect();
+    Expectation {
+        launches: launches.len() as u32,
+        horizon_days: params.horizon_days,
+        log_rate: quantile(&mut rates, 0.5) as f32,
+        kinds: kinds.map(|(kind, above)| (kind.to_owned(), shrunk(above))).collect(),
+        residuals: [0.0; 2],
+        typical_buyers: quantile(&mut buyers, 0.5) as f32,
+    }
+}
+
+/// Linear between the values around it; 0 of none.
+fn quantile(values: &mut [f64], share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let at = share * values.len().saturating_sub(1) as f64;
+    let (below, rest) = (at.floor() as usize, at.fract());
+    match (values.get(below), values.get(below + 1)) {
+        (Some(a), Some(b)) => a + rest * (b - a),
+        (Some(a), None) => *a,
+        _ => 0.0,
+    }
+}
+
+/// Foretells every launch from those alone whose days had ended when it was replayed.
+pub(super) fn foretell(moments: &[(i64, &[Past])], params: &LaunchParams, report: &mut LaunchReport) {
+    let days = i64::from(params.step_days + params.horizon_days) * 86_400;
+    let (mut base, mut head, mut widths) = (Vec::new(), Vec::new(), Vec::new());
+    for (cut, launches) in moments {
+        let before: Vec<(i64, &[Past])> = moments.iter().filter(|(c, _)| c + days <= *cut).copied().collect();
+        if before.iter().map(|(_, l)| l.len()).sum::<usize>() < params.min_launches as usize {
+            continue;
+        }
+        let (weights, expectation) = learn(&before, params);
+        for launch in *launches {
+            let scored = launch.scored(&weights);
+            let rate = rate_of(&expectation, launch);
+            let [all, top] = [1.0, 0.1].map(|share| Foretold::new(&scored, share, rate, &expectation));
+            widths.push(all.interval[1] / all.interval[0]);
+            (base.push(all), head.push(top));
+        }
+    }
+    report.foretold = base.len();
+    (report.median_ratio, report.coverage) = summary(&base);
+    (report.median_ratio_of_head, report.coverage_of_head) = summary(&head);
+    report.width = quantile(&mut widths, 0.5);
+}
+
+/// What was expected of an audience, and what came.
+struct Foretold {
+    expected: f64,
+    interval: [f64; 2],
+    actual: f64,
+}
+
+impl Foretold {
+    /// Of a share of the members, those with the highest scores.
+    fn new(scored: &ScoredPast, share: f64, log_rate: f32, expectation: &Expectation) -> Self {
+        let mut rows: Vec<usize> = (0..scored.scores.len()).collect();
+        rows.sort_by(|a, b| scored.scores[*b].total_cmp(&scored.scores[*a]));
+        let members: f64 = rows.iter().map(|i| f64::from(scored.weight_of(*i))).sum();
+        let (level, mut left) = (scored.level(), share * members);
+        let (mut expected, mut actual) = (0.0, 0.0);
+        for i in rows {
+            if left <= 0.0 {
+                break;
+            }
+            let weight = f64::from(scored.weight_of(i)).min(left);
+            left -= weight;
+            expected += weight * level.probability(scored.scores[i], log_rate);
+            actual += if i < scored.bought { weight } else { 0.0 };
+        }
+        Self { expected, interval: expectation.interval(expected), actual }
+    }
+}
+
+/// The middle ratio of expected to actual, and the share within the interval.
+fn summary(foretold: &[Foretold]) -> (f64, f64) {
+    // Nobody at all counts as half a buyer, so that the ratio is finite.
+    let mut ratios: Vec<f64> = foretold.iter().map(|f| f.expected / f.actual.max(0.5)).collect();
+    let covered = |f: &&Foretold| (f.interval[0].floor()..=f.interval[1].ceil()).contains(&f.actual);
+    let share = foretold.iter().filter(covered).count() as f64 / foretold.len().max(1) as f64;
+    (quantile(&mut ratios, 0.5), share)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kindred_models::launch::Signals;
+
+    fn past(kind: &str, buyers: usize) -> Past {
+        let row = |x: f32| -> Signals { std::array::from_fn(|k| if k == 0 { x } else { 0.0 }) };
+        let rows = (0..buyers).map(|_| row(1.0)).chain((0..100).map(|i| row((i % 4 == 0) as u8 as f32)));
+        let weight = (1000 - buyers) as f32 / 100.0;
+        Past { kind: kind.to_owned(), members: 1000, buyers, rows: rows.collect(), bought: buyers, weight }
+    }
+
+    #[test]
+    fn the_middle_launch_sets_the_rate_and_kinds_move_it() {
+        let launches: Vec<Past> =
+            [10, 20, 400].iter().map(|n| past("a", *n)).chain((0..4).map(|_| past("b", 5))).collect();
+        let all: Vec<&Past> = launches.iter().collect();
+        let rates = rates(&all, &LaunchParams::default());
+        assert!((rates.log_rate.exp() - 0.005).abs() < 1e-4, "{rates:?}");
+        assert!(rates.log_rate_of(Some("a/x")) > rates.log_rate && rates.log_rate_of(Some("b")) < rates.log_rate);
+        assert_eq!(rates.typical_buyers, 5.0);
+    }
+
+    #[test]
+    fn quantiles_lie_between_values() {
+        assert_eq!(quantile(&mut [4.0, 1.0, 2.0], 0.5), 2.0);
+        assert_eq!(quantile(&mut [1.0, 3.0], 0.25), 1.5);
+        assert_eq!(quantile(&mut [], 0.5), 0.0);
+    }
+
+    #[test]
+    fn launches_like_those_before_are_foretold() {
+        // Every moment has launches of 8 to 12 buyers, 4 weeks apart so that the others have ended.
+        let params = LaunchParams { min_launches: 5, step_days: 14, horizon_days: 14, ..LaunchParams::default() };
+        let launches: Vec<Past> = (8..=12).map(|n| past("a", n)).collect();
+        let moments: Vec<(i64, &[Past])> = (0..4).rev().map(|k| (k * 28 * 86_400, launches.as_slice())).collect();
+        let mut report = LaunchReport::default();
+        foretell(&moments, &params, &mut report);
+        assert_eq!(report.foretold, 15, "the first moment has none before it");
+        assert!((report.median_ratio - 1.0).abs() < 0.02, "{report:?}");
+        assert!(report.coverage >= 0.6 && report.width < 2.0, "{report:?}");
+    }
+}

@@ -1,0 +1,137 @@
+//! Fits the launch model: past launches, replayed.
+//!
+//! At several earlier moments the model is fitted to what came before alone. Products first sold in the days
+//! that follow are asked for by their attributes, as a campaign tool would, and their buyers within the
+//! horizon are what is learned from. Weights come from a conditional logit, what to expect of a launch from
+//! how many buyers there were; both are judged on launches that they were not fitted to.
+
+mod expectation;
+mod logit;
+mod replay;
+mod statics;
+
+use std::collections::BTreeMap;
+
+use kindred_models::launch::{Expectation, LaunchFit, Signals, prior};
+use kindred_models::stop::Stop;
+use serde::{Deserialize, Serialize};
+
+use crate::config::ValidConfig;
+use crate::data::Dataset;
+use crate::error::TrainError;
+use crate::fit;
+use crate::prepare::Slice;
+use crate::progress::Progress;
+pub(crate) use replay::Past;
+pub(crate) use statics::statics;
+
+/// Days of history before a moment without which there is nothing to learn from.
+const MIN_HISTORY_DAYS: i64 = 14;
+
+/// What the prior's weights, per standard deviation, are as log odds.
+const PRIOR_SCALE: f32 = 3.0;
+
+/// Past launches by the moment that they were replayed at.
+pub(crate) type PastLaunches = BTreeMap<i64, Vec<Past>>;
+
+/// How past launches were foretold by those before them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LaunchReport {
+    /// Launches that were replayed.
+    pub launches: usize,
+    /// Those foretold: enough others had ended before.
+    pub foretold: usize,
+    /// The middle launch's expected over actual buyers, of the whole base.
+    pub median_ratio: f64,
+    /// The same of the tenth of the members most likely to buy.
+    pub median_ratio_of_head: f64,
+    /// Share of launches whose buyers were within the 10–90% interval.
+    pub coverage: f64,
+    /// The same of the tenth of the members.
+    pub coverage_of_head: f64,
+    /// The interval's end over its start, for the middle launch.
+    pub width: f64,
+}
+
+impl LaunchReport {
+    /// The values by name: `launch.replay.coverage`, ….
+    pub fn metrics(&self) -> BTreeMap<String, f64> {
+        let mut metrics = BTreeMap::from([("launches", self.launches as f64), ("foretold", self.foretold as f64)]);
+        if self.foretold > 0 {
+            metrics.extend([
+                ("median_ratio", self.median_ratio),
+                ("median_ratio_of_head", self.median_ratio_of_head),
+                ("coverage", self.coverage),
+                ("coverage_of_head", self.coverage_of_head),
+                ("width", self.width),
+            ]);
+        }
+        metrics.into_iter().map(|(name, value)| (format!("launch.replay.{name}"), value)).collect()
+    }
+}
+
+/// Learns weights and what to expect from all launches of a slice; `deviations` are those of the signals in
+/// the model that is to use them. Launches that another slice replayed at the same moments are used again.
+///
+/// # Errors
+/// [`TrainError::Stopped`] once `stop` is raised.
+pub(crate) fn fit(
+    dataset: &Dataset,
+    slice: &Slice,
+    config: &ValidConfig,
+    deviations: Signals,
+    past: &mut PastLaunches,
+    progress: &dyn Progress,
+    stop: &Stop,
+) -> Result<(LaunchFit, LaunchReport), TrainError> {
+    let params = &config.given.launch;
+    let sample = slice.thinned(params.max_members);
+    let cuts = cuts(slice, config);
+    for cut in &cuts {
+        if !past.contains_key(cut) {
+            let model = fit::as_of(dataset, &sample.until(*cut), config, progress, stop)?;
+            past.insert(*cut, replay::at(&model, slice, &sample, dataset, params, *cut, stop)?);
+        }
+    }
+    let moments: Vec<(i64, &[Past])> = cuts.iter().map(|cut| (*cut, past[cut].as_slice())).collect();
+    let all = || moments.iter().flat_map(|(_, launches)| launches.iter());
+    let mut report = LaunchReport { launches: all().count(), ..LaunchReport::default() };
+    let mut learned = LaunchFit { deviations, ..LaunchFit::default() };
+    if report.launches < params.min_launches.max(1) as usize {
+        return Ok((learned, report));
+    }
+    expectation::foretell(&moments, params, &mut report);
+    let (weights, expectation) = learn(&moments, params);
+    (learned.learned, learned.expectation) = (Some(weights), Some(expectation));
+    Ok((learned, report))
+}
+
+/// Weights and what to expect, from launches by the moment that they were replayed at.
+fn learn(moments: &[(i64, &[Past])], params: &crate::config::LaunchParams) -> (Signals, Expectation) {
+    let all: Vec<&Past> = moments.iter().flat_map(|(_, launches)| launches.iter()).collect();
+    let deviations = logit::deviations(&all);
+    let start: Signals = std::array::from_fn(|k| PRIOR_SCALE * prior()[k]);
+    let weights = logit::fit(&all, &deviations, &start);
+    // How sure the scores may be, from launches of moments that they were not fitted to.
+    let mut unseen = Vec::new();
+    for (cut, launches) in moments.iter().filter(|_| moments.len() > 1) {
+        let others: Vec<&Past> = moments.iter().filter(|(c, _)| c != cut).flat_map(|(_, l)| l.iter()).collect();
+        if !others.is_empty() && !launches.is_empty() {
+            let weights = logit::fit(&others, &deviations, &start);
+            unseen.extend(launches.iter().map(|launch| launch.scored(&weights)));
+        }
+    }
+    let slope = logit::slope(&unseen);
+    (weights.map(|w| w * slope), expectation::fit(moments, params))
+}
+
+/// Moments to replay at, the latest first: each launch found in the step that follows has a whole horizon.
+fn cuts(slice: &Slice, config: &ValidConfig) -> Vec<i64> {
+    let params = &config.given.launch;
+    if !slice.has_time() {
+        return Vec::new();
+    }
+    let first = slice.events.iter().map(|e| e.time).min().unwrap_or(slice.as_of);
+    let cut = |k: u32| slice.as_of - i64::from(params.horizon_days + (k + 1) * params.step_days) * 86_400;
+    (0..params.replays).map(cut).take_while(|cut| *cut - first >= MIN_HISTORY_DAYS * 86_400).collect()
+}

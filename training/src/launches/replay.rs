@@ -1,0 +1,138 @@
+//! Launches of the past, asked for as they were when nobody had bought them.
+
+use std::collections::BTreeMap;
+
+use kindred_models::Model;
+use kindred_models::launch::{LaunchQuery, Level, SIGNALS, Signals, top_level};
+use kindred_models::stop::Stop;
+use rayon::prelude::*;
+
+use super::statics::launch_times;
+use crate::config::LaunchParams;
+use crate::data::{Dataset, Kind};
+use crate::error::TrainError;
+use crate::prepare::Slice;
+use crate::rank::mix;
+
+/// Members who did not buy that are kept per launch, about.
+const OTHERS: usize = 2000;
+
+/// A launch of the past: signals of its buyers, and of a sample of the others.
+#[derive(Clone, Debug)]
+pub(crate) struct Past {
+    /// Top category; empty where unknown.
+    pub(super) kind: String,
+    /// Members who could have bought, and who did.
+    pub(super) members: usize,
+    pub(super) buyers: usize,
+    /// Buyers first.
+    pub(super) rows: Vec<Signals>,
+    /// How many of the rows are buyers.
+    pub(super) bought: usize,
+    /// How many members one that did not buy stands for.
+    pub(super) weight: f32,
+}
+
+/// The scores of a launch's rows.
+#[derive(Clone, Debug)]
+pub(super) struct ScoredPast {
+    pub(super) scores: Vec<f32>,
+    pub(super) bought: usize,
+    pub(super) weight: f32,
+}
+
+impl Past {
+    pub(super) fn scored(&self, weights: &Signals) -> ScoredPast {
+        let score = |row: &Signals| (0..SIGNALS.len()).map(|k| weights[k] * row[k]).sum();
+        ScoredPast { scores: self.rows.iter().map(score).collect(), bought: self.bought, weight: self.weight }
+    }
+}
+
+impl ScoredPast {
+    /// Members that row `i` stands for.
+    pub(super) fn weight_of(&self, i: usize) -> f32 {
+        if i < self.bought { 1.0 } else { self.weight }
+    }
+
+    /// What the scores are to be measured by, as a query's are.
+    pub(super) fn level(&self) -> Level {
+        let highest = self.scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let weight = |i| f64::from(self.weight_of(i));
+        let sum: f64 = self.scores.iter().enumerate().map(|(i, s)| weight(i) * f64::from(s - highest).exp()).sum();
+        let count: f64 = (0..self.scores.len()).map(weight).sum();
+        Level { log_mean: highest + (sum / count).ln() as f32 }
+    }
+}
+
+/// Replays what was launched in the step after a cut; `model` is of the members in `sample` as of then.
+pub(super) fn at(
+    model: &Model,
+    slice: &Slice,
+    sample: &Slice,
+    dataset: &Dataset,
+    params: &LaunchParams,
+    cut: i64,
+    stop: &Stop,
+) -> Result<Vec<Past>, TrainError> {
+    let activity = &model.launch.statics.activity;
+    let active: Vec<u32> = (0..activity.len() as u32).filter(|m| activity[*m as usize] > 0.0).collect();
+    let buyers = |of: &Slice| buyers(of, dataset, params, cut, |member| activity[member as usize] > 0.0);
+    let all = buyers(slice);
+    let sampled = if sample.events.len() == slice.events.len() { None } else { Some(buyers(sample)) };
+    let is_launch = |count: usize| count >= params.min_buyers.max(1) as usize;
+    let launches: Vec<(u32, Vec<u32>)> = all.into_iter().filter(|(_, buyers)| is_launch(buyers.len())).collect();
+    let replayed = launches.into_par_iter().map(|(product, all)| {
+        stop.check()?;
+        let buyers = match &sampled {
+            None => all,
+            Some(sampled) => sampled.get(&product).cloned().unwrap_or_default(),
+        };
+        Ok((!buyers.is_empty() && buyers.len() < active.len()).then(|| past(model, &active, product, &buyers)))
+    });
+    let replayed = replayed.collect::<Result<Vec<Option<Past>>, TrainError>>()?;
+    Ok(replayed.into_iter().flatten().collect())
+}
+
+/// Who bought what was launched in the step after a cut, within the horizon from its launch; sorted, each once.
+fn buyers(
+    slice: &Slice,
+    dataset: &Dataset,
+    params: &LaunchParams,
+    cut: i64,
+    is_active: impl Fn(u32) -> bool,
+) -> BTreeMap<u32, Vec<u32>> {
+    const DAY: i64 = 86_400;
+    let times = launch_times(dataset, slice);
+    let (step, horizon) = (i64::from(params.step_days) * DAY, i64::from(params.horizon_days) * DAY);
+    let mut buyers = BTreeMap::<u32, Vec<u32>>::new();
+    for event in slice.events.iter().filter(|e| e.kind == Kind::Purchase) {
+        let launched = times[event.product as usize];
+        let in_time = launched > cut && launched <= cut + step && event.time <= launched + horizon;
+        if in_time && is_active(event.member) {
+            buyers.entry(event.product).or_default().push(event.member);
+        }
+    }
+    buyers.values_mut().for_each(|members| members.dedup());
+    buyers
+}
+
+/// Asks for one launch.
+fn past(model: &Model, active: &[u32], product: u32, buyers: &[u32]) -> Past {
+    let attributes = model.products.attributes(product);
+    let query = LaunchQuery::from_attributes(model, &attributes, |row| row != product);
+    // Every n-th of the others, from a start that differs from launch to launch.
+    let step = (active.len() / OTHERS).max(1);
+    let start = (mix(u64::from(product)) % step as u64) as usize;
+    let others: Vec<u32> =
+        active.iter().copied().skip(start).step_by(step).filter(|m| buyers.binary_search(m).is_err()).collect();
+    let mut rows = model.launch.signals_of(&query, &model.embeddings, buyers);
+    rows.extend(model.launch.signals_of(&query, &model.embeddings, &others));
+    Past {
+        kind: attributes.category.as_deref().map_or_else(String::new, |path| top_level(path).to_owned()),
+        members: active.len(),
+        buyers: buyers.len(),
+        rows,
+        bought: buyers.len(),
+        weight: (active.len() - buyers.len()) as f32 / others.len().max(1) as f32,
+    }
+}

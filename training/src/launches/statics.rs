@@ -1,0 +1,63 @@
+//! What the launch score knows of a member whatever the product.
+
+use kindred_models::history::{History, UNKNOWN_DAYS};
+use kindred_models::launch::Statics;
+use rayon::prelude::*;
+
+use crate::config::TrainConfig;
+use crate::data::{Dataset, Kind};
+use crate::prepare::Slice;
+
+/// Days after its launch within which who buys a product is early.
+const EARLY_SECONDS: i64 = 28 * 86_400;
+
+/// Of all members.
+pub(crate) fn statics(dataset: &Dataset, slice: &Slice, history: &History, config: &TrainConfig) -> Statics {
+    let members = 0..history.rows.len() as u32;
+    let of = |f: &(dyn Fn(u32) -> f32 + Sync)| -> Vec<f32> { members.clone().into_par_iter().map(f).collect() };
+    let recency = |member: u32| {
+        let days = history.member(member).map(|p| p.days_since).min().unwrap_or(UNKNOWN_DAYS);
+        // Without times, all were here at the same moment.
+        if slice.has_time() { f32::from(days.min(3650)) } else { 0.0 }
+    };
+    Statics {
+        activity: of(&|member| history.member(member).map(|p| p.decayed).sum()).into(),
+        recent: of(&|member| history.member(member).map(|p| p.recent).sum()).into(),
+        trips: of(&|member| f32::from(history.member_trips[member as usize])).into(),
+        recency: of(&recency).into(),
+        early: early(dataset, slice, history, config).into(),
+    }
+}
+
+/// Decayed purchases of products that were launched shortly before; what was there from the start was not.
+fn early(dataset: &Dataset, slice: &Slice, history: &History, config: &TrainConfig) -> Vec<f32> {
+    let mut early = vec![0.0; history.rows.len()];
+    if !slice.has_time() {
+        return early;
+    }
+    let launched = launch_times(dataset, slice);
+    let start = slice.events.iter().map(|e| e.time).min().unwrap_or(slice.as_of);
+    for event in slice.events.iter().filter(|e| e.kind == Kind::Purchase) {
+        let at = launched[event.product as usize];
+        let is_early = at > start + EARLY_SECONDS && event.time - at <= EARLY_SECONDS;
+        if is_early && !history.rows.range(event.member).is_empty() {
+            early[event.member as usize] += slice.decay(event.time, config.repeat.half_life_days);
+        }
+    }
+    early
+}
+
+/// When each product was launched: as its table says, or when it was first sold; `i64::MAX` where neither is
+/// known yet.
+pub(super) fn launch_times(dataset: &Dataset, slice: &Slice) -> Vec<i64> {
+    let mut times: Vec<i64> = vec![i64::MAX; dataset.products.len()];
+    for event in slice.events.iter().filter(|e| e.kind == Kind::Purchase) {
+        let time = &mut times[event.product as usize];
+        *time = event.time.min(*time);
+    }
+    for (time, launched) in times.iter_mut().zip(&dataset.launched_at) {
+        // Whatever the table says, nothing is sold before it is launched.
+        *time = launched.map_or(*time, |launched| launched.min(*time));
+    }
+    times
+}

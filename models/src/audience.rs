@@ -1,25 +1,29 @@
-//! Audiences: who would buy this product?
+//! Audiences: who would buy this product, and how many?
 //!
 //! The launch score of every eligible member, best first. A small audience of a large base comes from the
 //! index over members: those whose vector fits, and the buyers of similar products, are scored; every
 //! other question is answered by scoring all. The answer says which.
 
-use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
+mod eligibility;
+mod forecast;
+mod holdout;
 
-use crate::catalogue::{Consent, Members};
+use rayon::prelude::*;
+
 use crate::content::Attributes;
 use crate::index::IndexKind;
-use crate::launch::LaunchQuery;
+use crate::launch::{LaunchQuery, Level};
 use crate::model::Model;
 use crate::ranking::{Scored, Top};
 use crate::stop::{Stop, Stopped};
-use crate::strings::{Labels, NONE};
+use eligibility::Eligibility;
+pub use eligibility::{Excluded, MemberFilter};
+use forecast::Chances;
+pub use forecast::{Expected, ReachPoint};
+pub use holdout::Holdout;
 
 /// A graph may answer for audiences of up to this share of the members.
 const GRAPH_MAX_SHARE: f64 = 0.01;
-/// Members looked at between two looks at the stop flag.
-const STOP_ROWS: usize = 1 << 16;
 /// Members that the graph gives per member wanted.
 const GRAPH_OVERSAMPLING: usize = 10;
 
@@ -30,19 +34,21 @@ pub enum AudienceSize {
     Count(usize),
     /// A share of the eligible members, 0 to 1, rounded.
     Share(f64),
+    /// Those whose chance to buy is at least so much, 0 to 1.
+    MinProbability(f64),
+    /// As many as it takes for so many buyers to be expected; all where they do not suffice.
+    ExpectedBuyers(f64),
 }
 
-/// Which members a caller wants; an empty list means "any".
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct MemberFilter {
-    /// Home stores.
-    pub stores: Vec<String>,
-    /// Cities.
-    pub cities: Vec<String>,
-    /// Guides.
-    pub guides: Vec<String>,
-    /// Tags, all of which a member must have.
-    pub tags: Vec<String>,
+impl AudienceSize {
+    /// How many of so many eligible members; `None` if that depends on their chances.
+    fn count(self, eligible: usize) -> Option<usize> {
+        match self {
+            Self::Count(count) => Some(count.min(eligible)),
+            Self::Share(share) => Some(((eligible as f64 * share).round() as usize).min(eligible)),
+            Self::MinProbability(_) | Self::ExpectedBuyers(_) => None,
+        }
+    }
 }
 
 /// What an audience is for.
@@ -69,17 +75,18 @@ pub struct AudienceRequest {
     pub filter: MemberFilter,
 }
 
-/// Members left out, each counted once, by the first reason that applies.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Excluded {
-    /// No consent to marketing.
-    pub no_consent: usize,
-    /// Minors.
-    pub minor: usize,
-    /// Seeds of the request.
-    pub seed: usize,
-    /// Not what the filter asks for.
-    pub filter: usize,
+/// Why there is no audience.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AudienceError {
+    /// The caller is gone.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// A size by chances, and none can be said.
+    #[error(
+        "chances are known of new products without seeds only, by a model that could replay enough launches: \
+         ask for a count or a share"
+    )]
+    NoChances,
 }
 
 /// An audience, with what to expect of it.
@@ -87,13 +94,17 @@ pub struct Excluded {
 pub struct Audience {
     /// The members, best first.
     pub members: Vec<Scored>,
+    /// The chance that each buys within the horizon; empty where `expected` is `None`.
+    pub probabilities: Vec<f32>,
     /// Members who could have been in it.
     pub eligible: usize,
     /// Members who could not.
     pub excluded: Excluded,
-    /// How many of the audience will buy within the calibrated horizon; `None` for a known product, with
-    /// seeds, or where too few launches could be replayed to say.
-    pub expected_buyers: Option<f64>,
+    /// How many will buy within the horizon; `None` for a known product, with seeds, or where too few
+    /// launches could be replayed to say.
+    pub expected: Option<Expected>,
+    /// The same for audiences of other sizes, smallest first; empty where scores say nothing of chances.
+    pub reach: Vec<ReachPoint>,
     /// What answered.
     pub index: IndexKind,
 }
@@ -101,36 +112,55 @@ pub struct Audience {
 /// The audience of a product or of seeds.
 ///
 /// # Errors
-/// [`Stopped`] once `stop` is raised.
-pub fn audience(model: &Model, request: &AudienceRequest, stop: &Stop) -> Result<Audience, Stopped> {
+/// [`AudienceError::Stopped`] once `stop` is raised, [`AudienceError::NoChances`] for a size that can't be said.
+pub fn audience(model: &Model, request: &AudienceRequest, stop: &Stop) -> Result<Audience, AudienceError> {
     let eligibility = Eligibility::of(model, request, stop)?;
     let eligible = eligibility.rows.iter().filter(|e| **e).count();
-    let size = match request.size {
-        AudienceSize::Count(count) => count.min(eligible),
-        AudienceSize::Share(share) => ((eligible as f64 * share).round() as usize).min(eligible),
-    };
     let query = query(model, request);
-    let few = size as f64 <= GRAPH_MAX_SHARE * model.members.len() as f64;
+    let sample = model.launch.sample(&query, &model.embeddings);
+    let chances = chances(model, request, &sample);
+    let few = request.size.count(eligible).filter(|n| *n as f64 <= GRAPH_MAX_SHARE * model.members.len() as f64);
     // What the graph was measured for: no filter, and no seeds, which crowd around what they ask for.
     let plain = request.filter == MemberFilter::default() && request.seeds.is_empty();
-    let by_graph = few && plain && model.member_index.serving().kind() == IndexKind::Hnsw;
-    let found = if by_graph { from_graph(model, &query, &eligibility, size) } else { Vec::new() };
-    let (members, index) = if by_graph && found.len() == size {
-        (found, IndexKind::Hnsw)
-    } else {
-        (from_scan(model, &query, &eligibility, size, stop)?, IndexKind::Exact)
+    let has_graph = model.member_index.serving().kind() == IndexKind::Hnsw;
+    let found = few.filter(|_| plain && has_graph).map(|size| (from_graph(model, &query, &eligibility, size), size));
+    let (mut members, index) = match found {
+        Some((found, size)) if found.len() == size => (found, IndexKind::Hnsw),
+        _ => (from_scan(model, &query, &eligibility, stop)?, IndexKind::Exact),
     };
-    // Learned from launches known by their attributes alone; other questions have scores of another scale.
-    let expectation = match &request.subject {
-        Subject::New(attributes) if request.seeds.is_empty() => {
-            model.launch.fit.expectation.as_ref().map(|e| (e, e.log_rate_of(attributes.category.as_deref())))
+    let reach = match index {
+        IndexKind::Exact => chances.reach(&members, eligible),
+        IndexKind::Hnsw => {
+            let mut sample: Vec<Scored> = sample.into_iter().filter(|m| eligibility.rows[m.row as usize]).collect();
+            sample.sort_unstable();
+            chances.reach(&sample, eligible)
         }
+    };
+    if index == IndexKind::Exact {
+        members.truncate(chances.count(request.size, &members).ok_or(AudienceError::NoChances)?);
+    }
+    let probabilities = members.iter().filter_map(|m| Some(chances.probability(m.score)? as f32)).collect();
+    let expected = chances.expected(&members);
+    // Of seeds, and of products with buyers of their own, scores are of another scale.
+    let reach = if is_launch(request) { reach } else { Vec::new() };
+    Ok(Audience { members, probabilities, eligible, excluded: eligibility.excluded, expected, reach, index })
+}
+
+fn is_launch(request: &AudienceRequest) -> bool {
+    matches!(request.subject, Subject::New(_)) && request.seeds.is_empty()
+}
+
+/// What was learned of launches known by their attributes alone.
+fn chances<'a>(model: &'a Model, request: &AudienceRequest, sample: &[Scored]) -> Chances<'a> {
+    let category = match &request.subject {
+        Subject::New(attributes) => attributes.category.as_deref(),
         _ => None,
     };
-    let level = model.launch.level(&query, &model.embeddings);
-    let expected_buyers =
-        expectation.map(|(_, rate)| members.iter().map(|m| level.probability(m.score, rate)).sum::<f64>());
-    Ok(Audience { members, eligible, excluded: eligibility.excluded, expected_buyers, index })
+    let expectation = model.launch.fit.expectation.as_ref().filter(|_| is_launch(request));
+    Chances {
+        level: Level::of(sample.iter().map(|m| m.score)),
+        expectation: expectation.map(|e| (e, e.log_rate_of(category))),
+    }
 }
 
 /// What is known of the product and its seeds.
@@ -146,91 +176,17 @@ fn query(model: &Model, request: &AudienceRequest) -> LaunchQuery {
     query.with_seeds(&request.seeds, &model.embeddings)
 }
 
-/// Who may be in the audience.
-struct Eligibility {
-    rows: Vec<bool>,
-    excluded: Excluded,
-}
-
-impl Eligibility {
-    fn of(model: &Model, request: &AudienceRequest, stop: &Stop) -> Result<Self, Stopped> {
-        let members = &model.members;
-        let filter = AllowedMembers::new(members, &request.filter);
-        let mut rows = vec![true; members.len()];
-        let mut excluded = Excluded::default();
-        for seed in &request.seeds {
-            rows[*seed as usize] = false;
-        }
-        for (row, eligible) in rows.iter_mut().enumerate() {
-            if row.is_multiple_of(STOP_ROWS) {
-                stop.check()?;
-            }
-            let Consent { marketing, minor, .. } = members.consent(row as u32);
-            let reason = match () {
-                () if !marketing => &mut excluded.no_consent,
-                () if minor => &mut excluded.minor,
-                () if !*eligible => &mut excluded.seed,
-                () if !filter.contains(members, row as u32) => &mut excluded.filter,
-                () => continue,
-            };
-            *reason += 1;
-            *eligible = false;
-        }
-        Ok(Self { rows, excluded })
-    }
-}
-
-/// A filter looked up once.
-struct AllowedMembers {
-    /// By row of the labels; `None` for any.
-    stores: Option<Vec<bool>>,
-    cities: Option<Vec<bool>>,
-    guides: Option<Vec<bool>>,
-    tags: Vec<u32>,
-}
-
-impl AllowedMembers {
-    fn new(members: &Members, filter: &MemberFilter) -> Self {
-        let rows = |labels: &Labels, wanted: &[String]| {
-            let mut rows = vec![false; labels.values.len()];
-            wanted.iter().filter_map(|value| labels.values.find(value)).for_each(|row| rows[row as usize] = true);
-            (!wanted.is_empty()).then_some(rows)
-        };
-        Self {
-            stores: rows(&members.stores, &filter.stores),
-            cities: rows(&members.cities, &filter.cities),
-            guides: rows(&members.guides, &filter.guides),
-            tags: filter.tags.iter().map(|tag| members.tag_names.find(tag).unwrap_or(NONE)).collect(),
-        }
-    }
-
-    fn contains(&self, members: &Members, row: u32) -> bool {
-        let labelled = |rows: &Option<Vec<bool>>, labels: &Labels| {
-            let value = labels.rows[row as usize] as usize;
-            rows.as_ref().is_none_or(|rows| rows.get(value).copied().unwrap_or(false))
-        };
-        labelled(&self.stores, &members.stores)
-            && labelled(&self.cities, &members.cities)
-            && labelled(&self.guides, &members.guides)
-            && self.tags.iter().all(|tag| members.tags.row(row).binary_search(tag).is_ok())
-    }
-}
-
+/// All eligible members, best first.
 fn from_scan(
     model: &Model,
     query: &LaunchQuery,
     eligibility: &Eligibility,
-    size: usize,
     stop: &Stop,
 ) -> Result<Vec<Scored>, Stopped> {
     let scores = model.launch.score_all(query, &model.embeddings, stop)?;
     let rows = scores.into_iter().zip(&eligibility.rows).enumerate();
     let scored = rows.filter(|(_, (_, eligible))| **eligible);
     let mut all: Vec<Scored> = scored.map(|(row, (score, _))| Scored { row: row as u32, score }).collect();
-    if size < all.len() {
-        all.select_nth_unstable(size);
-        all.truncate(size);
-    }
     stop.check()?;
     all.par_sort_unstable();
     Ok(all)
@@ -266,7 +222,8 @@ pub fn graph_recall(model: &Model, products: &[u32], size: usize) -> f32 {
         let (query, stop) = (query(model, &request), Stop::default());
         // The flag of a default `Stop` is never raised.
         let Ok(eligibility) = Eligibility::of(model, &request, &stop) else { return 0.0 };
-        let exact = from_scan(model, &query, &eligibility, size, &stop).unwrap_or_default();
+        let mut exact = from_scan(model, &query, &eligibility, &stop).unwrap_or_default();
+        exact.truncate(size);
         let worst = exact.last().map_or(f32::INFINITY, |s| s.score);
         // Scores of the two paths differ by rounding.
         let found = from_graph(model, &query, &eligibility, size).iter().filter(|s| s.score >= worst - 1e-4).count();

@@ -14,12 +14,13 @@ use serde::{Deserialize, Serialize};
 
 pub use expectation::{Expectation, Level, top_level};
 pub use query::{ANALOGUES, LaunchQuery, mean_vector};
-pub use signals::{SIGNALS, Signals, Statics, prior};
 use query::{Question, weighed};
 use signals::{ACTIVITY, ANALOGUES_20, ANALOGUES_100, HABITS, Sums, VECTOR};
+pub use signals::{SIGNALS, Signals, Statics, prior};
 
 use crate::artifact::{Array, ArtifactError, Reader, Writer};
 use crate::embeddings::Embeddings;
+use crate::ranking::Scored;
 use crate::sparse::Matrix;
 use crate::stop::{Stop, Stopped};
 
@@ -135,13 +136,14 @@ impl LaunchModel {
         members.iter().zip(&sums).map(|(member, sums)| self.signals(&question, *member, sums)).collect()
     }
 
-    /// What the scores of a query are to be measured by: those of members who bought anything, evenly spaced
-    /// where there are many.
-    pub fn level(&self, query: &LaunchQuery, embeddings: &Embeddings) -> Level {
+    /// Scores of members who bought anything, evenly spaced where there are many: what the level of a query is
+    /// measured by.
+    pub fn sample(&self, query: &LaunchQuery, embeddings: &Embeddings) -> Vec<Scored> {
         let step = (self.len() / LEVEL_MEMBERS).max(1);
         let active = |member: &u32| self.statics.activity[*member as usize] > 0.0;
-        let sample: Vec<u32> = (0..self.len() as u32).step_by(step).filter(active).collect();
-        Level::of(self.score_some(query, embeddings, &sample).into_iter())
+        let rows: Vec<u32> = (0..self.len() as u32).step_by(step).filter(active).collect();
+        let scores = self.score_some(query, embeddings, &rows);
+        rows.into_iter().zip(scores).map(|(row, score)| Scored { row, score }).collect()
     }
 
     pub(crate) fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {

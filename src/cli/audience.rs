@@ -5,12 +5,16 @@ use std::str::FromStr;
 
 use clap::Args;
 use kindred_models::Model;
-use kindred_models::audience::{Audience as Answer, AudienceRequest, AudienceSize, MemberFilter, Subject, audience};
+use kindred_models::audience::{
+    Audience as Answer, AudienceError, AudienceRequest, AudienceSize, Excluded, Holdout, MemberFilter, Subject,
+    audience,
+};
 use kindred_models::catalogue::IdType;
 use kindred_training::data::{NewProducts, read_new_products};
 use kindred_training::progress::Progress;
 use kindred_training::tables::{Column, TableWriter};
 use kindred_training::train::data_config;
+use serde::Serialize;
 
 use super::{FromVersion, print};
 use crate::error::Error;
@@ -21,12 +25,14 @@ use crate::signal::stop_flag;
 const CHUNK: usize = 1 << 20;
 
 /// Ranks members for products that were never sold, by their attributes alone, into a Parquet table with
-/// the columns product_id, member_id, rank (1 is best) and score. Members without consent to marketing and
-/// minors are left out.
+/// the columns product_id, member_id, rank (1 is best), score, probability (of a purchase within the horizon;
+/// empty where too few launches could be replayed to say) and held_out. Members without consent to marketing
+/// and minors are left out. What to expect of each audience is printed as a table, or with --json.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kindred audience --registry registry --products new.csv --out audience.parquet --size 10%\n  \
-    kindred audience --registry registry --products new.parquet --out audience.parquet --size 50000\n\n\
+    kindred audience --registry registry --products new.parquet --out audience.parquet --size 50000\n  \
+    kindred audience --registry registry --products new.csv --out audience.parquet --size 200buyers --holdout 10%\n\n\
     The columns may have the names of the products table that the version was trained on, or Kindred's own:\n  \
     title, category (a path a/b/c), brand, price, tags.")]
 pub(super) struct Audience {
@@ -38,9 +44,26 @@ pub(super) struct Audience {
     /// Table to write (Parquet).
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Members per product: a count, a share of the eligible members such as 10%, or all.
+    /// Members per product: a count, a share of the eligible members such as 10%, all, those with a chance of
+    /// at least so much such as p0.02, or as many as it takes for so many buyers such as 200buyers.
     #[arg(long, default_value = "10%")]
     size: Size,
+    /// Share of each audience that is held out at random, such as 10%: marked, and not to be contacted.
+    #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = share)]
+    holdout: f64,
+    /// Seed of the holdout: the same seed holds out the same members.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    holdout_seed: u64,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A share as a percentage.
+fn share(text: &str) -> Result<f64, String> {
+    let percent = text.strip_suffix('%').and_then(|percent| percent.trim().parse::<f64>().ok());
+    let share = percent.map(|percent| percent / 100.0).filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| format!("'{text}' is no share: give a percentage from 0% to 100%"))
 }
 
 /// The size as the user gave it.
@@ -51,17 +74,27 @@ impl FromStr for Size {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("'{text}' is no size: give a count such as 50000, a share such as 10%, or all");
+        let wrong = || {
+            format!("'{text}' is no size: give a count such as 50000, a share such as 10%, all, p0.02, or 200buyers")
+        };
         if text == "all" {
             return Ok(Self(AudienceSize::Share(1.0)));
         }
-        let size = match text.strip_suffix('%') {
-            Some(percent) => AudienceSize::Share(percent.trim().parse::<f64>().map_err(|_| wrong())? / 100.0),
-            None => AudienceSize::Count(text.parse().map_err(|_| wrong())?),
+        let number = |digits: &str| digits.trim().parse::<f64>().map_err(|_| wrong());
+        let size = if let Some(percent) = text.strip_suffix('%') {
+            AudienceSize::Share(number(percent)? / 100.0)
+        } else if let Some(buyers) = text.strip_suffix("buyers") {
+            AudienceSize::ExpectedBuyers(number(buyers)?)
+        } else if let Some(least) = text.strip_prefix('p') {
+            AudienceSize::MinProbability(number(least)?)
+        } else {
+            AudienceSize::Count(text.parse().map_err(|_| wrong())?)
         };
         match size {
             AudienceSize::Count(1..) => Ok(Self(size)),
             AudienceSize::Share(share) if share > 0.0 && share <= 1.0 => Ok(Self(size)),
+            AudienceSize::MinProbability(least) if least > 0.0 && least <= 1.0 => Ok(Self(size)),
+            AudienceSize::ExpectedBuyers(buyers) if buyers > 0.0 && buyers.is_finite() => Ok(Self(size)),
             _ => Err(wrong()),
         }
     }
@@ -78,8 +111,10 @@ impl Audience {
             progress.warn(&format!("{} of {} products rejected\n{rejects}", rejects.total(), rejects.rows));
         }
         progress.start("audience", products.len() as u64);
-        let mut table = TableWriter::create(&self.out, &["product_id", "member_id", "rank", "score"])?;
-        let (mut rows, mut expected) = (0, 0.0);
+        let columns = ["product_id", "member_id", "rank", "score", "probability", "held_out"];
+        let mut table = TableWriter::create(&self.out, &columns)?;
+        let holdout = Holdout { share: self.holdout, seed: self.holdout_seed };
+        let (mut rows, mut summaries) = (0, Vec::new());
         for (id, attributes) in products {
             let request = AudienceRequest {
                 subject: Subject::New(attributes),
@@ -87,35 +122,113 @@ impl Audience {
                 size: self.size.0,
                 filter: MemberFilter::default(),
             };
-            let answer = audience(&model, &request, &stop).map_err(|_| Error::Stopped)?;
+            let answer = audience(&model, &request, &stop).map_err(|e| match e {
+                AudienceError::Stopped(_) => Error::Stopped,
+                AudienceError::NoChances => Error::Usage(format!("--size: {e}")),
+            })?;
             rows += answer.members.len();
-            expected += answer.expected_buyers.unwrap_or(0.0);
-            write(&mut table, &model, (&id, id_type), &answer)?;
+            let held_out = write(&mut table, &model, (&id, id_type), &answer, holdout)?;
+            summaries.push(Summary::of(id, &answer, held_out));
             progress.advance(1);
         }
         table.finish()?;
-        let buyers = match &model.launch.fit.expectation {
-            Some(c) => format!(", {expected:.0} buyers expected within {} days", c.horizon_days),
-            None => String::new(),
-        };
-        progress.finish(&format!("{} rows{buyers}", print::count(rows as u64)));
-        print::line(self.out.display())
+        progress.finish(&format!("{} rows in {}", print::count(rows as u64), self.out.display()));
+        if self.json {
+            return print::json(&serde_json::to_value(&summaries).unwrap_or_default());
+        }
+        let expectation = model.launch.fit.expectation.as_ref();
+        print_summaries(&summaries, expectation.map(|e| e.horizon_days))
     }
 }
 
-fn write(table: &mut TableWriter, model: &Model, (id, id_type): (&str, IdType), answer: &Answer) -> Result<(), Error> {
+/// What to expect of one audience.
+#[derive(Debug, Serialize)]
+struct Summary {
+    product_id: String,
+    eligible: usize,
+    members: usize,
+    held_out: usize,
+    excluded: Excluded,
+    /// Buyers, with the 10–90% interval; `null` where too few launches could be replayed to say.
+    expected_buyers: Option<[f64; 3]>,
+    reach: Vec<Reach>,
+}
+
+/// A point of the reach curve.
+#[derive(Debug, Serialize)]
+struct Reach {
+    members: usize,
+    expected_buyers: Option<f64>,
+    precision: Option<f64>,
+    lift: f64,
+}
+
+impl Summary {
+    fn of(product_id: String, answer: &Answer, held_out: usize) -> Self {
+        let reach = answer.reach.iter().map(|point| Reach {
+            members: point.members,
+            expected_buyers: point.expected_buyers,
+            precision: point.expected_buyers.map(|buyers| buyers / point.members as f64),
+            lift: point.lift,
+        });
+        Self {
+            product_id,
+            eligible: answer.eligible,
+            members: answer.members.len(),
+            held_out,
+            excluded: answer.excluded,
+            expected_buyers: answer.expected.map(|e| [e.low, e.buyers, e.high]),
+            reach: reach.collect(),
+        }
+    }
+}
+
+fn print_summaries(summaries: &[Summary], horizon_days: Option<u32>) -> Result<(), Error> {
+    let rows = summaries.iter().map(|s| {
+        let [low, buyers, high] = s
+            .expected_buyers
+            .map_or_else(|| ["?"; 3].map(str::to_owned), |values| values.map(|value| format!("{value:.1}")));
+        let lift = s.reach.iter().find(|point| point.members >= s.members).map_or(1.0, |point| point.lift);
+        let counts = [s.eligible, s.members, s.held_out].map(|n| print::count(n as u64));
+        [s.product_id.clone()].into_iter().chain(counts).chain([buyers, low, high, format!("{lift:.1}")]).collect()
+    });
+    let columns = ["product", "eligible", "members", "held out", "buyers", "10%", "90%", "lift"];
+    print::table(&columns, rows)?;
+    match horizon_days {
+        Some(days) => print::line(format!(
+            "buyers within {days} days of launch, as many as the middle one of past launches had; \
+             a tenth of them had fewer than 10%, a tenth more than 90%"
+        )),
+        None => print::line("too few past launches to say how many buy: rank and lift only"),
+    }
+}
+
+/// Writes an audience; gives how many of it are held out.
+fn write(
+    table: &mut TableWriter,
+    model: &Model,
+    (id, id_type): (&str, IdType),
+    answer: &Answer,
+    holdout: Holdout,
+) -> Result<usize, Error> {
     // An audience that nobody is in still makes a table.
     let empty = answer.members.is_empty().then_some(&answer.members[..]);
+    let mut count = 0;
     for (chunk, members) in answer.members.chunks(CHUNK).chain(empty).enumerate() {
-        let first = (chunk * CHUNK) as i32;
+        let first = chunk * CHUNK;
+        let held_out: Vec<bool> = members.iter().map(|m| holdout.contains(model.members.ids.get(m.row))).collect();
+        count += held_out.iter().filter(|held| **held).count();
+        let probability = |i: usize| answer.probabilities.get(first + i).copied();
         table.write(vec![
             Column::ids(id_type, members.iter().map(|_| id)),
             Column::ids(model.members.id_type, members.iter().map(|m| model.members.ids.get(m.row))),
-            Column::Small((0..members.len() as i32).map(|i| first + i + 1).collect()),
+            Column::Small((0..members.len()).map(|i| (first + i + 1) as i32).collect()),
             Column::Float(members.iter().map(|m| Some(m.score)).collect()),
+            Column::Float((0..members.len()).map(probability).collect()),
+            Column::Boolean(held_out),
         ])?;
     }
-    Ok(())
+    Ok(count)
 }
 
 #[cfg(test)]
@@ -127,7 +240,11 @@ mod tests {
         assert_eq!("50000".parse(), Ok(Size(AudienceSize::Count(50_000))));
         assert_eq!("10%".parse(), Ok(Size(AudienceSize::Share(0.1))));
         assert_eq!("all".parse(), Ok(Size(AudienceSize::Share(1.0))));
-        for wrong in ["0", "-3", "0%", "101%", "NaN%", "ten", "", "%"] {
+        assert_eq!("p0.02".parse(), Ok(Size(AudienceSize::MinProbability(0.02))));
+        assert_eq!("200buyers".parse(), Ok(Size(AudienceSize::ExpectedBuyers(200.0))));
+        for wrong in
+            ["0", "-3", "0%", "101%", "NaN%", "ten", "", "%", "p2", "p0", "p", "0buyers", "buyers", "infbuyers"]
+        {
             assert!(wrong.parse::<Size>().is_err(), "{wrong}");
         }
     }

@@ -209,7 +209,10 @@ fn print_summary(summary: &v1::AudienceSummary) -> Result<(), Error> {
     let excluded = summary.excluded.unwrap_or_default();
     let expected = summary.expected_buyers.map_or_else(
         || "too few launches to say how many buy".to_owned(),
-        |buyers| format!("{buyers:.1} of them expected to buy within {} days", summary.horizon_days),
+        |buyers| {
+            let (low, high) = (summary.expected_buyers_low(), summary.expected_buyers_high());
+            format!("{buyers:.1} of them ({low:.1} to {high:.1}) expected to buy within {} days", summary.horizon_days)
+        },
     );
     print::line(format!(
         "{} eligible members ({} without consent and {} minors are not); the best {}: {expected}; index: {}",

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use kindred_models::Model;
-use kindred_models::audience::{Audience, AudienceRequest, AudienceSize, MemberFilter, Subject, audience};
+use kindred_models::audience::{Audience, AudienceRequest, AudienceSize, Holdout, MemberFilter, Subject, audience};
 use kindred_models::content::Attributes;
 use kindred_models::index::IndexKind;
 use tokio_stream::{Stream, StreamExt};
@@ -53,21 +53,47 @@ impl AudienceService for Audiences {
     ) -> Result<Response<Self::FindAudienceStream>, Status> {
         let deadline = request.extensions().get::<Deadline>().copied();
         let request = request.into_inner();
-        let size = validate(&request)?;
-        let model = self.shared.current.snapshot();
-        let computed = self.shared.compute.run(move |stop| {
-            let (question, unknown) = question(&model, request, size)?;
-            let answer = audience(&model, &question, stop)?;
-            Ok((summary(&model, &answer, unknown), answer, model))
-        });
-        let (summary, answer, model) = computed.await?;
+        let holdout = Holdout { share: request.holdout_share, seed: request.holdout_seed };
+        let Answer { mut summary, audience, model } = self.answer(request).await?;
+        let held_out: Vec<bool> =
+            audience.members.iter().map(|m| holdout.contains(model.members.ids.get(m.row))).collect();
+        summary.holdout_count = held_out.iter().filter(|held| **held).count() as i64;
         let first = v1::FindAudienceResponse { payload: Some(Payload::Summary(summary)) };
-        let messages = tokio_stream::once(first).chain(tokio_stream::iter(chunks(model, answer)));
+        let messages = tokio_stream::once(first).chain(tokio_stream::iter(chunks(model, audience, held_out)));
         let until_deadline = messages.map(move |message| match deadline {
             Some(deadline) if deadline.has_passed() => Err(exceeded()),
             _ => Ok(message),
         });
         Ok(Response::new(Box::pin(until_deadline)))
+    }
+
+    async fn estimate_audience(
+        &self,
+        request: Request<v1::EstimateAudienceRequest>,
+    ) -> Result<Response<v1::EstimateAudienceResponse>, Status> {
+        let request = request.into_inner().audience.unwrap_or_default();
+        let Answer { summary, .. } = self.answer(request).await?;
+        Ok(Response::new(v1::EstimateAudienceResponse { summary: Some(summary) }))
+    }
+}
+
+/// An audience, and the model that gave it.
+struct Answer {
+    summary: v1::AudienceSummary,
+    audience: Audience,
+    model: Arc<Model>,
+}
+
+impl Audiences {
+    async fn answer(&self, request: v1::FindAudienceRequest) -> Result<Answer, Problem> {
+        let size = validate(&request)?;
+        let model = self.shared.current.snapshot();
+        let computed = self.shared.compute.run(move |stop| {
+            let (question, unknown) = question(&model, request, size)?;
+            let audience = audience(&model, &question, stop)?;
+            Ok(Answer { summary: summary(&model, &audience, unknown), audience, model })
+        });
+        computed.await
     }
 }
 
@@ -99,7 +125,7 @@ fn validate(request: &v1::FindAudienceRequest) -> Result<AudienceSize, Problem> 
     }
     let size = match request.size {
         None => {
-            check.that(false, "size", "is required: member_count or member_share");
+            check.that(false, "size", "is required: member_count, member_share, min_probability or expected_buyers");
             AudienceSize::Count(0)
         }
         Some(Size::MemberCount(count)) => {
@@ -110,7 +136,16 @@ fn validate(request: &v1::FindAudienceRequest) -> Result<AudienceSize, Problem> 
             check.that(share > 0.0 && share <= 1.0, "member_share", "must be above 0 and up to 1");
             AudienceSize::Share(share)
         }
+        Some(Size::MinProbability(least)) => {
+            check.that(least > 0.0 && least <= 1.0, "min_probability", "must be above 0 and up to 1");
+            AudienceSize::MinProbability(least)
+        }
+        Some(Size::ExpectedBuyers(buyers)) => {
+            check.that(buyers > 0.0 && buyers.is_finite(), "expected_buyers", "must be above 0");
+            AudienceSize::ExpectedBuyers(buyers)
+        }
     };
+    check.that((0.0..=1.0).contains(&request.holdout_share), "holdout_share", "must be from 0 to 1");
     check.finish().map(|()| size)
 }
 
@@ -156,7 +191,13 @@ fn question(
 }
 
 fn summary(model: &Model, answer: &Audience, unknown: Vec<String>) -> v1::AudienceSummary {
-    let horizon = model.launch.fit.expectation.as_ref().filter(|_| answer.expected_buyers.is_some());
+    let expectation = model.launch.fit.expectation.as_ref().filter(|_| answer.expected.is_some());
+    let reach = answer.reach.iter().map(|point| v1::ReachPoint {
+        member_count: point.members as i64,
+        expected_buyers: point.expected_buyers,
+        precision: point.expected_buyers.map(|buyers| buyers / point.members as f64),
+        lift: point.lift,
+    });
     v1::AudienceSummary {
         eligible_count: answer.eligible as i64,
         audience_count: answer.members.len() as i64,
@@ -166,8 +207,13 @@ fn summary(model: &Model, answer: &Audience, unknown: Vec<String>) -> v1::Audien
             seed_count: answer.excluded.seed as i64,
             filter_count: answer.excluded.filter as i64,
         }),
-        expected_buyers: answer.expected_buyers,
-        horizon_days: horizon.map_or(0, |c| c.horizon_days as i32),
+        expected_buyers: answer.expected.map(|e| e.buyers),
+        expected_buyers_low: answer.expected.map(|e| e.low),
+        expected_buyers_high: answer.expected.map(|e| e.high),
+        horizon_days: expectation.map_or(0, |e| e.horizon_days as i32),
+        launch_count: expectation.map_or(0, |e| e.launches as i32),
+        reach: reach.collect(),
+        holdout_count: 0,
         index: index(answer.index).into(),
         model_version: model.info.version.clone(),
         unknown_seed_member_ids: unknown,
@@ -175,12 +221,20 @@ fn summary(model: &Model, answer: &Audience, unknown: Vec<String>) -> v1::Audien
 }
 
 /// The chunks of an answer, made one at a time as the client reads them.
-fn chunks(model: Arc<Model>, answer: Audience) -> impl Iterator<Item = v1::FindAudienceResponse> + Send {
+fn chunks(
+    model: Arc<Model>,
+    answer: Audience,
+    held_out: Vec<bool>,
+) -> impl Iterator<Item = v1::FindAudienceResponse> + Send {
     let count = answer.members.len().div_ceil(CHUNK);
     (0..count).map(move |chunk| {
-        let members = answer.members[chunk * CHUNK..].iter().take(CHUNK);
-        let members =
-            members.map(|m| v1::AudienceMember { member_id: model.members.ids.get(m.row).to_owned(), score: m.score });
+        let rows = (chunk * CHUNK..answer.members.len()).take(CHUNK);
+        let members = rows.map(|i| v1::AudienceMember {
+            member_id: model.members.ids.get(answer.members[i].row).to_owned(),
+            score: answer.members[i].score,
+            probability: answer.probabilities.get(i).copied(),
+            held_out: held_out[i],
+        });
         v1::FindAudienceResponse { payload: Some(Payload::Chunk(v1::AudienceChunk { members: members.collect() })) }
     })
 }

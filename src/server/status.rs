@@ -1,6 +1,7 @@
 //! From a problem to a gRPC status: the only place where one becomes the other.
 
 use kindred_models::ArtifactError;
+use kindred_models::audience::AudienceError;
 use kindred_models::stop::Stopped;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
@@ -19,6 +20,8 @@ pub(super) enum Problem {
     UnknownVersion(String),
     /// A version that can't be read.
     Artifact(ArtifactError),
+    /// A size by chances, and none can be said.
+    NoChances(AudienceError),
     /// The call was cancelled or its deadline passed.
     Stopped,
     /// The computation broke off.
@@ -28,6 +31,15 @@ pub(super) enum Problem {
 impl From<Stopped> for Problem {
     fn from(_: Stopped) -> Self {
         Self::Stopped
+    }
+}
+
+impl From<AudienceError> for Problem {
+    fn from(error: AudienceError) -> Self {
+        match error {
+            AudienceError::Stopped(_) => Self::Stopped,
+            AudienceError::NoChances => Self::NoChances(error),
+        }
     }
 }
 
@@ -63,6 +75,7 @@ impl From<Problem> for Status {
                 tracing::error!(%error, "the registry can't be read");
                 Self::internal("the registry can't be read; the server's log says why")
             }
+            Problem::NoChances(error) => Self::failed_precondition(error.to_string()),
             Problem::Stopped => Self::cancelled("the call was cancelled"),
             Problem::Broken => Self::internal("the computation broke off; the server's log says why"),
         }

@@ -68,8 +68,7 @@ pub fn fit(
     model.product_index = GatedIndex::exact(&Model::product_table(&model.embeddings), "not built yet".to_owned());
     stop.check()?;
     let deviations = deviations(&model, &attributes);
-    let (fit, launches) =
-        launches::fit(dataset, slice, config, deviations, &mut earlier.launches, progress, stop)?;
+    let (fit, launches) = launches::fit(dataset, slice, config, deviations, &mut earlier.launches, progress, stop)?;
     model.launch.fit = fit;
     let ranked = rank::fit(dataset, slice, config, &mut earlier.lessons, progress, stop)?;
     model.ranker = ranked.ranker;
@@ -160,12 +159,7 @@ fn counts(model: &Model, slice: &Slice) -> BTreeMap<String, u64> {
 }
 
 /// Adds content, and what the launch score looks at; gives the products' attributes.
-fn with_launch_signals(
-    model: &mut Model,
-    dataset: &Dataset,
-    slice: &Slice,
-    config: &ValidConfig,
-) -> Vec<Attributes> {
+fn with_launch_signals(model: &mut Model, dataset: &Dataset, slice: &Slice, config: &ValidConfig) -> Vec<Attributes> {
     let products = dataset.products.len();
     let attributes: Vec<Attributes> = (0..products as u32).map(|row| dataset.products.attributes(row)).collect();
     model.content = ContentIndex::build(&attributes);

@@ -47,7 +47,8 @@ pub fn train(
     let mut earlier = Earlier::default();
     let evaluation = judge(config, &dataset, registry, &mut earlier, progress, stop)?;
     progress.start("fit", 0);
-    let Fitted { mut model, scorers, launches } = fit(&dataset, &Slice::all(&dataset), config, &mut earlier, progress, stop)?;
+    let Fitted { mut model, scorers, launches } =
+        fit(&dataset, &Slice::all(&dataset), config, &mut earlier, progress, stop)?;
     model.info.metrics = evaluation.metrics();
     model.info.metrics.extend(launches.metrics());
     model.info.metrics.extend(scorers.iter().flat_map(Comparison::metrics));

@@ -2,7 +2,8 @@
 
 use super::LaunchModel;
 use super::signals::{
-    ANALOGUE_SUMS, GOES_WITH, HABIT_PRIOR, OTHER_LEVELS, PRICE, PRICED, SIGNALS, Signals, Sums, TAGS, VECTOR,
+    ANALOGUE_SUMS, GOES_WITH, HABIT_PRIOR, OTHER_LEVELS, PRICE, PRICED, PRIOR_SCALE, SIGNALS, Signals, Sums, TAGS,
+    VECTOR,
 };
 use crate::Model;
 use crate::affinity::spread;
@@ -87,7 +88,7 @@ impl LaunchQuery {
     /// What a unit of each signal counts.
     pub(super) fn weights(&self, model: &LaunchModel) -> Signals {
         let mut weights = model.fit.weights();
-        let per_deviation = 1.0 / model.fit.deviations[VECTOR];
+        let per_deviation = PRIOR_SCALE / model.fit.deviations[VECTOR];
         if self.seed_count > 0 && self.habits.is_empty() && self.analogues.is_empty() {
             // Nothing but seeds: members like them, however much they buy.
             weights = Signals::default();

@@ -52,10 +52,13 @@ pub(super) const VECTOR: usize = 18;
 const PRIOR: [(usize, f32); 5] =
     [(ACTIVITY, 0.25), (HABITS, 0.25), (ANALOGUES_20, 0.15), (ANALOGUES_100, 0.35), (VECTOR, 0.2)];
 
-/// Weights of the prior, per standard deviation; a unit is about a third of a log odd.
+/// Log odds that a unit of the prior is, about.
+pub(super) const PRIOR_SCALE: f32 = 3.0;
+
+/// Weights of the prior, per standard deviation.
 pub fn prior() -> Signals {
     let mut weights = Signals::default();
-    PRIOR.into_iter().for_each(|(signal, weight)| weights[signal] = weight);
+    PRIOR.into_iter().for_each(|(signal, weight)| weights[signal] = PRIOR_SCALE * weight);
     weights
 }
 

@@ -42,7 +42,8 @@ fn variances(launch: &Past) -> [f64; N] {
 /// Weights of the signals that make the buyers likeliest, pulled towards `prior`, which is per deviation.
 pub(super) fn fit(launches: &[&Past], deviations: &Signals, prior: &Signals) -> Signals {
     let mut weights: [f64; N] = std::array::from_fn(|k| f64::from(prior[k]));
-    let raw = |weights: &[f64; N]| -> Signals { std::array::from_fn(|k| (weights[k] / f64::from(deviations[k])) as f32) };
+    let raw =
+        |weights: &[f64; N]| -> Signals { std::array::from_fn(|k| (weights[k] / f64::from(deviations[k])) as f32) };
     let mut here = slopes(launches, deviations, prior, &weights, &raw(&weights));
     for _ in 0..STEPS {
         let mut hessian: Vec<f32> = here.hessian.iter().map(|x| *x as f32).collect();

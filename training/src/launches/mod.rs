@@ -28,9 +28,6 @@ pub(crate) use statics::statics;
 /// Days of history before a moment without which there is nothing to learn from.
 const MIN_HISTORY_DAYS: i64 = 14;
 
-/// What the prior's weights, per standard deviation, are as log odds.
-const PRIOR_SCALE: f32 = 3.0;
-
 /// Past launches by the moment that they were replayed at.
 pub(crate) type PastLaunches = BTreeMap<i64, Vec<Past>>;
 
@@ -110,7 +107,7 @@ pub(crate) fn fit(
 fn learn(moments: &[(i64, &[Past])], params: &crate::config::LaunchParams) -> (Signals, Expectation) {
     let all: Vec<&Past> = moments.iter().flat_map(|(_, launches)| launches.iter()).collect();
     let deviations = logit::deviations(&all);
-    let start: Signals = std::array::from_fn(|k| PRIOR_SCALE * prior()[k]);
+    let start = prior();
     let weights = logit::fit(&all, &deviations, &start);
     // How sure the scores may be, from launches of moments that they were not fitted to.
     let mut unseen = Vec::new();

@@ -1,0 +1,165 @@
+//! What to expect of an audience: its buyers, and those of audiences of other sizes.
+
+use super::AudienceSize;
+use crate::launch::{Expectation, Level};
+use crate::ranking::Scored;
+
+/// Sizes of the reach curve, as shares of the eligible members.
+const SHARES: [f64; 20] =
+    [0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0];
+
+/// How many of a number of members will buy.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Expected {
+    /// Buyers, as many as the middle one of past launches had.
+    pub buyers: f64,
+    /// A tenth of past launches had fewer.
+    pub low: f64,
+    /// A tenth of past launches had more.
+    pub high: f64,
+}
+
+/// A point of the reach curve: the best members of a number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ReachPoint {
+    /// How many.
+    pub members: usize,
+    /// How many of them will buy; `None` where too few launches could be replayed to say.
+    pub expected_buyers: Option<f64>,
+    /// How many times as likely as the mean eligible member they are to buy.
+    pub lift: f64,
+}
+
+/// From scores to chances, for one question.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chances<'a> {
+    pub(super) level: Level,
+    /// What past launches say of it, and the `ln` of the share of the base that buys.
+    pub(super) expectation: Option<(&'a Expectation, f32)>,
+}
+
+impl Chances<'_> {
+    /// The chance that a member with this score buys; `None` where that can't be said.
+    pub(super) fn probability(&self, score: f32) -> Option<f64> {
+        self.expectation.map(|(_, log_rate)| self.level.probability(score, log_rate))
+    }
+
+    /// In proportion to the chance.
+    fn weight(&self, score: f32) -> f64 {
+        self.probability(score).unwrap_or_else(|| self.level.lift(score))
+    }
+
+    /// How many of some members will buy.
+    pub(super) fn expected(&self, members: &[Scored]) -> Option<Expected> {
+        let (expectation, _) = self.expectation?;
+        let buyers = members.iter().map(|m| self.weight(m.score)).sum();
+        let [low, high] = expectation.interval(buyers);
+        // No more than all of them can buy.
+        Some(Expected { buyers, low, high: high.min(members.len() as f64) })
+    }
+
+    /// The reach curve of `eligible` members, of whom `sorted` are all or an even sample, best first.
+    pub(super) fn reach(&self, sorted: &[Scored], eligible: usize) -> Vec<ReachPoint> {
+        if sorted.is_empty() {
+            return Vec::new();
+        }
+        let each = eligible as f64 / sorted.len() as f64;
+        let mean = sorted.iter().map(|m| self.weight(m.score)).sum::<f64>() / sorted.len() as f64;
+        let (mut at, mut sum, mut curve) = (0, 0.0, Vec::<ReachPoint>::new());
+        for share in SHARES {
+            let count = ((share * sorted.len() as f64).round() as usize).max(1);
+            sum += sorted[at..count].iter().map(|m| self.weight(m.score)).sum::<f64>();
+            at = count;
+            let members = (count as f64 * each).round() as usize;
+            // A small base has fewer sizes.
+            if curve.last().is_none_or(|last| last.members < members) {
+                let expected_buyers = self.expectation.map(|_| sum * each);
+                curve.push(ReachPoint { members, expected_buyers, lift: sum / (count as f64 * mean) });
+            }
+        }
+        curve
+    }
+
+    /// How many of the sorted members make an audience of this size; `None` where that can't be said.
+    pub(super) fn count(&self, size: AudienceSize, sorted: &[Scored]) -> Option<usize> {
+        match size {
+            AudienceSize::Count(_) | AudienceSize::Share(_) => size.count(sorted.len()),
+            AudienceSize::MinProbability(least) => {
+                let (_, log_rate) = self.expectation?;
+                Some(sorted.partition_point(|m| self.level.probability(m.score, log_rate) >= least))
+            }
+            AudienceSize::ExpectedBuyers(wanted) => {
+                self.expectation?;
+                let mut expected = 0.0;
+                let reached = sorted.iter().position(|m| {
+                    expected += self.weight(m.score);
+                    expected >= wanted
+                });
+                Some(reached.map_or(sorted.len(), |last| last + 1))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expectation() -> Expectation {
+        Expectation {
+            launches: 40,
+            horizon_days: 28,
+            log_rate: 0.01f32.ln(),
+            kinds: Vec::new(),
+            residuals: [-0.5, 0.7],
+            typical_buyers: 20.0,
+        }
+    }
+
+    /// 1000 members, of whom 100 are 10 times as likely to buy as the others.
+    fn sorted() -> Vec<Scored> {
+        (0..1000).map(|row| Scored { row, score: if row < 100 { 10f32.ln() } else { 0.0 } }).collect()
+    }
+
+    #[test]
+    fn sizes_by_chance_worked_by_hand() {
+        let (expectation, sorted) = (expectation(), sorted());
+        let level = Level::of(sorted.iter().map(|m| m.score));
+        let chances = Chances { level, expectation: Some((&expectation, expectation.log_rate)) };
+        // The mean of 100 × 10 and 900 × 1 is 1.9: odds of .01 / 1.9 and ten times that.
+        let (high, low) = (0.1 / 1.9 / (1.0 + 0.1 / 1.9), 0.01 / 1.9 / (1.0 + 0.01 / 1.9));
+        assert!((chances.probability(sorted[0].score).unwrap() - high).abs() < 1e-6);
+        assert_eq!(chances.count(AudienceSize::MinProbability(0.04), &sorted), Some(100));
+        assert_eq!(chances.count(AudienceSize::MinProbability(0.9), &sorted), Some(0));
+        assert_eq!(chances.count(AudienceSize::ExpectedBuyers(10.5 * high), &sorted), Some(11));
+        assert_eq!(chances.count(AudienceSize::ExpectedBuyers(1e9), &sorted), Some(1000));
+        let curve = chances.reach(&sorted, 1000);
+        assert_eq!((curve.len(), curve[0].members, curve[19].members), (20, 1, 1000));
+        assert!((curve[19].expected_buyers.unwrap() - (100.0 * high + 900.0 * low)).abs() < 1e-4);
+        assert!((curve[19].lift - 1.0).abs() < 1e-9 && curve[9].lift > 5.0);
+    }
+
+    #[test]
+    fn without_launches_there_is_lift_and_nothing_else() {
+        let sorted = sorted();
+        let chances = Chances { level: Level::of(sorted.iter().map(|m| m.score)), expectation: None };
+        assert_eq!(chances.count(AudienceSize::MinProbability(0.1), &sorted), None);
+        assert_eq!(chances.count(AudienceSize::Share(0.1), &sorted), Some(100));
+        assert_eq!(chances.expected(&sorted), None);
+        let curve = chances.reach(&sorted, 1000);
+        assert!(curve.iter().all(|point| point.expected_buyers.is_none()));
+        assert!((curve[9].lift - 10.0 / 1.9).abs() < 1e-5);
+    }
+
+    #[test]
+    fn a_sample_stands_for_all() {
+        let (expectation, sorted) = (expectation(), sorted());
+        let level = Level::of(sorted.iter().map(|m| m.score));
+        let chances = Chances { level, expectation: Some((&expectation, expectation.log_rate)) };
+        let sample: Vec<Scored> = sorted.iter().copied().step_by(10).collect();
+        let (all, sampled) = (chances.reach(&sorted, 1000), chances.reach(&sample, 1000));
+        let (all, sampled) = (all.last().unwrap(), sampled.last().unwrap());
+        assert_eq!(all.members, sampled.members);
+        assert!((all.expected_buyers.unwrap() - sampled.expected_buyers.unwrap()).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,47 @@
+//! The holdout: members of an audience who are not contacted, so that what a campaign did can be told from what
+//! would have been bought anyway.
+
+/// A random part of an audience.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Holdout {
+    /// Share of the members, 0 to 1.
+    pub share: f64,
+    /// The same seed holds out the same members, whatever else is asked for; another one, others.
+    pub seed: u64,
+}
+
+impl Holdout {
+    /// Whether a member is held out: by a hash (BLAKE3) of the seed and the id.
+    pub fn contains(&self, member_id: &str) -> bool {
+        if self.share <= 0.0 {
+            return false;
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.seed.to_le_bytes()).update(member_id.as_bytes());
+        let [a, b, c, d, e, f, g, h, ..] = *hasher.finalize().as_bytes();
+        let uniform = u64::from_le_bytes([a, b, c, d, e, f, g, h]) as f64 / u64::MAX as f64;
+        uniform < self.share
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_held_out_the_same_for_the_same_seed() {
+        let held = |share, seed| -> Vec<bool> {
+            let holdout = Holdout { share, seed };
+            (0..10_000).map(|i| holdout.contains(&format!("m{i}"))).collect()
+        };
+        let count = |held: &[bool]| held.iter().filter(|h| **h).count();
+        let (a, b) = (held(0.1, 7), held(0.1, 8));
+        // 1000 of 10000, whose standard deviation is 30.
+        assert!((850..1150).contains(&count(&a)), "{}", count(&a));
+        assert_eq!(a, held(0.1, 7));
+        let both = a.iter().zip(&b).filter(|(a, b)| **a && **b).count();
+        assert!((50..160).contains(&both), "other seeds hold out others: {both}");
+        assert!(a.iter().zip(held(0.3, 7)).all(|(few, more)| !few || more), "a larger share holds out more");
+        assert_eq!((count(&held(0.0, 7)), count(&held(1.0, 7))), (0, 10_000));
+    }
+}

@@ -99,7 +99,7 @@ fn truncated_missing_and_future_files_are_refused() {
     }
     let path = folder.join("manifest.json");
     let manifest = fs::read_to_string(&path).unwrap();
-    fs::write(&path, manifest.replace("\X)).unwrap();
+    fs::write(&path, manifest.replace("\"format_version\": 4", "\"format_version\": 5")).unwrap();
     assert!(matches!(load(), ArtifactError::FutureFormat { found: 5, .. }));
     fs::write(&path, "{").unwrap();
     assert!(matches!(load(), ArtifactError::Checksum(_)));

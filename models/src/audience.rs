@@ -173,7 +173,7 @@ fn query(model: &Model, request: &AudienceRequest) -> LaunchQuery {
         }
         Subject::SeedsOnly => LaunchQuery::without_product(&model.embeddings),
     };
-    query.with_seeds(&request.seeds, &model.embeddings)
+    query.with_seeds(&request.seeds, model)
 }
 
 /// All eligible members, best first.

@@ -7,6 +7,7 @@
 
 mod expectation;
 mod query;
+mod seeds;
 mod signals;
 
 use rayon::prelude::*;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use expectation::{Expectation, Level, top_level};
 pub use query::{ANALOGUES, LaunchQuery, mean_vector};
 use query::{Question, weighed};
+pub use seeds::{SeedFit, SeedWeights};
 use signals::{ACTIVITY, ANALOGUES_20, ANALOGUES_100, HABITS, Sums, VECTOR};
 pub use signals::{SIGNALS, Signals, Statics, prior};
 
@@ -53,11 +55,13 @@ pub struct LaunchFit {
     pub learned: Option<Signals>,
     /// What to expect of a launch; `None` where too few could be replayed to say.
     pub expectation: Option<Expectation>,
+    /// Weights of the signals of seeds, by their number, fewest first; empty where none were learned.
+    pub seeds: Vec<SeedFit>,
 }
 
 impl Default for LaunchFit {
     fn default() -> Self {
-        Self { deviations: [1.0; SIGNALS.len()], learned: None, expectation: None }
+        Self { deviations: [1.0; SIGNALS.len()], learned: None, expectation: None, seeds: Vec::new() }
     }
 }
 
@@ -79,6 +83,7 @@ struct Values {
     deviations: Vec<f32>,
     learned: Option<Vec<f32>>,
     expectation: Option<Expectation>,
+    seeds: Vec<SeedFit>,
 }
 
 impl LaunchModel {
@@ -136,12 +141,16 @@ impl LaunchModel {
         members.iter().zip(&sums).map(|(member, sums)| self.signals(&question, *member, sums)).collect()
     }
 
-    /// Scores of members who bought anything, evenly spaced where there are many: what the level of a query is
-    /// measured by.
-    pub fn sample(&self, query: &LaunchQuery, embeddings: &Embeddings) -> Vec<Scored> {
+    /// Members who bought anything, evenly spaced where there are many.
+    pub fn sample_rows(&self) -> Vec<u32> {
         let step = (self.len() / LEVEL_MEMBERS).max(1);
         let active = |member: &u32| self.statics.activity[*member as usize] > 0.0;
-        let rows: Vec<u32> = (0..self.len() as u32).step_by(step).filter(active).collect();
+        (0..self.len() as u32).step_by(step).filter(active).collect()
+    }
+
+    /// Their scores: what the level of a query is measured by.
+    pub fn sample(&self, query: &LaunchQuery, embeddings: &Embeddings) -> Vec<Scored> {
+        let rows = self.sample_rows();
         let scores = self.score_some(query, embeddings, &rows);
         rows.into_iter().zip(scores).map(|(row, score)| Scored { row, score }).collect()
     }
@@ -152,6 +161,7 @@ impl LaunchModel {
             deviations: self.fit.deviations.to_vec(),
             learned: self.fit.learned.map(|weights| weights.to_vec()),
             expectation: self.fit.expectation.clone(),
+            seeds: self.fit.seeds.clone(),
         };
         to.section("launch", &values, |s| {
             s.array("activity", &self.statics.activity)?;
@@ -212,6 +222,7 @@ fn read_fit(s: &crate::artifact::Section<'_>) -> Result<LaunchFit, ArtifactError
         deviations: spread(&values.deviations, 1.0),
         learned: values.learned.as_ref().map(|list| spread(list, 0.0)),
         expectation: values.expectation,
+        seeds: values.seeds,
     })
 }
 

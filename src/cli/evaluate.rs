@@ -96,11 +96,44 @@ pub(super) fn print_evaluation(evaluation: &Evaluation) -> Result<(), Error> {
         let ratios: Vec<String> = ratios.collect();
         print::line(format!("expected over observed purchases, by tenth of the probability: {}", ratios.join(" ")))?;
     }
-    let launch = |name: &str| evaluation.launches.get(name).copied().unwrap_or_default();
-    if launch("launch.launches") == 0.0 {
+    print_launches(evaluation)
+}
+
+fn print_launches(evaluation: &Evaluation) -> Result<(), Error> {
+    let launch = |name: &str| evaluation.launches.get(name).copied();
+    let row = |name: &str, prefix: &str| {
+        let values = ["auc", "recall@10%", "lift@1%"].map(|metric| launch(&format!("{prefix}.{metric}")));
+        let [Some(auc), Some(recall), Some(lift)] = values else { return None };
+        Some(vec![name.to_owned(), format!("{auc:.4}"), format!("{recall:.4}"), format!("{lift:.2}")])
+    };
+    let rows: Vec<Vec<String>> =
+        [row("launches", "launch"), row("… by the fixed sum", "launch_prior")].into_iter().flatten().collect();
+    if rows.is_empty() {
         return Ok(());
     }
-    let (auc, recall, lift) = (launch("launch.auc"), launch("launch.recall@10%"), launch("launch.lift@1%"));
-    let launches = launch("launch.launches");
-    print::line(format!("{launches} launches: AUC {auc:.4}, recall@10% {recall:.4}, lift@1% {lift:.4}"))
+    let launches = launch("launch.launches").unwrap_or_default();
+    print::line(format!("\n{launches} launches from attributes alone:"))?;
+    print::table(&["", "AUC", "recall@10%", "lift@1%"], rows)?;
+    if !evaluation.launch_seeds.is_empty() {
+        let rows = evaluation.launch_seeds.iter().map(|s| {
+            let gain = |e: &Estimate| format!("{:+.4} ({:+.4} to {:+.4})", e.value, e.low, e.high);
+            let without = format!("{:.4}", s.recall_without);
+            vec![s.seeds.to_string(), s.launches.to_string(), without, gain(&s.recall_gain), gain(&s.auc_gain)]
+        });
+        print::table(&["seeds", "launches", "recall@10% without", "gain (95%)", "AUC gain (95%)"], rows)?;
+    }
+    let replayed = &evaluation.launch_replays;
+    if replayed.foretold == 0 {
+        return Ok(());
+    }
+    print::line(format!(
+        "{} launches foretold from those before: expected over actual buyers {:.2} (the middle one; {:.2} of the best \
+         tenth of members), {:.0}% within the 10–90% interval ({:.0}%), whose end is {:.1} × its start",
+        replayed.foretold,
+        replayed.median_ratio,
+        replayed.median_ratio_of_head,
+        100.0 * replayed.coverage,
+        100.0 * replayed.coverage_of_head,
+        replayed.width,
+    ))
 }

@@ -1,9 +1,10 @@
 //! A question for an audience: a product, as what is to be added up over the members' purchases.
 
 use super::LaunchModel;
+use super::seeds::{SeedWeights, Seeds};
 use super::signals::{
-    ANALOGUE_SUMS, GOES_WITH, HABIT_PRIOR, OTHER_LEVELS, PRICE, PRICED, PRIOR_SCALE, SIGNALS, Signals, Sums, TAGS,
-    VECTOR,
+    ANALOGUE_SUMS, GOES_WITH, HABIT_PRIOR, OTHER_LEVELS, PRICE, PRICED, SEED_PRODUCTS, SEED_SIGNALS, SIGNALS, Signals,
+    Sums, TAGS,
 };
 use crate::Model;
 use crate::affinity::spread;
@@ -21,8 +22,6 @@ pub const ANALOGUES: usize = 100;
 /// How many similar products are asked for what is bought with them, and how many of that count.
 const EXPANDED_ANALOGUES: usize = 50;
 const EXPANSION: usize = 200;
-/// Seeds at which the product's own vector counts half of what it can.
-const SEED_PRIOR: f32 = 30.0;
 /// Price bands that are looked at, on both sides of the product's.
 const BANDS: i32 = 12;
 
@@ -41,8 +40,8 @@ pub struct LaunchQuery {
     pub analogues: Vec<Scored>,
     /// Products bought with those, with a weight of up to 1.
     goes_with: Vec<Scored>,
-    /// How many members are known to like it: the more, the more its vector counts.
-    pub seed_count: usize,
+    /// Members who are known to like it.
+    pub(super) seeds: Seeds,
 }
 
 impl LaunchQuery {
@@ -59,7 +58,7 @@ impl LaunchQuery {
             bands: bands(attributes, content),
             goes_with: goes_with(model, &analogues, allowed),
             analogues,
-            seed_count: 0,
+            seeds: Seeds::default(),
         }
     }
 
@@ -75,27 +74,36 @@ impl LaunchQuery {
         self
     }
 
-    /// The same query with members who are known to like the product: its vector absorbs them, by the
-    /// solve that training makes with a product's buyers.
-    pub fn with_seeds(mut self, seeds: &[u32], embeddings: &Embeddings) -> Self {
-        if !seeds.is_empty() {
-            self.vector = embeddings.fold_in_product(seeds, &self.vector);
-            self.seed_count = seeds.len();
+    /// The same query with members who are known to like the product.
+    pub fn with_seeds(mut self, seeds: &[u32], model: &Model) -> Self {
+        if seeds.is_empty() {
+            return self;
         }
+        self.seeds = Seeds::new(model, seeds, &self.vector);
+        let rows = model.launch.sample_rows();
+        let signals = model.launch.signals_of(&self, &model.embeddings, &rows);
+        self.seeds.deviations = std::array::from_fn(|k| {
+            let values = signals.iter().map(|s| f64::from(s[SIGNALS.len() - SEED_SIGNALS + k]));
+            let n = signals.len().max(1) as f64;
+            let mean = values.clone().sum::<f64>() / n;
+            let variance = values.map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+            if variance > 1e-12 { variance.sqrt() as f32 } else { 1.0 }
+        });
         self
+    }
+
+    /// The signals of seeds among those of a member, in standard deviations.
+    pub fn seed_signals(&self, signals: &Signals) -> SeedWeights {
+        std::array::from_fn(|k| signals[SIGNALS.len() - SEED_SIGNALS + k] / self.seeds.deviations[k])
     }
 
     /// What a unit of each signal counts.
     pub(super) fn weights(&self, model: &LaunchModel) -> Signals {
-        let mut weights = model.fit.weights();
-        let per_deviation = PRIOR_SCALE / model.fit.deviations[VECTOR];
-        if self.seed_count > 0 && self.habits.is_empty() && self.analogues.is_empty() {
-            // Nothing but seeds: members like them, however much they buy.
-            weights = Signals::default();
-            weights[VECTOR] = per_deviation;
-        } else {
-            let seeds = self.seed_count as f32;
-            weights[VECTOR] += seeds / (seeds + SEED_PRIOR) * per_deviation;
+        // Nothing but seeds: members like them, however much they buy.
+        let alone = self.habits.is_empty() && self.analogues.is_empty() && self.seeds.count > 0;
+        let mut weights = if alone { Signals::default() } else { model.fit.weights() };
+        if self.seeds.count > 0 {
+            self.seeds.add_weights(model, &mut weights, alone);
         }
         weights
     }
@@ -222,6 +230,7 @@ impl<'a> Question<'a> {
             postings.push(bought(ANALOGUE_SUMS + class, analogue));
         }
         postings.extend(query.goes_with.iter().map(|product| bought(GOES_WITH, product)));
+        postings.extend(query.seeds.products.iter().map(|product| bought(SEED_PRODUCTS, product)));
         let length = |vector: &[f32]| dot(vector, vector).sqrt();
         Self {
             query,

@@ -12,8 +12,8 @@ const PRICE_PRIOR: f32 = 3.0;
 
 /// Names of the signals, in the order of [`Signals`]: how active the member is; how much of the product's
 /// category, brand, price band and tags they buy; how much of the products most like it, and of what is bought
-/// with those; how near to what they usually pay it is; how well the vectors fit.
-pub const SIGNALS: [&str; 21] = [
+/// with those; how near to what they usually pay it is; how well the vectors fit; how like the seeds they are.
+pub const SIGNALS: [&str; 24] = [
     "activity",
     "recent_activity",
     "trips",
@@ -35,7 +35,12 @@ pub const SIGNALS: [&str; 21] = [
     "vector",
     "vector_cosine",
     "vector_cosine_20",
+    "seed_vector",
+    "seed_cosine",
+    "seed_products",
 ];
+/// The last ones are of seeds, and 0 without any.
+pub(super) const SEED_SIGNALS: usize = 3;
 
 /// The signals of one member for one product, before they are weighed.
 pub type Signals = [f32; SIGNALS.len()];
@@ -90,8 +95,11 @@ pub(super) const ANALOGUE_SUMS: usize = 10;
 /// Purchases of what is bought with them.
 pub(super) const GOES_WITH: usize = 13;
 
+/// Purchases of what seeds buy.
+pub(super) const SEED_PRODUCTS: usize = 14;
+
 /// What a question adds up over a member's purchases.
-pub(super) type Sums = [f32; 14];
+pub(super) type Sums = [f32; 15];
 
 impl LaunchModel {
     /// The signals of a member, from what the question added up over their purchases.
@@ -126,6 +134,12 @@ impl LaunchModel {
         signals[VECTOR] = dot(vector, &question.query.vector);
         signals[19] = cosine(signals[VECTOR], question.lengths[0]);
         signals[20] = cosine(dot(vector, &question.query.few_vector), question.lengths[1]);
+        let seeds = &question.query.seeds;
+        if seeds.count > 0 {
+            signals[21] = dot(vector, &seeds.vector);
+            signals[22] = cosine(dot(vector, &seeds.centroid), 1.0);
+            signals[23] = sums[SEED_PRODUCTS].ln_1p();
+        }
         signals
     }
 }

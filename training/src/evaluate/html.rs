@@ -36,14 +36,31 @@ fn write_page(page: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
         write_calibration(page, calibration)?;
     }
     write_scorers(page, evaluation)?;
-    if !evaluation.launches.is_empty() {
-        write!(page, "<h2>Launches</h2><table>")?;
-        for (name, value) in &evaluation.launches {
-            write!(page, "<tr><td>{}</td><td>{value:.4}</td></tr>", escaped(name))?;
-        }
-        write!(page, "</table>")?;
-    }
+    write_launches(page, evaluation)?;
     writeln!(page, "</html>")
+}
+
+fn write_launches(page: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
+    let replayed = evaluation.launch_replays.metrics();
+    write!(page, "<h2>Launches</h2><table>")?;
+    for (name, value) in evaluation.launches.iter().chain(&replayed) {
+        write!(page, "<tr><td>{}</td><td>{value:.4}</td></tr>", escaped(name))?;
+    }
+    write!(page, "</table><p></p>")?;
+    if evaluation.launch_seeds.is_empty() {
+        return Ok(());
+    }
+    write!(page, "<table><tr><th>seeds</th><th>launches</th><th>recall@10% without</th><th>gain</th>")?;
+    write!(page, "<th>AUC without</th><th>gain</th></tr>")?;
+    for s in &evaluation.launch_seeds {
+        write!(page, "<tr><td>{}</td><td>{}</td>", s.seeds, s.launches)?;
+        for (without, gain) in [(s.recall_without, s.recall_gain), (s.auc_without, s.auc_gain)] {
+            write!(page, "<td>{without:.4}</td>")?;
+            write!(page, "<td>{:+.4}<br><small>{:+.4} to {:+.4}</small></td>", gain.value, gain.low, gain.high)?;
+        }
+        write!(page, "</tr>")?;
+    }
+    write!(page, "</table>")
 }
 
 fn write_task(page: &mut String, task: &TaskReport) -> std::fmt::Result {

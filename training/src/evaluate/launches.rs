@@ -13,19 +13,26 @@ use crate::prepare::Slice;
 /// A product first sold after the cut.
 #[derive(Clone, Debug)]
 pub(super) struct Launch {
-    product: u32,
+    pub(super) product: u32,
     /// Its buyers after the cut, sorted.
-    buyers: Vec<u32>,
+    pub(super) buyers: Vec<u32>,
 }
 
-/// Products first sold after the cut, with at least so many buyers there.
-pub(super) fn replayable(dataset: &Dataset, slice: &Slice, test: &[Event], min_buyers: u32) -> Vec<Launch> {
+/// Products first sold after the cut, with at least so many buyers there among the members to rank.
+pub(super) fn replayable(
+    dataset: &Dataset,
+    slice: &Slice,
+    test: &[Event],
+    active: &[u32],
+    min_buyers: u32,
+) -> Vec<Launch> {
     let sold: HashSet<u32> = slice.events.iter().map(|e| e.product).collect();
     let was_there =
         |product: u32| dataset.launched_at[product as usize].is_some_and(|launched| launched <= slice.as_of);
     let mut launches = BTreeMap::<u32, Launch>::new();
     for event in test.iter().filter(|e| e.kind == Kind::Purchase) {
-        if dataset.has_time && !sold.contains(&event.product) && !was_there(event.product) {
+        let is_new = dataset.has_time && !sold.contains(&event.product) && !was_there(event.product);
+        if is_new && active.binary_search(&event.member).is_ok() {
             let new = || Launch { product: event.product, buyers: Vec::new() };
             launches.entry(event.product).or_insert_with(new).buyers.push(event.member);
         }
@@ -44,11 +51,14 @@ pub(super) struct Judged {
     lift_at_1: f64,
 }
 
-/// Ranks all members who bought something before the cut for every launch.
-pub(super) fn judge(model: &Model, launches: &[Launch], stop: &Stop) -> Result<Judged, Stopped> {
-    // As of the cut, a member without a purchase can't be told apart from one who joins later.
-    let active: Vec<u32> =
-        (0..model.members.len() as u32).filter(|m| model.launch.statics.activity[*m as usize] > 0.0).collect();
+/// Members to rank: as of the cut, one without a purchase can't be told apart from one who joins later.
+pub(super) fn active(model: &Model) -> Vec<u32> {
+    let activity = &model.launch.statics.activity;
+    (0..activity.len() as u32).filter(|m| activity[*m as usize] > 0.0).collect()
+}
+
+/// Ranks members for every launch.
+pub(super) fn judge(model: &Model, launches: &[Launch], active: &[u32], stop: &Stop) -> Result<Judged, Stopped> {
     let mut judged = Judged::default();
     for launch in launches {
         let attributes = model.products.attributes(launch.product);
@@ -90,7 +100,7 @@ impl Judged {
 
 /// Mann–Whitney: the share of buyer and non-buyer pairs in the right order, ties by half; for rows sorted
 /// by falling score.
-fn area_under_curve(ranked: &[(f32, bool)]) -> f64 {
+pub(super) fn area_under_curve(ranked: &[(f32, bool)]) -> f64 {
     let positives = ranked.iter().filter(|r| r.1).count() as f64;
     let negatives = ranked.len() as f64 - positives;
     let (mut above, mut area) = (0.0, 0.0);

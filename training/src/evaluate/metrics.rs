@@ -62,6 +62,24 @@ impl Judged {
     }
 }
 
+/// The mean of some values, with its 95% interval over them.
+pub(super) fn mean(values: &[f64], seed: u64) -> Estimate {
+    if values.is_empty() {
+        return Estimate::default();
+    }
+    let n = values.len();
+    let mut resampled: Vec<f64> = (0..RESAMPLES)
+        .map(|number| {
+            let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed ^ (number + 1));
+            (0..n).map(|_| values[rng.random_range(0..n)]).sum::<f64>() / n as f64
+        })
+        .collect();
+    resampled.sort_by(f64::total_cmp);
+    let tail = (TAIL * RESAMPLES as f64) as usize;
+    let value = values.iter().sum::<f64>() / n as f64;
+    Estimate { value, low: resampled[tail], high: resampled[resampled.len() - 1 - tail] }
+}
+
 /// Metrics by name: means over members, and how evenly `products` products are shown.
 pub(crate) fn summarize(judged: &[Judged], products: usize, seed: u64) -> BTreeMap<String, Estimate> {
     if judged.is_empty() {

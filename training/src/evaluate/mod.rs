@@ -10,6 +10,7 @@ mod html;
 mod launches;
 mod metrics;
 mod rankings;
+mod seeds;
 mod split;
 
 use std::collections::{BTreeMap, HashSet};
@@ -24,6 +25,7 @@ pub use calibration::{CalibrationClass, RankerCalibration};
 pub use html::html;
 pub use metrics::Estimate;
 pub(crate) use metrics::{Judged, PAGE, summarize};
+pub use seeds::SeedReport;
 pub use split::split;
 pub(crate) use split::truths;
 
@@ -74,6 +76,8 @@ pub struct Evaluation {
     /// Means over the launches of the held-out days, by name; beside them those of the fixed sum that nothing
     /// was learned for (`launch_prior.…`).
     pub launches: BTreeMap<String, f64>,
+    /// What it gains them when some of their buyers are known.
+    pub launch_seeds: Vec<SeedReport>,
     /// How launches before the cut were foretold by those before them.
     pub launch_replays: LaunchReport,
     /// Why the served model is not among the rankings, if there is one.
@@ -113,6 +117,9 @@ impl Evaluation {
     pub fn metrics(&self) -> BTreeMap<String, f64> {
         let mut metrics = self.launches.clone();
         metrics.extend(self.launch_replays.metrics());
+        for report in &self.launch_seeds {
+            metrics.insert(format!("launch.seeds_{}.recall@10%.gain", report.seeds), report.recall_gain.value);
+        }
         for task in &self.tasks {
             metrics.insert(format!("feed.{}.members", task.task), task.members as f64);
             for (ranking, values) in &task.rankings {
@@ -169,8 +176,10 @@ pub fn evaluate(
         (0..model.members.len() as u32).filter(|m| !model.history.rows.range(*m).is_empty()).collect();
     thin(&mut members, params.max_members);
     evaluation.calibration = calibration::judge(&model, &members, &test, stop)?;
-    let launches = launches::replayable(dataset, &slice, &test, config.given.launch.min_buyers);
-    evaluation.launches = judge_launches(&mut model, &launches, stop)?;
+    let active = launches::active(&model);
+    let launches = launches::replayable(dataset, &slice, &test, &active, config.given.launch.min_buyers);
+    evaluation.launch_seeds = seeds::judge(&model, &launches, &active, config.embeddings.seed, stop)?;
+    evaluation.launches = judge_launches(&mut model, &launches, &active, stop)?;
     Ok(evaluation)
 }
 
@@ -178,15 +187,16 @@ pub fn evaluate(
 fn judge_launches(
     model: &mut Model,
     launches: &[launches::Launch],
+    active: &[u32],
     stop: &Stop,
 ) -> Result<BTreeMap<String, f64>, TrainError> {
-    let judged = launches::judge(model, launches, stop)?;
+    let judged = launches::judge(model, launches, active, stop)?;
     let mut metrics = judged.metrics("launch");
     metrics.insert("launch.launches".to_owned(), judged.launches() as f64);
     if model.launch.fit.learned.is_some() {
         let unlearned = LaunchFit { learned: None, ..model.launch.fit.clone() };
         let learned = std::mem::replace(&mut model.launch.fit, unlearned);
-        metrics.extend(launches::judge(model, launches, stop)?.metrics("launch_prior"));
+        metrics.extend(launches::judge(model, launches, active, stop)?.metrics("launch_prior"));
         model.launch.fit = learned;
     }
     Ok(metrics)

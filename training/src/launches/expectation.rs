@@ -141,7 +141,15 @@ mod tests {
         let row = |x: f32| -> Signals { std::array::from_fn(|k| if k == 0 { x } else { 0.0 }) };
         let rows = (0..buyers).map(|_| row(1.0)).chain((0..100).map(|i| row((i % 4 == 0) as u8 as f32)));
         let weight = (1000 - buyers) as f32 / 100.0;
-        Past { kind: kind.to_owned(), members: 1000, buyers, rows: rows.collect(), bought: buyers, weight }
+        Past {
+            kind: kind.to_owned(),
+            members: 1000,
+            buyers,
+            rows: rows.collect(),
+            bought: buyers,
+            weight,
+            seeded: Vec::new(),
+        }
     }
 
     #[test]

@@ -1,18 +1,17 @@
 //! Conditional logit: each launch's buyers are a choice among all members (McFadden 1974, section III), members
 //! who did not buy being a sample that stands for all.
 
-use kindred_models::launch::{SIGNALS, Signals};
 use kindred_models::linalg::solve_spd;
 use rayon::prelude::*;
 
-use super::replay::{Past, ScoredPast};
+use super::replay::ScoredPast;
 
-/// Number of signals.
-const N: usize = SIGNALS.len();
 /// What a launch counts, whatever the number of its buyers: as many as a small one has.
 const LAUNCH_WEIGHT: f64 = 15.0;
-/// Penalty on a weight's squared distance from the prior, per standard deviation.
-const PENALTY: f64 = 100.0;
+/// Penalty on a launch weight's squared distance from the prior, per standard deviation.
+pub(super) const PENALTY: f64 = 100.0;
+/// The same on a weight of seeds: fewer launches have so many buyers.
+pub(super) const SEED_PENALTY: f64 = 20.0;
 /// The same on a slope's from 1.
 const SLOPE_PENALTY: f64 = 25.0;
 /// Steps of Newton's method at most, and when it may end.
@@ -21,17 +20,37 @@ const TOLERANCE: f64 = 1e-6;
 /// Halvings of a step that goes too far, at most.
 const HALVINGS: i32 = 10;
 
+/// One launch: members by `W` signals, buyers first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Choice<'a, const W: usize> {
+    pub(super) rows: &'a [[f32; W]],
+    /// What is added to the score of each row; none where empty.
+    pub(super) offsets: &'a [f32],
+    /// How many of the rows are buyers.
+    pub(super) bought: usize,
+    /// How many members one that did not buy stands for.
+    pub(super) weight: f32,
+}
+
+impl<const W: usize> Choice<'_, W> {
+    fn scores(&self, weights: &[f32; W]) -> Vec<f32> {
+        let offset = |i: usize| self.offsets.get(i).copied().unwrap_or(0.0);
+        let score = |row: &[f32; W]| row.iter().zip(weights).map(|(x, w)| x * w).sum::<f32>();
+        self.rows.iter().enumerate().map(|(i, row)| offset(i) + score(row)).collect()
+    }
+}
+
 /// Standard deviation of each signal within a launch's members, over launches; 1 for one that never varies.
-pub(super) fn deviations(launches: &[&Past]) -> Signals {
-    let variances: Vec<[f64; N]> = launches.par_iter().map(|launch| variances(launch)).collect();
+pub(super) fn deviations<const W: usize>(choices: &[Choice<'_, W>]) -> [f32; W] {
+    let variances: Vec<[f64; W]> = choices.par_iter().map(variances).collect();
     std::array::from_fn(|k| {
         let mean = variances.iter().map(|v| v[k]).sum::<f64>() / variances.len().max(1) as f64;
         if mean > 1e-12 { mean.sqrt() as f32 } else { 1.0 }
     })
 }
 
-fn variances(launch: &Past) -> [f64; N] {
-    let others = &launch.rows[launch.bought..];
+fn variances<const W: usize>(choice: &Choice<'_, W>) -> [f64; W] {
+    let others = &choice.rows[choice.bought..];
     let n = others.len().max(1) as f64;
     std::array::from_fn(|k| {
         let mean = others.iter().map(|row| f64::from(row[k])).sum::<f64>() / n;
@@ -40,11 +59,15 @@ fn variances(launch: &Past) -> [f64; N] {
 }
 
 /// Weights of the signals that make the buyers likeliest, pulled towards `prior`, which is per deviation.
-pub(super) fn fit(launches: &[&Past], deviations: &Signals, prior: &Signals) -> Signals {
-    let mut weights: [f64; N] = std::array::from_fn(|k| f64::from(prior[k]));
-    let raw =
-        |weights: &[f64; N]| -> Signals { std::array::from_fn(|k| (weights[k] / f64::from(deviations[k])) as f32) };
-    let mut here = slopes(launches, deviations, prior, &weights, &raw(&weights));
+pub(super) fn fit<const W: usize>(
+    choices: &[Choice<'_, W>],
+    deviations: &[f32; W],
+    prior: &[f32; W],
+    penalty: f64,
+) -> [f32; W] {
+    let mut weights: [f64; W] = std::array::from_fn(|k| f64::from(prior[k]));
+    let slopes = |at: &[f64; W]| slopes(choices, deviations, prior, penalty, at);
+    let mut here = slopes(&weights);
     for _ in 0..STEPS {
         let mut hessian: Vec<f32> = here.hessian.iter().map(|x| *x as f32).collect();
         let mut step: Vec<f32> = here.gradient.iter().map(|x| *x as f32).collect();
@@ -52,7 +75,7 @@ pub(super) fn fit(launches: &[&Past], deviations: &Signals, prior: &Signals) -> 
         // The loss is convex, yet a whole step may go too far.
         let tried = (0..HALVINGS).find_map(|k| {
             let next = std::array::from_fn(|i| weights[i] - f64::from(step[i]) * 0.5f64.powi(k));
-            let there = slopes(launches, deviations, prior, &next, &raw(&next));
+            let there = slopes(&next);
             (there.loss < here.loss).then_some((next, there))
         });
         let Some((next, there)) = tried else { break };
@@ -62,24 +85,36 @@ pub(super) fn fit(launches: &[&Past], deviations: &Signals, prior: &Signals) -> 
             break;
         }
     }
-    raw(&weights)
+    raw(&weights, deviations)
+}
+
+/// Weights per deviation as weights of the signals.
+fn raw<const W: usize>(weights: &[f64; W], deviations: &[f32; W]) -> [f32; W] {
+    std::array::from_fn(|k| (weights[k] / f64::from(deviations[k])) as f32)
 }
 
 /// The penalized loss, and its first and second derivatives.
 struct Slopes {
     loss: f64,
-    gradient: [f64; N],
+    gradient: Vec<f64>,
     hessian: Vec<f64>,
 }
 
-fn slopes(launches: &[&Past], deviations: &Signals, prior: &Signals, at: &[f64; N], raw: &Signals) -> Slopes {
-    let parts: Vec<Slopes> = launches.par_iter().map(|launch| of_launch(launch, deviations, raw)).collect();
-    let mut all = Slopes { loss: 0.0, gradient: [0.0; N], hessian: vec![0.0; N * N] };
-    for k in 0..N {
+fn slopes<const W: usize>(
+    choices: &[Choice<'_, W>],
+    deviations: &[f32; W],
+    prior: &[f32; W],
+    penalty: f64,
+    at: &[f64; W],
+) -> Slopes {
+    let weights = raw(at, deviations);
+    let parts: Vec<Slopes> = choices.par_iter().map(|choice| of_choice(choice, deviations, &weights)).collect();
+    let mut all = Slopes { loss: 0.0, gradient: vec![0.0; W], hessian: vec![0.0; W * W] };
+    for k in 0..W {
         let distance = at[k] - f64::from(prior[k]);
-        all.loss += 0.5 * PENALTY * distance * distance;
-        all.gradient[k] = PENALTY * distance;
-        all.hessian[k * N + k] = PENALTY;
+        all.loss += 0.5 * penalty * distance * distance;
+        all.gradient[k] = penalty * distance;
+        all.hessian[k * W + k] = penalty;
     }
     // In the launches' order, so that sums do not depend on threads.
     for part in parts {
@@ -91,32 +126,34 @@ fn slopes(launches: &[&Past], deviations: &Signals, prior: &Signals, at: &[f64; 
 }
 
 /// Of `−mean over buyers of ln(exp(s) / Σ exp(s))`: the expected signals less the buyers', and their covariance.
-fn of_launch(launch: &Past, deviations: &Signals, raw: &Signals) -> Slopes {
-    let scored = launch.scored(raw);
-    let highest = scored.scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut part = Slopes { loss: 0.0, gradient: [0.0; N], hessian: vec![0.0; N * N] };
-    let (mut total, mut expected, mut bought) = (0.0, [0.0; N], [0.0; N]);
-    for (i, row) in launch.rows.iter().enumerate() {
-        let x: [f64; N] = std::array::from_fn(|k| f64::from(row[k] / deviations[k]));
-        let chance = f64::from(scored.weight_of(i)) * f64::from(scored.scores[i] - highest).exp();
+fn of_choice<const W: usize>(choice: &Choice<'_, W>, deviations: &[f32; W], weights: &[f32; W]) -> Slopes {
+    let scores = choice.scores(weights);
+    let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut part = Slopes { loss: 0.0, gradient: vec![0.0; W], hessian: vec![0.0; W * W] };
+    let (mut total, mut expected, mut bought) = (0.0, [0.0; W], [0.0; W]);
+    for (i, row) in choice.rows.iter().enumerate() {
+        let x: [f64; W] = std::array::from_fn(|k| f64::from(row[k] / deviations[k]));
+        let is_bought = i < choice.bought;
+        let stands_for = if is_bought { 1.0 } else { f64::from(choice.weight) };
+        let chance = stands_for * f64::from(scores[i] - highest).exp();
         total += chance;
-        for k in 0..N {
-            expected[k] += chance * x[k];
-            // solve_spd reads the lower triangle.
+        for k in 0..W {
             let weighted = chance * x[k];
-            part.hessian[k * N..=k * N + k].iter_mut().zip(x).for_each(|(sum, y)| *sum += weighted * y);
+            expected[k] += weighted;
+            // solve_spd reads the lower triangle.
+            part.hessian[k * W..=k * W + k].iter_mut().zip(x).for_each(|(sum, y)| *sum += weighted * y);
         }
-        if i < launch.bought {
+        if is_bought {
             bought.iter_mut().zip(x).for_each(|(sum, x)| *sum += x);
-            part.loss -= f64::from(scored.scores[i] - highest);
+            part.loss -= f64::from(scores[i] - highest);
         }
     }
-    let n = launch.bought as f64;
+    let n = choice.bought as f64;
     part.loss = part.loss / n + total.ln();
-    for k in 0..N {
+    for k in 0..W {
         part.gradient[k] = expected[k] / total - bought[k] / n;
         for j in 0..=k {
-            part.hessian[k * N + j] = part.hessian[k * N + j] / total - expected[k] * expected[j] / (total * total);
+            part.hessian[k * W + j] = part.hessian[k * W + j] / total - expected[k] * expected[j] / (total * total);
         }
     }
     part
@@ -159,48 +196,42 @@ fn of_scores(launch: &ScoredPast, slope: f64) -> (f64, f64) {
 mod tests {
     use super::*;
 
-    /// One signal decides: of members with 0 and 1 in equal numbers, buyers have it 3 times of 4.
-    fn launches(count: usize) -> Vec<Past> {
-        let row = |x: f32| std::array::from_fn(|k| if k == 2 { x } else { 0.0 });
-        let past = Past {
-            kind: String::new(),
-            members: 2000,
-            buyers: 4,
-            rows: [1.0, 1.0, 1.0, 0.0].into_iter().chain((0..200).map(|i| (i % 2) as f32)).map(row).collect(),
-            bought: 4,
-            weight: 10.0,
-        };
-        vec![past; count]
+    /// One of two signals decides: of members with 0 and 1 in equal numbers, buyers have it 3 times of 4.
+    fn rows() -> Vec<[f32; 2]> {
+        [1.0, 1.0, 1.0, 0.0].into_iter().chain((0..200).map(|i| (i % 2) as f32)).map(|x| [0.0, x]).collect()
+    }
+
+    fn choices(rows: &[[f32; 2]], count: usize) -> Vec<Choice<'_, 2>> {
+        vec![Choice { rows, offsets: &[], bought: 4, weight: 10.0 }; count]
     }
 
     #[test]
     fn the_odds_of_a_signal_are_found() {
-        let launches = launches(4000);
-        let all: Vec<&Past> = launches.iter().collect();
-        let deviations = deviations(&all);
-        assert!((deviations[2] - 0.5).abs() < 1e-3 && deviations[0] == 1.0, "{deviations:?}");
-        let weights = fit(&all, &deviations, &Signals::default());
+        let rows = rows();
+        let choices = choices(&rows, 4000);
+        let deviations = deviations(&choices);
+        assert!((deviations[1] - 0.5).abs() < 1e-3 && deviations[0] == 1.0, "{deviations:?}");
+        let weights = fit(&choices, &deviations, &[0.0; 2], PENALTY);
         // 3 : 1 among as many of each, hence ln 3.
-        assert!((weights[2] - 3f32.ln()).abs() < 0.02, "{weights:?}");
-        assert!(weights.iter().enumerate().all(|(k, w)| k == 2 || w.abs() < 1e-6));
+        assert!((weights[1] - 3f32.ln()).abs() < 0.02 && weights[0].abs() < 1e-6, "{weights:?}");
+        // What is known already is not learned again.
+        let offsets: Vec<f32> = rows.iter().map(|row| 3f32.ln() * row[1]).collect();
+        let known: Vec<Choice<'_, 2>> = choices.iter().map(|c| Choice { offsets: &offsets, ..*c }).collect();
+        assert!(fit(&known, &deviations, &[0.0; 2], PENALTY)[1].abs() < 0.02);
     }
 
     #[test]
     fn few_launches_hardly_move_the_prior() {
-        let launches = launches(1);
-        let all: Vec<&Past> = launches.iter().collect();
-        let mut prior = Signals::default();
-        prior[0] = 0.75;
-        let weights = fit(&all, &deviations(&all), &prior);
-        assert!((weights[0] - 0.75).abs() < 1e-4 && weights[2] > 0.0 && weights[2] < 0.3, "{weights:?}");
+        let rows = rows();
+        let choices = choices(&rows, 1);
+        let weights = fit(&choices, &deviations(&choices), &[0.75, 0.0], PENALTY);
+        assert!((weights[0] - 0.75).abs() < 1e-4 && weights[1] > 0.0 && weights[1] < 0.3, "{weights:?}");
     }
 
     #[test]
     fn scores_that_are_too_sure_are_flattened() {
-        let launches = launches(4000);
-        let mut sure = Signals::default();
-        sure[2] = 2.0 * 3f32.ln();
-        let scored: Vec<ScoredPast> = launches.iter().map(|launch| launch.scored(&sure)).collect();
+        let scores: Vec<f32> = rows().iter().map(|row| 2.0 * 3f32.ln() * row[1]).collect();
+        let scored = vec![ScoredPast { scores, bought: 4, weight: 10.0 }; 4000];
         assert!((slope(&scored) - 0.5).abs() < 0.01, "{}", slope(&scored));
         assert_eq!(slope(&[]), 1.0);
     }

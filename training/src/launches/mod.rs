@@ -12,21 +12,26 @@ mod statics;
 
 use std::collections::BTreeMap;
 
-use kindred_models::launch::{Expectation, LaunchFit, Signals, prior};
+use kindred_models::launch::{Expectation, LaunchFit, SeedFit, SeedWeights, Signals, prior};
 use kindred_models::stop::Stop;
 use serde::{Deserialize, Serialize};
 
-use crate::config::ValidConfig;
+use crate::config::{LaunchParams, ValidConfig};
 use crate::data::Dataset;
 use crate::error::TrainError;
 use crate::fit;
 use crate::prepare::Slice;
 use crate::progress::Progress;
-pub(crate) use replay::Past;
+use logit::{Choice, PENALTY, SEED_PENALTY};
+use replay::Seeded;
+pub(crate) use replay::{Past, SEED_COUNTS, choose_seeds};
 pub(crate) use statics::statics;
 
 /// Days of history before a moment without which there is nothing to learn from.
 const MIN_HISTORY_DAYS: i64 = 14;
+
+/// Launches with so many seeds below which nothing is learned of them.
+const MIN_SEEDED: usize = 10;
 
 /// Past launches by the moment that they were replayed at.
 pub(crate) type PastLaunches = BTreeMap<i64, Vec<Past>>;
@@ -99,27 +104,55 @@ pub(crate) fn fit(
     }
     expectation::foretell(&moments, params, &mut report);
     let (weights, expectation) = learn(&moments, params);
+    learned.seeds = learn_seeds(&moments, &weights);
     (learned.learned, learned.expectation) = (Some(weights), Some(expectation));
     Ok((learned, report))
 }
 
 /// Weights and what to expect, from launches by the moment that they were replayed at.
-fn learn(moments: &[(i64, &[Past])], params: &crate::config::LaunchParams) -> (Signals, Expectation) {
-    let all: Vec<&Past> = moments.iter().flat_map(|(_, launches)| launches.iter()).collect();
+fn learn(moments: &[(i64, &[Past])], params: &LaunchParams) -> (Signals, Expectation) {
+    let all: Vec<_> = moments.iter().flat_map(|(_, launches)| launches.iter().map(Past::choice)).collect();
     let deviations = logit::deviations(&all);
-    let start = prior();
-    let weights = logit::fit(&all, &deviations, &start);
+    let weights = logit::fit(&all, &deviations, &prior(), PENALTY);
     // How sure the scores may be, from launches of moments that they were not fitted to.
     let mut unseen = Vec::new();
     for (cut, launches) in moments.iter().filter(|_| moments.len() > 1) {
-        let others: Vec<&Past> = moments.iter().filter(|(c, _)| c != cut).flat_map(|(_, l)| l.iter()).collect();
+        let others = moments.iter().filter(|(c, _)| c != cut).flat_map(|(_, l)| l.iter().map(Past::choice));
+        let others: Vec<_> = others.collect();
         if !others.is_empty() && !launches.is_empty() {
-            let weights = logit::fit(&others, &deviations, &start);
+            let weights = logit::fit(&others, &deviations, &prior(), PENALTY);
             unseen.extend(launches.iter().map(|launch| launch.scored(&weights)));
         }
     }
     let slope = logit::slope(&unseen);
     (weights.map(|w| w * slope), expectation::fit(moments, params))
+}
+
+/// Weights of the signals of seeds, by their number, beside the weights of launches.
+fn learn_seeds(moments: &[(i64, &[Past])], weights: &Signals) -> Vec<SeedFit> {
+    let launches = || moments.iter().flat_map(|(_, launches)| launches.iter());
+    let of = |seeds: usize| {
+        let seeded = launches().filter_map(|l| Some((l, l.seeded.iter().find(|s| s.seeds == seeds)?)));
+        let offsets: Vec<(&Past, &Seeded, Vec<f32>)> = seeded
+            .map(|(launch, seeded)| {
+                let scores = launch.scored(weights).scores;
+                (launch, seeded, seeded.places.iter().map(|place| scores[*place]).collect())
+            })
+            .collect();
+        let choices: Vec<_> = offsets
+            .iter()
+            .map(|(launch, seeded, offsets)| Choice {
+                rows: &seeded.rows,
+                offsets,
+                bought: seeded.bought,
+                weight: launch.weight,
+            })
+            .collect();
+        let none = SeedWeights::default();
+        let weights = logit::fit(&choices, &none.map(|_| 1.0), &none, SEED_PENALTY);
+        (choices.len() >= MIN_SEEDED).then_some(SeedFit { seeds: seeds as u32, weights })
+    };
+    SEED_COUNTS.into_iter().filter_map(of).collect()
 }
 
 /// Moments to replay at, the latest first: each launch found in the step that follows has a whole horizon.

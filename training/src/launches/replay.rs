@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use kindred_models::Model;
-use kindred_models::launch::{LaunchQuery, Level, SIGNALS, Signals, top_level};
+use kindred_models::launch::{LaunchQuery, Level, SIGNALS, SeedWeights, Signals, top_level};
 use kindred_models::stop::Stop;
 use rayon::prelude::*;
 
+use super::logit::Choice;
 use super::statics::launch_times;
 use crate::config::LaunchParams;
 use crate::data::{Dataset, Kind};
@@ -16,6 +17,11 @@ use crate::rank::mix;
 
 /// Members who did not buy that are kept per launch, about.
 const OTHERS: usize = 2000;
+
+/// Numbers of seeds that are learned from.
+pub(crate) const SEED_COUNTS: [usize; 3] = [3, 10, 30];
+/// Buyers that are left then, at least.
+const MIN_UNSEEDED: usize = 3;
 
 /// A launch of the past: signals of its buyers, and of a sample of the others.
 #[derive(Clone, Debug)]
@@ -31,6 +37,21 @@ pub(crate) struct Past {
     pub(super) bought: usize,
     /// How many members one that did not buy stands for.
     pub(super) weight: f32,
+    /// The same with some of the buyers known.
+    pub(super) seeded: Vec<Seeded>,
+}
+
+/// A launch with some of its buyers known as seeds.
+#[derive(Clone, Debug)]
+pub(super) struct Seeded {
+    /// How many.
+    pub(super) seeds: usize,
+    /// Places of the others in the launch's rows, buyers first.
+    pub(super) places: Vec<usize>,
+    /// Their signals of seeds, in standard deviations.
+    pub(super) rows: Vec<SeedWeights>,
+    /// How many of the rows are buyers.
+    pub(super) bought: usize,
 }
 
 /// The scores of a launch's rows.
@@ -45,6 +66,10 @@ impl Past {
     pub(super) fn scored(&self, weights: &Signals) -> ScoredPast {
         let score = |row: &Signals| (0..SIGNALS.len()).map(|k| weights[k] * row[k]).sum();
         ScoredPast { scores: self.rows.iter().map(score).collect(), bought: self.bought, weight: self.weight }
+    }
+
+    pub(super) fn choice(&self) -> Choice<'_, { SIGNALS.len() }> {
+        Choice { rows: &self.rows, offsets: &[], bought: self.bought, weight: self.weight }
     }
 }
 
@@ -125,14 +150,44 @@ fn past(model: &Model, active: &[u32], product: u32, buyers: &[u32]) -> Past {
     let start = (mix(u64::from(product)) % step as u64) as usize;
     let others: Vec<u32> =
         active.iter().copied().skip(start).step_by(step).filter(|m| buyers.binary_search(m).is_err()).collect();
-    let mut rows = model.launch.signals_of(&query, &model.embeddings, buyers);
-    rows.extend(model.launch.signals_of(&query, &model.embeddings, &others));
+    let members = [buyers, &others].concat();
+    let mut order: Vec<usize> = (0..members.len()).collect();
+    order.sort_by_key(|place| members[*place]);
+    let sorted: Vec<u32> = order.iter().map(|place| members[*place]).collect();
+    let rows_of = |query: &LaunchQuery| {
+        let mut rows = vec![Signals::default(); members.len()];
+        let signals = model.launch.signals_of(query, &model.embeddings, &sorted);
+        order.iter().zip(signals).for_each(|(place, signals)| rows[*place] = signals);
+        rows
+    };
+    let rows = rows_of(&query);
+    let seeded = SEED_COUNTS.into_iter().filter(|seeds| buyers.len() >= seeds + MIN_UNSEEDED);
+    let seeded = seeded.map(|seeds| {
+        let is_seed = choose_seeds(product, buyers, seeds);
+        let chosen: Vec<u32> = buyers.iter().zip(&is_seed).filter(|(_, is)| **is).map(|(m, _)| *m).collect();
+        let query = query.clone().with_seeds(&chosen, model);
+        let places: Vec<usize> =
+            (0..members.len()).filter(|place| !is_seed.get(*place).copied().unwrap_or(false)).collect();
+        let signals = rows_of(&query);
+        let rows = places.iter().map(|place| query.seed_signals(&signals[*place])).collect();
+        Seeded { seeds, places, rows, bought: buyers.len() - seeds }
+    });
     Past {
         kind: attributes.category.as_deref().map_or_else(String::new, |path| top_level(path).to_owned()),
         members: active.len(),
         buyers: buyers.len(),
+        seeded: seeded.collect(),
         rows,
         bought: buyers.len(),
         weight: (active.len() - buyers.len()) as f32 / others.len().max(1) as f32,
     }
+}
+
+/// Which of a launch's buyers are revealed: so many, at random, the same each time.
+pub(crate) fn choose_seeds(product: u32, buyers: &[u32], seeds: usize) -> Vec<bool> {
+    let mut order: Vec<usize> = (0..buyers.len()).collect();
+    order.sort_by_key(|i| mix(u64::from(product) << 32 | u64::from(buyers[*i])));
+    let mut is_seed = vec![false; buyers.len()];
+    order.into_iter().take(seeds).for_each(|i| is_seed[i] = true);
+    is_seed
 }

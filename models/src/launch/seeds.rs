@@ -1,0 +1,143 @@
+//! Seeds: members known to like a product, against the base.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::LaunchModel;
+use super::signals::{PRIOR_SCALE, SEED_SIGNALS, Signals};
+use crate::Model;
+use crate::kernels::{add_scaled, dot};
+use crate::ranking::{Scored, Top};
+
+/// Seeds whose purchases are looked at, evenly spaced, at most.
+const MAX_SEEDS: usize = 1000;
+/// Products that tell seeds from the base, at most.
+const PRODUCTS: usize = 300;
+/// Seeds' worth of the base's rate that a product's rate among the seeds is shrunk by.
+const RATE_PRIOR: f32 = 5.0;
+/// Seeds at which they count half of what they can, where nothing was learned.
+const SEED_PRIOR: f32 = 30.0;
+
+/// Weights of the seed signals, per standard deviation over the base, in their order.
+pub type SeedWeights = [f32; SEED_SIGNALS];
+
+/// What the weights are for so many seeds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SeedFit {
+    /// How many seeds.
+    pub seeds: u32,
+    /// The weights.
+    pub weights: SeedWeights,
+}
+
+/// What is known of a product's seeds.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seeds {
+    /// How many; 0 for none.
+    pub(super) count: usize,
+    /// The product's vector once it has absorbed them.
+    pub(super) vector: Vec<f32>,
+    /// Mean of their vectors, each of length 1, scaled to length 1.
+    pub(super) centroid: Vec<f32>,
+    /// Products that they buy more than the base does, best first, with how much more.
+    pub(super) products: Vec<Scored>,
+    /// Standard deviation of each signal over the base.
+    pub(super) deviations: SeedWeights,
+}
+
+impl Seeds {
+    /// Of members, for a product with the vector `prior`; deviations are measured later.
+    pub(super) fn new(model: &Model, seeds: &[u32], prior: &[f32]) -> Self {
+        Self {
+            count: seeds.len(),
+            vector: model.embeddings.fold_in_product(seeds, prior),
+            centroid: centroid(model, seeds),
+            products: products(model, seeds),
+            deviations: [1.0; SEED_SIGNALS],
+        }
+    }
+
+    /// Adds what a unit of each seed signal counts: as learned for so many seeds.
+    pub(super) fn add_weights(&self, model: &LaunchModel, to: &mut Signals, alone: bool) {
+        // Without a product there is nothing that few seeds could be wrong about.
+        let count = if alone { f32::INFINITY } else { self.count as f32 };
+        let weights = at(&model.fit.seeds, count);
+        let from = to.len() - SEED_SIGNALS;
+        for (k, weight) in weights.iter().enumerate() {
+            to[from + k] = weight / self.deviations[k];
+        }
+    }
+}
+
+/// The weights for a number of seeds, between those that were learned.
+fn at(fits: &[SeedFit], count: f32) -> SeedWeights {
+    let place = |fit: &SeedFit| fit.seeds as f32;
+    let above = fits.partition_point(|fit| place(fit) <= count);
+    match (above.checked_sub(1).and_then(|k| fits.get(k)), fits.get(above)) {
+        (None, None) => {
+            let share = if count.is_finite() { count / (count + SEED_PRIOR) } else { 1.0 };
+            [0.0, 0.5, 0.5].map(|weight| PRIOR_SCALE * share * weight)
+        }
+        (None, Some(first)) => first.weights.map(|weight| weight * count / place(first)),
+        (Some(last), None) => last.weights,
+        (Some(a), Some(b)) => {
+            let share = (count / place(a)).ln() / (place(b) / place(a)).ln();
+            std::array::from_fn(|k| a.weights[k] + share * (b.weights[k] - a.weights[k]))
+        }
+    }
+}
+
+fn centroid(model: &Model, seeds: &[u32]) -> Vec<f32> {
+    let mut mean = vec![0.0; model.embeddings.factors];
+    for seed in seeds {
+        let vector = model.embeddings.member(*seed);
+        let length = dot(vector, vector).sqrt();
+        if length > 1e-12 {
+            add_scaled(&mut mean, 1.0 / length, vector);
+        }
+    }
+    let length = dot(&mean, &mean).sqrt().max(1e-12);
+    mean.iter_mut().for_each(|x| *x /= length);
+    mean
+}
+
+/// Products by how much more often seeds buy them: `n / (k + κ) · ln((n + κ r) / ((k + κ) r))` for `n` of `k`
+/// seeds, where a share `r` of the base does.
+fn products(model: &Model, seeds: &[u32]) -> Vec<Scored> {
+    let mut counts = BTreeMap::<u32, f32>::new();
+    let step = seeds.len().div_ceil(MAX_SEEDS).max(1);
+    let looked_at = seeds.iter().step_by(step);
+    let k = looked_at.len() as f32;
+    for seed in looked_at {
+        let bought = model.history.member(*seed).filter(|p| p.decayed > 0.0);
+        bought.for_each(|p| *counts.entry(p.product).or_default() += 1.0);
+    }
+    let base = model.embeddings.fit.active_members.max(1) as f32;
+    let mut top = Top::new(PRODUCTS);
+    for (product, n) in counts {
+        let rate = (model.launch.buyers.rows.range(product).len() as f32 / base).max(1e-6);
+        let above = (n + RATE_PRIOR * rate) / ((k + RATE_PRIOR) * rate);
+        if above > 1.0 {
+            top.push(product, n / (k + RATE_PRIOR) * above.ln());
+        }
+    }
+    top.into_sorted()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_grow_with_the_number_of_seeds() {
+        let fits = [3, 30].map(|seeds| SeedFit { seeds, weights: [seeds as f32 / 30.0; SEED_SIGNALS] });
+        let weight = |count| at(&fits, count)[0];
+        assert!((weight(1.0) - 0.1 / 3.0).abs() < 1e-6, "few seeds hardly count");
+        assert!((weight(3.0) - 0.1).abs() < 1e-6 && (weight(30.0) - 1.0).abs() < 1e-6);
+        let middle = (3f32 * 30.0).sqrt();
+        assert!((weight(middle) - 0.55).abs() < 1e-5, "half-way on the scale of logarithms");
+        assert_eq!((weight(1000.0), weight(f32::INFINITY)), (1.0, 1.0));
+        assert_eq!(at(&[], 30.0), [0.0, 0.75, 0.75], "half of what is possible");
+    }
+}

@@ -157,10 +157,10 @@ fn chances<'a>(model: &'a Model, request: &AudienceRequest, sample: &[Scored]) -
         _ => None,
     };
     let expectation = model.launch.fit.expectation.as_ref().filter(|_| is_launch(request));
-    Chances {
-        level: Level::of(sample.iter().map(|m| m.score)),
-        expectation: expectation.map(|e| (e, e.log_rate_of(category))),
-    }
+    let scores: Vec<f32> = sample.iter().map(|m| m.score).collect();
+    // Without a rate there is only how members compare.
+    let log_rate = expectation.map_or(0.0, |e| e.log_rate_of(category));
+    Chances { level: Level::of(&scores, |_| 1.0, log_rate), expectation }
 }
 
 /// What is known of the product and its seeds.

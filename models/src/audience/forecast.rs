@@ -34,14 +34,14 @@ pub struct ReachPoint {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chances<'a> {
     pub(super) level: Level,
-    /// What past launches say of it, and the `ln` of the share of the base that buys.
-    pub(super) expectation: Option<(&'a Expectation, f32)>,
+    /// What past launches say of it.
+    pub(super) expectation: Option<&'a Expectation>,
 }
 
 impl Chances<'_> {
     /// The chance that a member with this score buys; `None` where that can't be said.
     pub(super) fn probability(&self, score: f32) -> Option<f64> {
-        self.expectation.map(|(_, log_rate)| self.level.probability(score, log_rate))
+        self.expectation.map(|_| self.level.probability(score))
     }
 
     /// In proportion to the chance.
@@ -51,7 +51,7 @@ impl Chances<'_> {
 
     /// How many of some members will buy.
     pub(super) fn expected(&self, members: &[Scored]) -> Option<Expected> {
-        let (expectation, _) = self.expectation?;
+        let expectation = self.expectation?;
         let buyers = members.iter().map(|m| self.weight(m.score)).sum();
         let [low, high] = expectation.interval(buyers);
         // No more than all of them can buy.
@@ -85,8 +85,8 @@ impl Chances<'_> {
         match size {
             AudienceSize::Count(_) | AudienceSize::Share(_) => size.count(sorted.len()),
             AudienceSize::MinProbability(least) => {
-                let (_, log_rate) = self.expectation?;
-                Some(sorted.partition_point(|m| self.level.probability(m.score, log_rate) >= least))
+                self.expectation?;
+                Some(sorted.partition_point(|m| self.level.probability(m.score) >= least))
             }
             AudienceSize::ExpectedBuyers(wanted) => {
                 self.expectation?;
@@ -121,28 +121,33 @@ mod tests {
         (0..1000).map(|row| Scored { row, score: if row < 100 { 10f32.ln() } else { 0.0 } }).collect()
     }
 
+    fn level(sorted: &[Scored]) -> Level {
+        let scores: Vec<f32> = sorted.iter().map(|m| m.score).collect();
+        Level::of(&scores, |_| 1.0, 0.01f32.ln())
+    }
+
     #[test]
     fn sizes_by_chance_worked_by_hand() {
         let (expectation, sorted) = (expectation(), sorted());
-        let level = Level::of(sorted.iter().map(|m| m.score));
-        let chances = Chances { level, expectation: Some((&expectation, expectation.log_rate)) };
-        // The mean of 100 × 10 and 900 × 1 is 1.9: odds of .01 / 1.9 and ten times that.
-        let (high, low) = (0.1 / 1.9 / (1.0 + 0.1 / 1.9), 0.01 / 1.9 / (1.0 + 0.01 / 1.9));
-        assert!((chances.probability(sorted[0].score).unwrap() - high).abs() < 1e-6);
+        let chances = Chances { level: level(&sorted), expectation: Some(&expectation) };
+        // Odds of x and 10 x, with 100 · 10x / (1 + 10x) + 900 · x / (1 + x) = 10, a hundredth.
+        let x = 0.005_423_886;
+        let (high, low) = (10.0 * x / (1.0 + 10.0 * x), x / (1.0 + x));
+        assert!((chances.probability(sorted[0].score).unwrap() - high).abs() < 1e-5);
         assert_eq!(chances.count(AudienceSize::MinProbability(0.04), &sorted), Some(100));
         assert_eq!(chances.count(AudienceSize::MinProbability(0.9), &sorted), Some(0));
         assert_eq!(chances.count(AudienceSize::ExpectedBuyers(10.5 * high), &sorted), Some(11));
         assert_eq!(chances.count(AudienceSize::ExpectedBuyers(1e9), &sorted), Some(1000));
         let curve = chances.reach(&sorted, 1000);
         assert_eq!((curve.len(), curve[0].members, curve[19].members), (20, 1, 1000));
-        assert!((curve[19].expected_buyers.unwrap() - (100.0 * high + 900.0 * low)).abs() < 1e-4);
+        assert!((curve[19].expected_buyers.unwrap() - (100.0 * high + 900.0 * low)).abs() < 1e-2);
         assert!((curve[19].lift - 1.0).abs() < 1e-9 && curve[9].lift > 5.0);
     }
 
     #[test]
     fn without_launches_there_is_lift_and_nothing_else() {
         let sorted = sorted();
-        let chances = Chances { level: Level::of(sorted.iter().map(|m| m.score)), expectation: None };
+        let chances = Chances { level: level(&sorted), expectation: None };
         assert_eq!(chances.count(AudienceSize::MinProbability(0.1), &sorted), None);
         assert_eq!(chances.count(AudienceSize::Share(0.1), &sorted), Some(100));
         assert_eq!(chances.expected(&sorted), None);
@@ -154,8 +159,7 @@ mod tests {
     #[test]
     fn a_sample_stands_for_all() {
         let (expectation, sorted) = (expectation(), sorted());
-        let level = Level::of(sorted.iter().map(|m| m.score));
-        let chances = Chances { level, expectation: Some((&expectation, expectation.log_rate)) };
+        let chances = Chances { level: level(&sorted), expectation: Some(&expectation) };
         let sample: Vec<Scored> = sorted.iter().copied().step_by(10).collect();
         let (all, sampled) = (chances.reach(&sorted, 1000), chances.reach(&sample, 1000));
         let (all, sampled) = (all.last().unwrap(), sampled.last().unwrap());

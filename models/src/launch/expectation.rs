@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// Standard normal quantile of 90%.
 const Z90: f64 = 1.281_551_565_544_6;
+/// Steps of Newton's method at most.
+const STEPS: usize = 50;
 
 /// What past launches say of the next.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,24 +49,42 @@ pub fn top_level(path: &str) -> &str {
     path.split('/').next().unwrap_or(path)
 }
 
-/// From launch scores to the relative chance of members: `exp(score)` over its mean.
+/// From launch scores to chances.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Level {
-    /// `ln` of the mean of `exp(score)` over the members who bought anything.
-    pub log_mean: f32,
+    /// `ln` of the mean of `exp(score)` over the members.
+    log_mean: f32,
+    /// What makes scores log odds.
+    intercept: f32,
 }
 
 impl Level {
-    /// Of the scores of members; 0 where there is none.
-    pub fn of(scores: impl Iterator<Item = f32> + Clone) -> Self {
-        let highest = scores.clone().fold(f32::NEG_INFINITY, f32::max);
-        let (mut sum, mut count) = (0.0, 0usize);
-        for score in scores {
-            sum += f64::from(score - highest).exp();
-            count += 1;
+    /// Of the scores of members, each standing for `weight` of them, of whom a share of `exp(log_rate)` buys.
+    pub fn of(scores: &[f32], weight: impl Fn(usize) -> f32, log_rate: f32) -> Self {
+        let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let weighted = || scores.iter().enumerate().map(|(i, score)| (f64::from(*score), f64::from(weight(i))));
+        let count: f64 = weighted().map(|(_, weight)| weight).sum();
+        if count <= 0.0 {
+            return Self { log_mean: 0.0, intercept: log_rate };
         }
-        let log_mean = if count == 0 { 0.0 } else { highest + (sum / count as f64).ln() as f32 };
-        Self { log_mean }
+        let sum: f64 = weighted().map(|(score, weight)| weight * (score - f64::from(highest)).exp()).sum();
+        let log_mean = f64::from(highest) + (sum / count).ln();
+        // Odds equal chances of what is rare; where many are nearly sure to buy, a little more is needed.
+        let (mut intercept, wanted) = (f64::from(log_rate) - log_mean, f64::from(log_rate).exp() * count);
+        for _ in 0..STEPS {
+            let (mut expected, mut slope) = (0.0, 0.0);
+            for (score, weight) in weighted() {
+                let chance = logistic(score + intercept);
+                expected += weight * chance;
+                slope += weight * chance * (1.0 - chance);
+            }
+            let step = ((wanted - expected) / slope.max(1e-12)).clamp(-1.0, 1.0);
+            intercept += step;
+            if step.abs() < 1e-6 {
+                break;
+            }
+        }
+        Self { log_mean: log_mean as f32, intercept: intercept as f32 }
     }
 
     /// How many times as likely as the mean member one with this score is to buy.
@@ -73,13 +93,15 @@ impl Level {
         f64::from(score - self.log_mean).exp()
     }
 
-    /// The chance that a member with this score buys, where `log_rate` of the members do.
+    /// The chance that a member with this score buys.
     #[inline]
-    pub fn probability(self, score: f32, log_rate: f32) -> f64 {
-        // Odds, so that no chance exceeds 1; alike for what is rare.
-        let odds = f64::from(score - self.log_mean + log_rate).exp();
-        odds / (1.0 + odds)
+    pub fn probability(self, score: f32) -> f64 {
+        logistic(f64::from(score + self.intercept))
     }
+}
+
+fn logistic(log_odds: f64) -> f64 {
+    1.0 / (1.0 + (-log_odds).exp())
 }
 
 #[cfg(test)]
@@ -117,13 +139,20 @@ mod tests {
     }
 
     #[test]
-    fn probabilities_sum_to_the_rate_where_buyers_are_rare() {
+    fn chances_sum_to_the_rate() {
         let scores: Vec<f32> = (0..1000).map(|i| i as f32 / 500.0).collect();
-        let level = Level::of(scores.iter().copied());
-        let mean_lift = scores.iter().map(|s| level.lift(*s)).sum::<f64>() / 1000.0;
+        let rare = Level::of(&scores, |_| 1.0, 0.001f32.ln());
+        let mean_lift = scores.iter().map(|s| rare.lift(*s)).sum::<f64>() / 1000.0;
         assert!((mean_lift - 1.0).abs() < 1e-4, "{mean_lift}");
-        let buyers: f64 = scores.iter().map(|s| level.probability(*s, (0.001f32).ln())).sum();
-        assert!((buyers - 1.0).abs() < 0.01, "{buyers}");
-        assert!(level.probability(100.0, 0.0) <= 1.0);
+        let chances = |level: Level| scores.iter().map(|s| level.probability(*s)).sum::<f64>();
+        assert!((chances(rare) - 1.0).abs() < 1e-4, "{}", chances(rare));
+        // Scores so steep, and buyers so many, that the best are nearly sure to buy.
+        let steep: Vec<f32> = scores.iter().map(|s| 10.0 * s).collect();
+        let level = Level::of(&steep, |_| 1.0, 0.3f32.ln());
+        let buyers: f64 = steep.iter().map(|s| level.probability(*s)).sum();
+        assert!((buyers - 300.0).abs() < 0.01, "{buyers}");
+        // Each of them standing for three is the same.
+        assert_eq!(Level::of(&steep, |_| 3.0, 0.3f32.ln()), level);
+        assert_eq!(Level::of(&[], |_| 1.0, 0.1f32.ln()).probability(0.0), logistic(f64::from(0.1f32.ln())));
     }
 }

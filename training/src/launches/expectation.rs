@@ -108,7 +108,7 @@ impl Foretold {
         let mut rows: Vec<usize> = (0..scored.scores.len()).collect();
         rows.sort_by(|a, b| scored.scores[*b].total_cmp(&scored.scores[*a]));
         let members: f64 = rows.iter().map(|i| f64::from(scored.weight_of(*i))).sum();
-        let (level, mut left) = (scored.level(), share * members);
+        let (level, mut left) = (scored.level(log_rate), share * members);
         let (mut expected, mut actual) = (0.0, 0.0);
         for i in rows {
             if left <= 0.0 {
@@ -116,7 +116,7 @@ impl Foretold {
             }
             let weight = f64::from(scored.weight_of(i)).min(left);
             left -= weight;
-            expected += weight * level.probability(scored.scores[i], log_rate);
+            expected += weight * level.probability(scored.scores[i]);
             actual += if i < scored.bought { weight } else { 0.0 };
         }
         Self { expected, interval: expectation.interval(expected), actual }

@@ -79,13 +79,9 @@ impl ScoredPast {
         if i < self.bought { 1.0 } else { self.weight }
     }
 
-    /// What the scores are to be measured by, as a query's are.
-    pub(super) fn level(&self) -> Level {
-        let highest = self.scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let weight = |i| f64::from(self.weight_of(i));
-        let sum: f64 = self.scores.iter().enumerate().map(|(i, s)| weight(i) * f64::from(s - highest).exp()).sum();
-        let count: f64 = (0..self.scores.len()).map(weight).sum();
-        Level { log_mean: highest + (sum / count).ln() as f32 }
+    /// From scores to chances, where a share of `exp(log_rate)` of the members buys.
+    pub(super) fn level(&self, log_rate: f32) -> Level {
+        Level::of(&self.scores, |i| self.weight_of(i), log_rate)
     }
 }
 

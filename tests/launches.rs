@@ -1,0 +1,202 @@
+//! Launches of a shop whose members are known by heart: who buys what is new, and how many.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use kindred::proto::v1;
+use kindred::proto::v1::audience_service_client::AudienceServiceClient;
+use kindred::proto::v1::find_audience_request::Size;
+use kindred::proto::v1::find_audience_response::Payload;
+use kindred_models::artifact::Registry;
+use kindred_models::stop::Stop;
+use kindred_training::config::{LaunchParams, TrainConfig};
+use kindred_training::progress::Quiet;
+use kindred_training::train::evaluate_only;
+use support::{Running, TRAINED_AT, Tables, Trained, serve, trained, trained_with, two_tastes};
+use tonic::Code;
+
+const MEMBERS: u32 = 60;
+const WEEKS: u32 = 30;
+
+/// As many drink tea as coffee, something old every week. Every week something new is launched, tea and coffee in
+/// turn; every third member of that taste buys it within a week, and nobody else ever.
+fn launches() -> Tables {
+    let mut tables = Tables::new();
+    for (kind, offset) in [("tea", 0), ("coffee", 1)] {
+        (0..10).for_each(|p| tables.product(&format!("{kind}{p},,drinks/{kind},{kind} house,30,,true")));
+        for m in 0..MEMBERS {
+            let id = format!("{kind}-{m:02}");
+            for week in 0..WEEKS {
+                tables.buy(&id, &format!("{kind}{}", (m + week) % 10), 7 * week + m % 7);
+                if week % 2 == offset && m % 3 == 0 {
+                    tables.buy(&id, &format!("new-{kind}-{week:02}"), 7 * week + 1 + m % 5);
+                }
+            }
+        }
+        for week in (0..WEEKS).filter(|week| week % 2 == offset) {
+            tables.product(&format!("new-{kind}-{week:02},,drinks/{kind},{kind} house,30,,true"));
+        }
+    }
+    tables
+}
+
+fn params(config: &mut TrainConfig) {
+    config.launch = LaunchParams { horizon_days: 14, step_days: 14, min_launches: 8, ..TrainConfig::default().launch };
+    config.ranker.slices = 0;
+}
+
+fn trained_shop() -> Trained {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = launches().write(folder.path());
+    params(&mut config);
+    trained_with(folder, config)
+}
+
+fn new_tea(size: Size) -> v1::FindAudienceRequest {
+    let attributes = v1::ProductAttributes {
+        category: "drinks/tea".into(),
+        brand: "tea house".into(),
+        price: Some(30.0),
+        ..Default::default()
+    };
+    v1::FindAudienceRequest { attributes: Some(attributes), size: Some(size), ..Default::default() }
+}
+
+async fn find(running: &Running, request: v1::FindAudienceRequest) -> (v1::AudienceSummary, Vec<v1::AudienceMember>) {
+    let mut client = AudienceServiceClient::new(running.channel.clone());
+    let mut stream = client.find_audience(request).await.unwrap().into_inner();
+    let Some(Payload::Summary(summary)) = stream.message().await.unwrap().unwrap().payload else {
+        panic!("the summary comes first")
+    };
+    let mut members = Vec::new();
+    while let Some(message) = stream.message().await.unwrap() {
+        let Some(Payload::Chunk(chunk)) = message.payload else { panic!("one summary") };
+        members.extend(chunk.members);
+    }
+    (summary, members)
+}
+
+#[tokio::test]
+async fn the_number_of_buyers_is_foretold() {
+    let trained = trained_shop();
+    let running = serve(&trained).await;
+    let (summary, members) = find(&running, new_tea(Size::MemberShare(1.0))).await;
+    // Of 120, every third of 60.
+    let expected = summary.expected_buyers.unwrap();
+    assert!((expected / 20.0 - 1.0).abs() < 0.25, "{expected}");
+    assert!(summary.expected_buyers_low() <= expected && expected <= summary.expected_buyers_high());
+    assert!(summary.expected_buyers_low() > 10.0 && summary.expected_buyers_high() < 40.0, "{summary:?}");
+    assert_eq!((summary.horizon_days, members.len()), (14, 120));
+    assert!(summary.launch_count >= 8);
+    let by_member: f64 = members.iter().map(|m| f64::from(m.probability.unwrap())).sum();
+    assert!((by_member - expected).abs() < 0.01 * expected);
+    // Those who always buy what is new come first.
+    let adopters = members[..20].iter().filter(|m| m.member_id.starts_with("tea"));
+    let adopters = adopters.filter(|m| m.member_id[4..].parse::<u32>().unwrap().is_multiple_of(3)).count();
+    assert!(adopters >= 18, "{adopters} of 20: {members:?}");
+    let reach = &summary.reach;
+    assert!(reach.windows(2).all(|w| w[0].member_count < w[1].member_count));
+    assert!(reach.windows(2).all(|w| w[0].lift >= w[1].lift - 1e-9), "best first: {reach:?}");
+    let last = reach.last().unwrap();
+    assert_eq!(last.member_count, 120);
+    assert!((last.lift - 1.0).abs() < 1e-9 && (last.expected_buyers.unwrap() - expected).abs() < 1e-6);
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn audiences_are_sized_by_chances_and_by_buyers() {
+    let trained = trained_shop();
+    let running = serve(&trained).await;
+    let (all, everyone) = find(&running, new_tea(Size::MemberShare(1.0))).await;
+    let (summary, members) = find(&running, new_tea(Size::ExpectedBuyers(5.0))).await;
+    let chances: Vec<f64> = members.iter().map(|m| f64::from(m.probability.unwrap())).collect();
+    assert!(chances.iter().sum::<f64>() >= 5.0 && chances[1..].iter().sum::<f64>() < 5.0, "no more than it takes");
+    assert!((summary.expected_buyers() - chances.iter().sum::<f64>()).abs() < 1e-3);
+    let least = everyone[9].probability.unwrap();
+    let (_, members) = find(&running, new_tea(Size::MinProbability(f64::from(least) - 1e-6))).await;
+    let above = everyone.iter().filter(|m| m.probability.unwrap() >= least).count();
+    assert_eq!(members.len(), above);
+    // What is out of reach is everyone.
+    let (summary, _) = find(&running, new_tea(Size::ExpectedBuyers(1e6))).await;
+    assert_eq!(summary.audience_count, all.eligible_count);
+    let mut client = AudienceServiceClient::new(running.channel.clone());
+    let question = new_tea(Size::ExpectedBuyers(5.0));
+    let (found, _) = find(&running, question.clone()).await;
+    let estimate = v1::EstimateAudienceRequest { audience: Some(question) };
+    let estimated = client.estimate_audience(estimate).await.unwrap().into_inner().summary.unwrap();
+    assert_eq!(estimated, found, "an estimate is the summary alone");
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_holdout_is_marked_and_stays_the_same() {
+    let trained = trained_shop();
+    let running = serve(&trained).await;
+    let question =
+        |seed| v1::FindAudienceRequest { holdout_share: 0.5, holdout_seed: seed, ..new_tea(Size::MemberCount(80)) };
+    let held = |members: &[v1::AudienceMember]| -> Vec<String> {
+        members.iter().filter(|m| m.held_out).map(|m| m.member_id.clone()).collect()
+    };
+    let (summary, members) = find(&running, question(1)).await;
+    assert_eq!((summary.holdout_count as usize, members.len()), (held(&members).len(), 80));
+    assert!((20..60).contains(&held(&members).len()));
+    assert_eq!(held(&members), held(&find(&running, question(1)).await.1));
+    assert_ne!(held(&members), held(&find(&running, question(2)).await.1));
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn without_launches_no_chances_are_made_up() {
+    let trained = trained(&two_tastes());
+    let running = serve(&trained).await;
+    let (summary, members) = find(&running, new_tea(Size::MemberCount(10))).await;
+    assert_eq!((summary.expected_buyers, summary.horizon_days, summary.launch_count), (None, 0, 0));
+    assert!(members.iter().all(|m| m.probability.is_none()));
+    assert!(!summary.reach.is_empty() && summary.reach.iter().all(|r| r.expected_buyers.is_none() && r.lift > 0.0));
+    let mut client = AudienceServiceClient::new(running.channel.clone());
+    for size in [Size::MinProbability(0.1), Size::ExpectedBuyers(5.0)] {
+        let status = client.find_audience(new_tea(size)).await.unwrap_err();
+        assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
+        assert!(status.message().contains("count or a share"));
+    }
+    running.end().await.unwrap();
+}
+
+#[test]
+fn one_and_several_threads_learn_the_same_of_launches() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = launches().write(folder.path());
+    params(&mut config);
+    let config = config.validate().unwrap();
+    let learned = |threads: usize| {
+        let registry = Registry::new(folder.path(), &format!("on-{threads}")).unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let run = || kindred_training::train::train(&config, &registry, TRAINED_AT, &Quiet, &Stop::default());
+        pool.install(run).unwrap().model.launch.fit
+    };
+    let one = learned(1);
+    assert!(one.learned.is_some() && one.expectation.is_some());
+    assert!(!one.seeds.is_empty(), "20 buyers leave others beside 3 and 10 seeds");
+    assert_eq!(one, learned(3));
+}
+
+#[test]
+fn launches_of_the_held_out_days_are_judged() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = launches().write(folder.path());
+    params(&mut config);
+    config.evaluate.test_days = 28;
+    let registry = Registry::new(folder.path(), "none").unwrap();
+    let evaluation =
+        evaluate_only(&config.validate().unwrap(), &registry, TRAINED_AT, &Quiet, &Stop::default()).unwrap();
+    let metric = |name: &str| evaluation.launches[name];
+    assert!(metric("launch.launches") >= 3.0);
+    assert!(metric("launch.auc") > 0.98, "{:?}", evaluation.launches);
+    assert!(metric("launch.auc") >= metric("launch_prior.auc"), "{:?}", evaluation.launches);
+    let replays = &evaluation.launch_replays;
+    assert!(replays.launches >= 8 && replays.foretold > 0, "{replays:?}");
+    assert!((0.75..1.33).contains(&replays.median_ratio) && replays.coverage > 0.7, "{replays:?}");
+    let seeds: Vec<usize> = evaluation.launch_seeds.iter().map(|s| s.seeds).collect();
+    assert_eq!(seeds, [3, 10], "no launch has more than 30 buyers");
+    assert!(evaluation.launch_seeds.iter().all(|s| s.auc_gain.value > -0.01), "{:?}", evaluation.launch_seeds);
+}

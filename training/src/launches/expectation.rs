@@ -86,7 +86,8 @@ pub(super) fn foretell(moments: &[(i64, &[Past])], params: &LaunchParams, report
             let rate = rate_of(&expectation, launch);
             let [all, top] = [1.0, 0.1].map(|share| Foretold::new(&scored, share, rate, &expectation));
             widths.push(all.interval[1] / all.interval[0]);
-            (base.push(all), head.push(top));
+            base.push(all);
+            head.push(top);
         }
     }
     report.foretold = base.len();

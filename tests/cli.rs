@@ -73,7 +73,16 @@ fn the_main_job_from_the_command_line() {
     std::fs::write(at.join("some.csv"), "member_id\nc0\nnobody\n").unwrap();
     ok(at, "score --out some.parquet --top 3 --members some.csv");
     std::fs::write(at.join("new.csv"), "product_id,category,brand\nnew1,drinks/tea,tea house\n").unwrap();
-    ok(at, "audience --products new.csv --out audience.parquet --size 50%");
+    assert!(
+        ok(at, "audience --products new.csv --out audience.parquet --size 50% --holdout 50%").contains("rank and lift")
+    );
+    let all = ok(at, "audience --products new.csv --out all.parquet --size all --json");
+    let all: serde_json::Value = serde_json::from_str(&all).unwrap();
+    assert_eq!((&all[0]["product_id"], &all[0]["members"]), (&"new1".into(), &60.into()));
+    assert!(all[0]["expected_buyers"].is_null() && all[0]["reach"][0]["lift"].as_f64().unwrap() > 1.0, "{all}");
+    std::fs::write(at.join("later.csv"), "member_id,product_id,time\nt1,new1,1700000000\n").unwrap();
+    let report = "campaign-report --config kindred.toml --audience audience.parquet --events later.csv";
+    assert!(ok(at, report).contains("new1"));
     ok(at, "score --out again.parquet --members audience.parquet --top 1");
     assert!(std::fs::metadata(at.join("again.parquet")).unwrap().len() > 0);
     assert!(!at.join("recs.parquet.writing").exists());
@@ -205,6 +214,7 @@ fn failures_have_exit_codes_and_say_what_to_do() {
     let folder = folder();
     let at = folder.path();
     assert_eq!(kindred(at, "frobnicate").status.code(), Some(2));
+    std::fs::write(at.join("new.csv"), "product_id,category\nnew1,drinks/tea\n").unwrap();
     for (arguments, code, said) in [
         ("train --config none.toml", 78, "none.toml"),
         ("train", 66, "--events"),
@@ -231,6 +241,10 @@ fn failures_have_exit_codes_and_say_what_to_do() {
         ("score --out /proc/none/recs.parquet", 74, "/proc/none"),
         ("score --out recs.parquet --members none.csv", 66, "none.csv"),
         ("audience --products none.csv --out a.parquet", 66, "none.csv"),
+        ("audience --products new.csv --out a.parquet --size 5buyers", 64, "count or a share"),
+        ("audience --products new.csv --out a.parquet --holdout half", 2, "percentage"),
+        ("campaign-report --audience none.parquet --events events.csv", 66, "none.parquet"),
+        ("campaign-report --audience a.parquet --events events.csv --days 3", 2, "--since"),
         ("serve --listen 203.0.113.1:1", 69, "--listen"),
         ("feed --member t0 --name other", 66, "other"),
     ] {
@@ -300,4 +314,36 @@ fn sigterm_drains_the_server() {
     Command::new("kill").args(["-TERM", &server.id().to_string()]).status().unwrap();
     assert!(log.any(|line| line.unwrap().contains("draining")));
     assert!(server.wait().unwrap().success());
+}
+
+#[test]
+fn a_campaign_is_held_against_its_holdout() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    // Contacted: 2 of 4 bought in time; held out: 1 of 4. Purchases of others, of another product, brought back, or
+    // too late do not count.
+    let rows = |held_out: bool, prefix: &str| -> String {
+        (0..4).map(|m| format!("tea,{prefix}{m},{held_out},0.25\n")).collect()
+    };
+    let audience = format!("product_id,member_id,held_out,probability\n{}{}", rows(false, "c"), rows(true, "h"));
+    std::fs::write(at.join("audience.csv"), audience).unwrap();
+    let events = "member_id,product_id,time,kind\n\
+        c0,tea,2026-01-02,purchase\nc1,tea,2026-01-05,purchase\nh0,tea,2026-01-03,purchase\n\
+        c2,tea,2026-02-03,purchase\nc3,gin,2026-01-02,purchase\nnobody,tea,2026-01-02,purchase\n\
+        h1,tea,2026-01-02,purchase\nh1,tea,2026-01-03,refund\nh2,tea,2026-01-02,view\n";
+    std::fs::write(at.join("events.csv"), events).unwrap();
+    std::fs::write(at.join("kindred.toml"), "[data.events]\ntime_unit = \"date\"\n").unwrap();
+    let report = "campaign-report --config kindred.toml --audience audience.csv --events events.csv --json \
+        --since 2026-01-01 --days 28";
+    let report: serde_json::Value = serde_json::from_str(&ok(at, report)).unwrap();
+    let tea = &report[0];
+    assert_eq!(
+        (&tea["product_id"], &tea["contacted"]["buyers"], &tea["held_out"]["buyers"]),
+        (&"tea".into(), &2.into(), &1.into())
+    );
+    assert!((tea["uplift"]["value"].as_f64().unwrap() - 0.25).abs() < 1e-9, "{tea}");
+    assert!((tea["extra_buyers"]["value"].as_f64().unwrap() - 1.0).abs() < 1e-9);
+    assert!(tea["uplift"]["low"].as_f64().unwrap() < 0.0, "eight members prove nothing: {tea}");
+    assert_eq!(tea["expected_buyers"], 2.0);
+    assert_eq!(report.as_array().unwrap().len(), 2, "and all products together");
 }

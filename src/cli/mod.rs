@@ -1,6 +1,7 @@
 //! The command line: one module per command.
 
 mod audience;
+mod campaign_report;
 mod demo;
 mod evaluate;
 mod feed;
@@ -65,6 +66,8 @@ enum Command {
     Score(score::Score),
     /// Ranks members for products that were never sold, into a table.
     Audience(audience::Audience),
+    /// Tells what a campaign did, by the members who were held out.
+    CampaignReport(campaign_report::CampaignReport),
     /// Shows a member's feed.
     Feed(feed::Feed),
     /// Shows what most of a group of members would like.
@@ -133,6 +136,7 @@ pub fn main() -> ExitCode {
         Command::Serve(command) => command.run(),
         Command::Score(command) => command.run(),
         Command::Audience(command) => command.run(),
+        Command::CampaignReport(command) => command.run(),
         Command::Feed(command) => command.run(),
         Command::GroupFeed(command) => command.run(),
         Command::Similar(command) => command.run(),

@@ -5,6 +5,7 @@
 //! for better parameters, and [`generate`] makes a retailer to try it on. Nothing here knows of a server.
 
 pub mod affinity;
+pub mod campaign;
 pub mod config;
 pub mod data;
 mod error;

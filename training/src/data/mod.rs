@@ -1,5 +1,6 @@
 //! The three tables of the data contract, read into memory: events, products, members.
 
+mod audience;
 mod columns;
 mod events;
 mod ids;
@@ -8,6 +9,7 @@ mod products;
 
 use std::path::PathBuf;
 
+pub use audience::{AudienceRow, Purchases, read_audience, read_purchases};
 pub use events::{Event, Events, Kind};
 pub use members::read_member_ids;
 pub use products::{NewProducts, read_new_products};

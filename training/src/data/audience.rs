@@ -1,0 +1,98 @@
+//! Tables of a campaign: an audience as it was written, and what its members bought later.
+
+use std::collections::HashSet;
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use super::columns::Columns;
+use super::events;
+use super::gate;
+use super::ids::{Ids, NoId};
+use crate::config::{DataConfig, TableConfig};
+use crate::prepare::kept_purchases;
+use crate::progress::Progress;
+use crate::tables::{Reason, Rejects, TableError, table_files};
+
+/// One member of an audience.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AudienceRow {
+    /// The member.
+    pub member_id: String,
+    /// Whether the member was held out; not, where the table does not say.
+    pub held_out: bool,
+    /// The chance of a purchase; `None` where the table does not say.
+    pub probability: Option<f64>,
+}
+
+/// The rows of an audience table, by product id, in its order.
+///
+/// # Errors
+/// If the table can't be read, or a row of it can't be used: half an audience says nothing.
+pub fn read_audience(path: &Path, table: &TableConfig) -> Result<Vec<(String, AudienceRow)>, TableError> {
+    let (mut list, mut rejects) = (Vec::new(), Rejects::default());
+    for file in table_files(path)? {
+        let columns = Columns::of(&file, table, &["product_id", "member_id"], &["held_out", "probability"], false)?;
+        file.read(&columns.names, &mut |(row, cells)| {
+            rejects.rows += 1;
+            let parsed = cells.ok_or(Reason::Malformed).and_then(|cells| {
+                let id = |name: &str, missing: Reason| match Ids::id_of(columns.get(name, cells)) {
+                    Ok((id, _)) => Ok(id.into_owned()),
+                    Err(NoId::Missing) => Err(missing),
+                    Err(NoId::Bad) => Err(Reason::BadId),
+                };
+                let held_out = columns.get("held_out", cells).flag().map_err(|_| Reason::BadFlag)?;
+                let probability = columns.get("probability", cells).number().map_err(|_| Reason::BadNumber)?;
+                let member_id = id("member_id", Reason::NoMemberId)?;
+                let row = AudienceRow { member_id, held_out: held_out.unwrap_or(false), probability };
+                Ok((id("product_id", Reason::NoProductId)?, row))
+            });
+            match parsed {
+                Ok(parsed) => list.push(parsed),
+                Err(reason) => rejects.add(reason, &file.path, row),
+            }
+        })?;
+    }
+    gate("audience", &rejects, &DataConfig { max_bad_row_share: 0.0, ..DataConfig::default() })?;
+    if list.is_empty() {
+        return Err(TableError::Empty(path.display().to_string()));
+    }
+    Ok(list)
+}
+
+/// Who bought what.
+#[derive(Debug, Default)]
+pub struct Purchases {
+    by_product: std::collections::HashMap<String, HashSet<String>>,
+}
+
+impl Purchases {
+    /// Whether a member bought a product.
+    pub fn contains(&self, member_id: &str, product_id: &str) -> bool {
+        self.by_product.get(product_id).is_some_and(|members| members.contains(member_id))
+    }
+}
+
+/// Purchases of the events table within some time (unix seconds) that were not brought back within it.
+///
+/// # Errors
+/// If the table can't be read, or too many rows of it can't be used.
+pub fn read_purchases(
+    config: &DataConfig,
+    times: &RangeInclusive<i64>,
+    now: i64,
+    progress: &dyn Progress,
+) -> Result<Purchases, TableError> {
+    let read = events::read(config, now, progress)?;
+    let ((members, _), member_rows) = read.members.into_sorted();
+    let ((products, _), product_rows) = read.products.into_sorted();
+    let mut events = read.events.sorted(&member_rows, &product_rows).list;
+    events.retain(|e| times.contains(&e.time));
+    let mut purchases = Purchases::default();
+    for pair in events.chunk_by(|a, b| a.member == b.member && a.product == b.product) {
+        if !kept_purchases(pair).is_empty() {
+            let buyers = purchases.by_product.entry(products.get(pair[0].product).to_owned()).or_default();
+            buyers.insert(members.get(pair[0].member).to_owned());
+        }
+    }
+    Ok(purchases)
+}

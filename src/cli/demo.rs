@@ -93,6 +93,7 @@ impl Demo {
         config.index.hnsw_min_points = GRAPH_POINTS;
         config.launch.min_buyers = LAUNCH_BUYERS;
         config.launch.replays = LAUNCH_REPLAYS;
+        config.launch.max_members = SAMPLE;
         // Enough to see the ranker at work, in a minute.
         config.evaluate.max_members = SAMPLE;
         config.ranker =

@@ -92,7 +92,7 @@ pub(crate) fn fit(
     for cut in &cuts {
         if !past.contains_key(cut) {
             let model = fit::as_of(dataset, &sample.until(*cut), config, progress, stop)?;
-            past.insert(*cut, replay::at(&model, slice, &sample, dataset, params, *cut, stop)?);
+            past.insert(*cut, replay::at(&model, slice, dataset, params, *cut, stop)?);
         }
     }
     let moments: Vec<(i64, &[Past])> = cuts.iter().map(|cut| (*cut, past[cut].as_slice())).collect();
@@ -111,17 +111,17 @@ pub(crate) fn fit(
 
 /// Weights and what to expect, from launches by the moment that they were replayed at.
 fn learn(moments: &[(i64, &[Past])], params: &LaunchParams) -> (Signals, Expectation) {
-    let all: Vec<_> = moments.iter().flat_map(|(_, launches)| launches.iter().map(Past::choice)).collect();
+    let all: Vec<_> = moments.iter().flat_map(|(_, launches)| launches.iter().filter_map(Past::choice)).collect();
     let deviations = logit::deviations(&all);
     let weights = logit::fit(&all, &deviations, &prior(), PENALTY);
     // How sure the scores may be, from launches of moments that they were not fitted to.
     let mut unseen = Vec::new();
     for (cut, launches) in moments.iter().filter(|_| moments.len() > 1) {
-        let others = moments.iter().filter(|(c, _)| c != cut).flat_map(|(_, l)| l.iter().map(Past::choice));
+        let others = moments.iter().filter(|(c, _)| c != cut).flat_map(|(_, l)| l.iter().filter_map(Past::choice));
         let others: Vec<_> = others.collect();
         if !others.is_empty() && !launches.is_empty() {
             let weights = logit::fit(&others, &deviations, &prior(), PENALTY);
-            unseen.extend(launches.iter().map(|launch| launch.scored(&weights)));
+            unseen.extend(launches.iter().filter(|l| l.bought > 0).map(|launch| launch.scored(&weights)));
         }
     }
     let slope = logit::slope(&unseen);

@@ -12,7 +12,7 @@ use super::statics::launch_times;
 use crate::config::LaunchParams;
 use crate::data::{Dataset, Kind};
 use crate::error::TrainError;
-use crate::prepare::Slice;
+use crate::prepare::{Slice, kept_purchases};
 use crate::rank::mix;
 
 /// Members who did not buy that are kept per launch, about.
@@ -28,10 +28,10 @@ const MIN_UNSEEDED: usize = 3;
 pub(crate) struct Past {
     /// Top category; empty where unknown.
     pub(super) kind: String,
-    /// Members who could have bought, and who did.
+    /// Members who could have bought, and who did, of the whole base.
     pub(super) members: usize,
     pub(super) buyers: usize,
-    /// Buyers first.
+    /// Members of the sample, buyers first.
     pub(super) rows: Vec<Signals>,
     /// How many of the rows are buyers.
     pub(super) bought: usize,
@@ -68,8 +68,9 @@ impl Past {
         ScoredPast { scores: self.rows.iter().map(score).collect(), bought: self.bought, weight: self.weight }
     }
 
-    pub(super) fn choice(&self) -> Choice<'_, { SIGNALS.len() }> {
-        Choice { rows: &self.rows, offsets: &[], bought: self.bought, weight: self.weight }
+    /// As a choice to learn from; `None` where no buyer is in the sample.
+    pub(super) fn choice(&self) -> Option<Choice<'_, { SIGNALS.len() }>> {
+        (self.bought > 0).then_some(Choice { rows: &self.rows, offsets: &[], bought: self.bought, weight: self.weight })
     }
 }
 
@@ -85,33 +86,42 @@ impl ScoredPast {
     }
 }
 
-/// Replays what was launched in the step after a cut; `model` is of the members in `sample` as of then.
+/// Replays what was launched in the step after a cut; `model` is of a sample of the members as of then.
 pub(super) fn at(
     model: &Model,
     slice: &Slice,
-    sample: &Slice,
     dataset: &Dataset,
     params: &LaunchParams,
     cut: i64,
     stop: &Stop,
 ) -> Result<Vec<Past>, TrainError> {
     let activity = &model.launch.statics.activity;
-    let active: Vec<u32> = (0..activity.len() as u32).filter(|m| activity[*m as usize] > 0.0).collect();
-    let buyers = |of: &Slice| buyers(of, dataset, params, cut, |member| activity[member as usize] > 0.0);
-    let all = buyers(slice);
-    let sampled = if sample.events.len() == slice.events.len() { None } else { Some(buyers(sample)) };
-    let is_launch = |count: usize| count >= params.min_buyers.max(1) as usize;
-    let launches: Vec<(u32, Vec<u32>)> = all.into_iter().filter(|(_, buyers)| is_launch(buyers.len())).collect();
-    let replayed = launches.into_par_iter().map(|(product, all)| {
+    let sampled: Vec<u32> = (0..activity.len() as u32).filter(|m| activity[*m as usize] > 0.0).collect();
+    let had_bought = had_bought(slice, dataset, cut);
+    let is_active = |member: u32| had_bought[member as usize];
+    let members = had_bought.iter().filter(|had| **had).count();
+    let is_launch = |buyers: &[u32]| buyers.len() >= params.min_buyers.max(1) as usize && buyers.len() < members;
+    let launches: Vec<(u32, Vec<u32>)> =
+        buyers(slice, dataset, params, cut, is_active).into_iter().filter(|(_, b)| is_launch(b)).collect();
+    let replayed = launches.into_par_iter().map(|(product, mut buyers)| {
         stop.check()?;
-        let buyers = match &sampled {
-            None => all,
-            Some(sampled) => sampled.get(&product).cloned().unwrap_or_default(),
-        };
-        Ok((!buyers.is_empty() && buyers.len() < active.len()).then(|| past(model, &active, product, &buyers)))
+        let all = buyers.len();
+        buyers.retain(|member| sampled.binary_search(member).is_ok());
+        Ok(Past { members, buyers: all, ..past(model, &sampled, product, &buyers) })
     });
-    let replayed = replayed.collect::<Result<Vec<Option<Past>>, TrainError>>()?;
-    Ok(replayed.into_iter().flatten().collect())
+    replayed.collect()
+}
+
+/// Members who had bought something that they kept, and allow it to be used.
+fn had_bought(slice: &Slice, dataset: &Dataset, cut: i64) -> Vec<bool> {
+    let mut had = vec![false; dataset.members.len()];
+    for pair in slice.pairs() {
+        let before = &pair[..pair.partition_point(|e| e.time <= cut)];
+        if !had[pair[0].member as usize] && !kept_purchases(before).is_empty() {
+            had[pair[0].member as usize] = dataset.members.consent(pair[0].member).personalization;
+        }
+    }
+    had
 }
 
 /// Who bought what was launched in the step after a cut, within the horizon from its launch; sorted, each once.

@@ -129,6 +129,29 @@ async fn audiences_are_sized_by_chances_and_by_buyers() {
 }
 
 #[tokio::test]
+async fn an_audience_says_what_sets_it_apart() {
+    let trained = trained_shop();
+    let running = serve(&trained).await;
+    let (summary, members) = find(&running, new_tea(Size::MemberCount(60))).await;
+    assert!(members.iter().all(|m| m.member_id.starts_with("tea")));
+    let habit = |kind: v1::TraitKind, name: &str| {
+        summary.traits.iter().find(|t| t.kind() == kind && t.name == name).unwrap_or_else(|| panic!("{summary:?}"))
+    };
+    // All 60 of them, and nobody of the 60 others.
+    for (kind, name) in [(v1::TraitKind::Category, "drinks/tea"), (v1::TraitKind::Brand, "tea house")] {
+        let found = habit(kind, name);
+        assert_eq!((found.member_count, found.share), (60, 1.0));
+        assert!((found.lift - 2.0).abs() < 1e-6, "{found:?}");
+    }
+    assert!(summary.traits.iter().all(|t| t.name != "drinks" && !t.name.contains("coffee")), "{summary:?}");
+    // What every third member has is had by fewer than 50, and not told.
+    assert!(summary.traits.iter().all(|t| t.member_count >= 50));
+    let (summary, _) = find(&running, new_tea(Size::MemberCount(49))).await;
+    assert_eq!(summary.traits, []);
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_holdout_is_marked_and_stays_the_same() {
     let trained = trained_shop();
     let running = serve(&trained).await;

@@ -7,6 +7,7 @@
 mod eligibility;
 mod forecast;
 mod holdout;
+mod traits;
 
 use rayon::prelude::*;
 
@@ -21,6 +22,7 @@ pub use eligibility::{Excluded, MemberFilter};
 use forecast::Chances;
 pub use forecast::{Expected, ReachPoint};
 pub use holdout::Holdout;
+pub use traits::{Trait, TraitKind};
 
 /// A graph may answer for audiences of up to this share of the members.
 const GRAPH_MAX_SHARE: f64 = 0.01;
@@ -105,6 +107,8 @@ pub struct Audience {
     pub expected: Option<Expected>,
     /// The same for audiences of other sizes, smallest first; empty where scores say nothing of chances.
     pub reach: Vec<ReachPoint>,
+    /// What sets the members apart from the base, what says most first; empty for fewer than 50.
+    pub traits: Vec<Trait>,
     /// What answered.
     pub index: IndexKind,
 }
@@ -143,7 +147,9 @@ pub fn audience(model: &Model, request: &AudienceRequest, stop: &Stop) -> Result
     let expected = chances.expected(&members);
     // Of seeds, and of products with buyers of their own, scores are of another scale.
     let reach = if is_launch(request) { reach } else { Vec::new() };
-    Ok(Audience { members, probabilities, eligible, excluded: eligibility.excluded, expected, reach, index })
+    let traits = traits::traits(model, &query, &eligibility, &members);
+    stop.check()?;
+    Ok(Audience { members, probabilities, eligible, excluded: eligibility.excluded, expected, reach, traits, index })
 }
 
 fn is_launch(request: &AudienceRequest) -> bool {

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use clap::Args;
 use kindred_models::Model;
 use kindred_models::audience::{
-    Audience as Answer, AudienceError, AudienceRequest, AudienceSize, Excluded, Holdout, MemberFilter, Subject,
-    audience,
+    Audience as Answer, AudienceError, AudienceRequest, AudienceSize, Excluded, Holdout, MemberFilter, Subject, Trait,
+    TraitKind, audience,
 };
 use kindred_models::catalogue::IdType;
 use kindred_training::data::{NewProducts, read_new_products};
@@ -152,6 +152,17 @@ struct Summary {
     /// Buyers, with the 10–90% interval; `null` where too few launches could be replayed to say.
     expected_buyers: Option<[f64; 3]>,
     reach: Vec<Reach>,
+    traits: Vec<Told>,
+}
+
+/// What sets an audience apart.
+#[derive(Debug, Serialize)]
+struct Told {
+    kind: TraitKind,
+    name: String,
+    members: usize,
+    share: f64,
+    lift: f64,
 }
 
 /// A point of the reach curve.
@@ -179,8 +190,14 @@ impl Summary {
             excluded: answer.excluded,
             expected_buyers: answer.expected.map(|e| [e.low, e.buyers, e.high]),
             reach: reach.collect(),
+            traits: answer.traits.iter().map(told).collect(),
         }
     }
+}
+
+fn told(found: &Trait) -> Told {
+    let Trait { kind, name, members, share, .. } = found.clone();
+    Told { kind, name, members, share, lift: found.lift() }
 }
 
 fn print_summaries(summaries: &[Summary], horizon_days: Option<u32>) -> Result<(), Error> {

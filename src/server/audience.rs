@@ -4,7 +4,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use kindred_models::Model;
-use kindred_models::audience::{Audience, AudienceRequest, AudienceSize, Holdout, MemberFilter, Subject, audience};
+use kindred_models::audience::{
+    Audience, AudienceRequest, AudienceSize, Holdout, MemberFilter, Subject, Trait, TraitKind, audience,
+};
 use kindred_models::content::Attributes;
 use kindred_models::index::IndexKind;
 use tokio_stream::{Stream, StreamExt};
@@ -213,10 +215,27 @@ fn summary(model: &Model, answer: &Audience, unknown: Vec<String>) -> v1::Audien
         horizon_days: expectation.map_or(0, |e| e.horizon_days as i32),
         launch_count: expectation.map_or(0, |e| e.launches as i32),
         reach: reach.collect(),
+        traits: answer.traits.iter().map(audience_trait).collect(),
         holdout_count: 0,
         index: index(answer.index).into(),
         model_version: model.info.version.clone(),
         unknown_seed_member_ids: unknown,
+    }
+}
+
+fn audience_trait(found: &Trait) -> v1::AudienceTrait {
+    let kind = match found.kind {
+        TraitKind::Tag => v1::TraitKind::Tag,
+        TraitKind::Category => v1::TraitKind::Category,
+        TraitKind::Brand => v1::TraitKind::Brand,
+        TraitKind::Analogue => v1::TraitKind::Analogue,
+    };
+    v1::AudienceTrait {
+        kind: kind.into(),
+        name: found.name.clone(),
+        member_count: found.members as i64,
+        share: found.share,
+        lift: found.lift(),
     }
 }
 

@@ -1,0 +1,150 @@
+//! What sets an audience apart: tags, habits and products that its members have more often than others.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::Eligibility;
+use crate::content::Attributes;
+use crate::launch::LaunchQuery;
+use crate::model::Model;
+use crate::ranking::Scored;
+use crate::strings::NONE;
+
+/// Members with a trait below which it is not told: fewer could be recognized.
+const MIN_MEMBERS: usize = 50;
+/// Traits of an audience at most.
+const MAX_TRAITS: usize = 20;
+/// Members of an audience that are looked at, evenly spaced, at most.
+const MAX_LOOKED_AT: usize = 5000;
+/// How many times as often as in the base a trait must be there.
+const MIN_LIFT: f64 = 1.2;
+
+/// What a trait is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TraitKind {
+    /// A tag of the member.
+    Tag,
+    /// Buys of a category.
+    Category,
+    /// Buys a brand.
+    Brand,
+    /// Bought a product like the one asked for.
+    Analogue,
+}
+
+/// Something that sets an audience apart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trait {
+    /// What it is.
+    pub kind: TraitKind,
+    /// The tag, the category's path, the brand, or the product's id.
+    pub name: String,
+    /// Members of the audience who have it, 50 or more.
+    pub members: usize,
+    /// Share of the audience that has it.
+    pub share: f64,
+    /// Share of all eligible members (tags), or of all who bought anything (the others), that has it.
+    pub base_share: f64,
+}
+
+impl Trait {
+    /// How many times as often it is there as in the base.
+    pub fn lift(&self) -> f64 {
+        self.share / self.base_share
+    }
+}
+
+/// The traits of an audience that say most, by `share · ln(lift)`.
+pub(super) fn traits(model: &Model, query: &LaunchQuery, eligibility: &Eligibility, audience: &[Scored]) -> Vec<Trait> {
+    if audience.len() < MIN_MEMBERS {
+        return Vec::new();
+    }
+    let step = audience.len().div_ceil(MAX_LOOKED_AT);
+    let looked_at: Vec<u32> = audience.iter().step_by(step).map(|m| m.row).collect();
+    let base = Base::of(model, eligibility);
+    let mut traits = Vec::new();
+    let (count, scale) = (looked_at.len() as f64, audience.len() as f64 / looked_at.len() as f64);
+    for ((kind, row), members) in counts(model, query, &looked_at) {
+        let share = members as f64 / count;
+        let members = (members as f64 * scale).round() as usize;
+        if members < MIN_MEMBERS {
+            continue;
+        }
+        let found = base.share(kind, row).map(|(name, base_share)| Trait { kind, name, members, share, base_share });
+        traits.extend(found.filter(|found| found.base_share > 0.0 && found.lift() >= MIN_LIFT));
+    }
+    let value = |t: &Trait| t.share * t.lift().ln();
+    traits.sort_by(|a, b| value(b).total_cmp(&value(a)).then_with(|| (a.kind, &a.name).cmp(&(b.kind, &b.name))));
+    traits.truncate(MAX_TRAITS);
+    traits
+}
+
+/// How many of some members have each trait, by kind and row.
+fn counts(model: &Model, query: &LaunchQuery, members: &[u32]) -> BTreeMap<(TraitKind, u32), usize> {
+    let mut analogues: Vec<u32> = query.analogues.iter().map(|a| a.row).collect();
+    analogues.sort_unstable();
+    let (mut counts, mut own) = (BTreeMap::new(), Vec::new());
+    for member in members {
+        own.extend(model.members.tags.row(*member).iter().map(|tag| (TraitKind::Tag, *tag)));
+        for past in model.history.member(*member).filter(|past| past.decayed > 0.0) {
+            let nodes = model.tree.levels(model.products.categories.rows[past.product as usize]);
+            own.extend(nodes.into_iter().map(|node| (TraitKind::Category, node)));
+            own.push((TraitKind::Brand, model.products.brands.rows[past.product as usize]));
+            let is_analogue = analogues.binary_search(&past.product).is_ok();
+            own.extend(is_analogue.then_some((TraitKind::Analogue, past.product)));
+        }
+        own.sort_unstable();
+        own.dedup();
+        own.drain(..).filter(|(_, row)| *row != NONE).for_each(|key| *counts.entry(key).or_default() += 1);
+    }
+    counts
+}
+
+/// What traits are compared with.
+struct Base<'a> {
+    model: &'a Model,
+    eligible: usize,
+    /// Eligible members by tag.
+    tagged: Vec<u32>,
+}
+
+impl<'a> Base<'a> {
+    fn of(model: &'a Model, eligibility: &Eligibility) -> Self {
+        let (mut eligible, mut tagged) = (0, vec![0; model.members.tag_names.len()]);
+        for member in (0..eligibility.rows.len() as u32).filter(|m| eligibility.rows[*m as usize]) {
+            eligible += 1;
+            model.members.tags.row(member).iter().for_each(|tag| tagged[*tag as usize] += 1);
+        }
+        Self { model, eligible, tagged }
+    }
+
+    /// A trait's name, and the share of the base that has it.
+    fn share(&self, kind: TraitKind, row: u32) -> Option<(String, f64)> {
+        let model = self.model;
+        let active = model.embeddings.fit.active_members.max(1) as f64;
+        let habit = |name: &str, attributes: Attributes| {
+            let feature = model.content.feature_row(*attributes.habits().first()?)?;
+            Some((name.to_owned(), model.launch.habits.rows.range(feature).len() as f64 / active))
+        };
+        match kind {
+            TraitKind::Tag => {
+                let share = f64::from(self.tagged[row as usize]) / self.eligible.max(1) as f64;
+                Some((model.members.tag_names.get(row).to_owned(), share))
+            }
+            TraitKind::Category => {
+                let path = model.tree.path(row);
+                habit(path, Attributes { category: Some(path.to_owned()), ..Attributes::default() })
+            }
+            TraitKind::Brand => {
+                let brand = model.products.brands.values.get(row);
+                habit(brand, Attributes { brand: Some(brand.to_owned()), ..Attributes::default() })
+            }
+            TraitKind::Analogue => {
+                let buyers = model.launch.buyers.rows.range(row).len() as f64;
+                Some((model.products.ids.get(row).to_owned(), buyers / active))
+            }
+        }
+    }
+}

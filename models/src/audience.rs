@@ -26,6 +26,8 @@ pub use traits::{Trait, TraitKind};
 
 /// A graph may answer for audiences of up to this share of the members.
 const GRAPH_MAX_SHARE: f64 = 0.01;
+/// Members that the reach curve is measured on where not all were scored, at most.
+const REACH_MEMBERS: usize = 16_384;
 /// Members that the graph gives per member wanted.
 const GRAPH_OVERSAMPLING: usize = 10;
 
@@ -134,11 +136,7 @@ pub fn audience(model: &Model, request: &AudienceRequest, stop: &Stop) -> Result
     };
     let reach = match index {
         IndexKind::Exact => chances.reach(&members, eligible),
-        IndexKind::Hnsw => {
-            let mut sample: Vec<Scored> = sample.into_iter().filter(|m| eligibility.rows[m.row as usize]).collect();
-            sample.sort_unstable();
-            chances.reach(&sample, eligible)
-        }
+        IndexKind::Hnsw => chances.reach(&even_sample(model, &query, &eligibility, eligible), eligible),
     };
     if index == IndexKind::Exact {
         members.truncate(chances.count(request.size, &members).ok_or(AudienceError::NoChances)?);
@@ -196,6 +194,16 @@ fn from_scan(
     stop.check()?;
     all.par_sort_unstable();
     Ok(all)
+}
+
+/// Scores of eligible members, evenly spaced, best first.
+fn even_sample(model: &Model, query: &LaunchQuery, eligibility: &Eligibility, eligible: usize) -> Vec<Scored> {
+    let rows = (0..eligibility.rows.len() as u32).filter(|row| eligibility.rows[*row as usize]);
+    let rows: Vec<u32> = rows.step_by(eligible.div_ceil(REACH_MEMBERS).max(1)).collect();
+    let scores = model.launch.score_some(query, &model.embeddings, &rows);
+    let mut sample: Vec<Scored> = rows.into_iter().zip(scores).map(|(row, score)| Scored { row, score }).collect();
+    sample.sort_unstable();
+    sample
 }
 
 fn from_graph(model: &Model, query: &LaunchQuery, eligibility: &Eligibility, size: usize) -> Vec<Scored> {

@@ -26,6 +26,8 @@ use crate::ranking::Scored;
 use crate::sparse::Matrix;
 use crate::stop::{Stop, Stopped};
 
+/// Score of a member who bought nothing, or allows nothing to be known: nothing was learned of such, who come last.
+const NOTHING_KNOWN: f32 = -1e6;
 /// Members per task of a parallel scan: their sums stay in a core's cache.
 const CHUNK: usize = 4096;
 /// Members whose scores the level of a question is measured on, evenly spaced, at most.
@@ -93,7 +95,7 @@ impl LaunchModel {
         let total = statics.activity.iter().sum::<f32>().max(f32::MIN_POSITIVE);
         let rate = |feature| (habits.row(feature).1.iter().sum::<f32>() / total).max(1e-6);
         let rates: Vec<f32> = (0..habits.rows.len() as u32).map(rate).collect();
-        let buyers = history.transposed(products);
+        let buyers = history.positive().transposed(products);
         Self { statics, rates: rates.into(), habits, buyers, fit: LaunchFit::default() }
     }
 
@@ -120,7 +122,7 @@ impl LaunchModel {
             let mut sums = vec![Sums::default(); scores.len()];
             question.add_run(start, &mut sums);
             for ((member, score), sums) in (start..).zip(scores).zip(&sums) {
-                *score = weighed(&weights, &self.signals(&question, member, sums));
+                *score = self.score(&weights, &question, member, sums);
             }
             Ok(())
         })?;
@@ -129,8 +131,18 @@ impl LaunchModel {
 
     /// Scores some members, given by sorted row; the same scores as [`score_all`](Self::score_all) gives them.
     pub fn score_some(&self, query: &LaunchQuery, embeddings: &Embeddings, members: &[u32]) -> Vec<f32> {
-        let weights = query.weights(self);
-        self.signals_of(query, embeddings, members).iter().map(|signals| weighed(&weights, signals)).collect()
+        let (question, weights) = (Question::new(self, query, embeddings), query.weights(self));
+        let mut sums = vec![Sums::default(); members.len()];
+        question.add_some(members, &mut sums);
+        members.iter().zip(&sums).map(|(member, sums)| self.score(&weights, &question, *member, sums)).collect()
+    }
+
+    fn score(&self, weights: &Signals, question: &Question<'_>, member: u32, sums: &Sums) -> f32 {
+        if self.statics.activity[member as usize] > 0.0 {
+            weighed(weights, &self.signals(question, member, sums))
+        } else {
+            NOTHING_KNOWN
+        }
     }
 
     /// The signals of some members, given by sorted row.
@@ -143,7 +155,7 @@ impl LaunchModel {
 
     /// Members who bought anything, evenly spaced where there are many.
     pub fn sample_rows(&self) -> Vec<u32> {
-        let step = (self.len() / LEVEL_MEMBERS).max(1);
+        let step = self.len().div_ceil(LEVEL_MEMBERS).max(1);
         let active = |member: &u32| self.statics.activity[*member as usize] > 0.0;
         (0..self.len() as u32).step_by(step).filter(active).collect()
     }

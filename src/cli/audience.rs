@@ -195,6 +195,18 @@ impl Summary {
     }
 }
 
+impl Summary {
+    /// How many times as likely as the mean eligible member its members are to buy: exactly where chances are
+    /// known, as the next larger size of the curve otherwise.
+    fn lift(&self) -> f64 {
+        let all = self.reach.last().and_then(|point| Some(point.expected_buyers? / point.members as f64));
+        match (self.expected_buyers, all) {
+            (Some([_, buyers, _]), Some(all)) if self.members > 0 && all > 0.0 => buyers / self.members as f64 / all,
+            _ => self.reach.iter().find(|point| point.members >= self.members).map_or(1.0, |point| point.lift),
+        }
+    }
+}
+
 fn told(found: &Trait) -> Told {
     let Trait { kind, name, members, share, .. } = found.clone();
     Told { kind, name, members, share, lift: found.lift() }
@@ -205,7 +217,7 @@ fn print_summaries(summaries: &[Summary], horizon_days: Option<u32>) -> Result<(
         let [low, buyers, high] = s
             .expected_buyers
             .map_or_else(|| ["?"; 3].map(str::to_owned), |values| values.map(|value| format!("{value:.1}")));
-        let lift = s.reach.iter().find(|point| point.members >= s.members).map_or(1.0, |point| point.lift);
+        let lift = s.lift();
         let counts = [s.eligible, s.members, s.held_out].map(|n| print::count(n as u64));
         [s.product_id.clone()].into_iter().chain(counts).chain([buyers, low, high, format!("{lift:.1}")]).collect()
     });

@@ -9,6 +9,7 @@ use kindred_models::audience::{
 };
 use kindred_models::content::Attributes;
 use kindred_models::index::IndexKind;
+use kindred_models::ranking::Scored;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
@@ -56,9 +57,7 @@ impl AudienceService for Audiences {
         let deadline = request.extensions().get::<Deadline>().copied();
         let request = request.into_inner();
         let holdout = Holdout { share: request.holdout_share, seed: request.holdout_seed };
-        let Answer { mut summary, audience, model } = self.answer(request).await?;
-        let held_out: Vec<bool> =
-            audience.members.iter().map(|m| holdout.contains(model.members.ids.get(m.row))).collect();
+        let Answer { mut summary, audience, held_out, model } = self.answer(request, holdout).await?;
         summary.holdout_count = held_out.iter().filter(|held| **held).count() as i64;
         let first = v1::FindAudienceResponse { payload: Some(Payload::Summary(summary)) };
         let messages = tokio_stream::once(first).chain(tokio_stream::iter(chunks(model, audience, held_out)));
@@ -74,7 +73,7 @@ impl AudienceService for Audiences {
         request: Request<v1::EstimateAudienceRequest>,
     ) -> Result<Response<v1::EstimateAudienceResponse>, Status> {
         let request = request.into_inner().audience.unwrap_or_default();
-        let Answer { summary, .. } = self.answer(request).await?;
+        let Answer { summary, .. } = self.answer(request, Holdout::default()).await?;
         Ok(Response::new(v1::EstimateAudienceResponse { summary: Some(summary) }))
     }
 }
@@ -83,17 +82,20 @@ impl AudienceService for Audiences {
 struct Answer {
     summary: v1::AudienceSummary,
     audience: Audience,
+    held_out: Vec<bool>,
     model: Arc<Model>,
 }
 
 impl Audiences {
-    async fn answer(&self, request: v1::FindAudienceRequest) -> Result<Answer, Problem> {
+    async fn answer(&self, request: v1::FindAudienceRequest, holdout: Holdout) -> Result<Answer, Problem> {
         let size = validate(&request)?;
         let model = self.shared.current.snapshot();
         let computed = self.shared.compute.run(move |stop| {
             let (question, unknown) = question(&model, request, size)?;
             let audience = audience(&model, &question, stop)?;
-            Ok(Answer { summary: summary(&model, &audience, unknown), audience, model })
+            let id = |m: &Scored| model.members.ids.get(m.row);
+            let held_out = audience.members.iter().map(|m| holdout.contains(id(m))).collect();
+            Ok(Answer { summary: summary(&model, &audience, unknown), audience, held_out, model })
         });
         computed.await
     }

@@ -33,6 +33,11 @@ impl Group {
         self.buyers as f64 / self.members.max(1) as f64
     }
 
+    /// The variance of the rate.
+    fn variance(self) -> f64 {
+        self.rate() * (1.0 - self.rate()) / (self.members as f64 - 1.0).max(1.0)
+    }
+
     /// The rate as if one more member had bought and one had not, and its variance.
     fn shrunk(self) -> (f64, f64) {
         let n = self.members as f64 + 2.0;
@@ -123,7 +128,9 @@ fn uplift(contacted: Group, held_out: Group) -> Option<Difference> {
 }
 
 /// All products together. Each is compared with its own held-out members, and the extra buyers are added up:
-/// launches that differ in size and in the share held out do not mix.
+/// launches that differ in size and in the share held out do not mix. The interval is around what was seen: what a
+/// single product's is shrunk by would add up. Products count as independent, though a member who is held out of
+/// several campaigns by one seed is the same member in each.
 fn total(outcomes: &[Outcome]) -> Outcome {
     let sum = |of: fn(&Outcome) -> Group| {
         outcomes.iter().map(of).fold(Group::default(), |sum, group| Group {
@@ -132,21 +139,15 @@ fn total(outcomes: &[Outcome]) -> Outcome {
         })
     };
     let (contacted, held_out) = (sum(|o| o.contacted), sum(|o| o.held_out));
-    let (mut compared, mut extra, mut middle, mut variance) = (0.0, 0.0, 0.0, 0.0);
+    let (mut compared, mut extra, mut variance) = (0.0, 0.0, 0.0);
     for outcome in outcomes.iter().filter(|o| o.uplift.is_some()) {
         let n = outcome.contacted.members as f64;
-        let ((a, variance_a), (b, variance_b)) = (outcome.contacted.shrunk(), outcome.held_out.shrunk());
         compared += n;
         extra += n * (outcome.contacted.rate() - outcome.held_out.rate());
-        middle += n * (a - b);
-        variance += n * n * (variance_a + variance_b);
+        variance += n * n * (outcome.contacted.variance() + outcome.held_out.variance());
     }
     let half = Z * variance.sqrt();
-    let extra_buyers = (compared > 0.0).then(|| Difference {
-        value: extra,
-        low: (middle - half).min(extra),
-        high: (middle + half).max(extra),
-    });
+    let extra_buyers = (compared > 0.0).then_some(Difference { value: extra, low: extra - half, high: extra + half });
     Outcome {
         product_id: String::new(),
         contacted,

@@ -222,7 +222,7 @@ fn deviations(model: &Model, attributes: &[Attributes]) -> Signals {
     let bought: Vec<u32> =
         (0..attributes.len() as u32).filter(|row| !model.launch.buyers.rows.range(*row).is_empty()).collect();
     let sample: Vec<u32> = bought.iter().copied().step_by((bought.len() / SCALE_PRODUCTS).max(1)).collect();
-    let step = (model.launch.len() / SCALE_MEMBERS).max(1);
+    let step = model.launch.len().div_ceil(SCALE_MEMBERS).max(1);
     let members: Vec<u32> = (0..model.launch.len() as u32).step_by(step).collect();
     let variances: Vec<[f64; SIGNALS.len()]> = sample
         .par_iter()

@@ -41,7 +41,7 @@ pub struct Trait {
     pub kind: TraitKind,
     /// The tag, the category's path, the brand, or the product's id.
     pub name: String,
-    /// Members of the audience who have it, 50 or more.
+    /// Members of the audience who have it, 50 or more; estimated from 5000 of a larger audience.
     pub members: usize,
     /// Share of the audience that has it.
     pub share: f64,
@@ -67,11 +67,12 @@ pub(super) fn traits(model: &Model, query: &LaunchQuery, eligibility: &Eligibili
     let mut traits = Vec::new();
     let (count, scale) = (looked_at.len() as f64, audience.len() as f64 / looked_at.len() as f64);
     for ((kind, row), members) in counts(model, query, &looked_at) {
-        let share = members as f64 / count;
-        let members = (members as f64 * scale).round() as usize;
+        // Of those who were looked at: a count that is made larger by the sample proves nothing.
         if members < MIN_MEMBERS {
             continue;
         }
+        let share = members as f64 / count;
+        let members = (members as f64 * scale).round() as usize;
         let found = base.share(kind, row).map(|(name, base_share)| Trait { kind, name, members, share, base_share });
         traits.extend(found.filter(|found| found.base_share > 0.0 && found.lift() >= MIN_LIFT));
     }

@@ -7,8 +7,8 @@ use kindred_models::Model;
 use kindred_models::launch::LaunchQuery;
 use kindred_models::stop::{Stop, Stopped};
 
-use crate::data::{Dataset, Event, Kind};
-use crate::prepare::Slice;
+use crate::data::{Dataset, Event};
+use crate::prepare::{Slice, kept_purchases};
 
 /// A product first sold after the cut.
 #[derive(Clone, Debug)]
@@ -30,14 +30,14 @@ pub(super) fn replayable(
     let was_there =
         |product: u32| dataset.launched_at[product as usize].is_some_and(|launched| launched <= slice.as_of);
     let mut launches = BTreeMap::<u32, Launch>::new();
-    for event in test.iter().filter(|e| e.kind == Kind::Purchase) {
-        let is_new = dataset.has_time && !sold.contains(&event.product) && !was_there(event.product);
-        if is_new && active.binary_search(&event.member).is_ok() {
-            let new = || Launch { product: event.product, buyers: Vec::new() };
-            launches.entry(event.product).or_insert_with(new).buyers.push(event.member);
+    for pair in test.chunk_by(|a, b| a.member == b.member && a.product == b.product) {
+        let (member, product) = (pair[0].member, pair[0].product);
+        let is_new = dataset.has_time && !sold.contains(&product) && !was_there(product);
+        if is_new && active.binary_search(&member).is_ok() && !kept_purchases(pair).is_empty() {
+            let new = || Launch { product, buyers: Vec::new() };
+            launches.entry(product).or_insert_with(new).buyers.push(member);
         }
     }
-    launches.values_mut().for_each(|launch| launch.buyers.dedup());
     launches.into_values().filter(|launch| launch.buyers.len() >= min_buyers.max(1) as usize).collect()
 }
 

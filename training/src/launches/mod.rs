@@ -43,7 +43,7 @@ pub struct LaunchReport {
     pub launches: usize,
     /// Those foretold: enough others had ended before.
     pub foretold: usize,
-    /// The middle launch's expected over actual buyers, of the whole base.
+    /// The middle launch's expected over actual buyers, of all members that were replayed.
     pub median_ratio: f64,
     /// The same of the tenth of the members most likely to buy.
     pub median_ratio_of_head: f64,
@@ -99,7 +99,8 @@ pub(crate) fn fit(
     let all = || moments.iter().flat_map(|(_, launches)| launches.iter());
     let mut report = LaunchReport { launches: all().count(), ..LaunchReport::default() };
     let mut learned = LaunchFit { deviations, ..LaunchFit::default() };
-    if report.launches < params.min_launches.max(1) as usize {
+    // Launches without a buyer in the sample tell how many buy, but not who.
+    if all().filter(|launch| launch.choice().is_some()).count() < params.min_launches.max(1) as usize {
         return Ok((learned, report));
     }
     expectation::foretell(&moments, params, &mut report);

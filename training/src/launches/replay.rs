@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::logit::Choice;
 use super::statics::launch_times;
 use crate::config::LaunchParams;
-use crate::data::{Dataset, Kind};
+use crate::data::Dataset;
 use crate::error::TrainError;
 use crate::prepare::{Slice, kept_purchases};
 use crate::rank::mix;
@@ -124,7 +124,7 @@ fn had_bought(slice: &Slice, dataset: &Dataset, cut: i64) -> Vec<bool> {
     had
 }
 
-/// Who bought what was launched in the step after a cut, within the horizon from its launch; sorted, each once.
+/// Who bought what was launched in the step after a cut, within the horizon from its launch, and kept it; sorted, each once.
 fn buyers(
     slice: &Slice,
     dataset: &Dataset,
@@ -136,14 +136,13 @@ fn buyers(
     let times = launch_times(dataset, slice);
     let (step, horizon) = (i64::from(params.step_days) * DAY, i64::from(params.horizon_days) * DAY);
     let mut buyers = BTreeMap::<u32, Vec<u32>>::new();
-    for event in slice.events.iter().filter(|e| e.kind == Kind::Purchase) {
-        let launched = times[event.product as usize];
-        let in_time = launched > cut && launched <= cut + step && event.time <= launched + horizon;
-        if in_time && is_active(event.member) {
-            buyers.entry(event.product).or_default().push(event.member);
+    for pair in slice.pairs().filter(|pair| is_active(pair[0].member)) {
+        let launched = times[pair[0].product as usize];
+        let in_time = &pair[..pair.partition_point(|e| e.time <= launched.saturating_add(horizon))];
+        if launched > cut && launched <= cut + step && !kept_purchases(in_time).is_empty() {
+            buyers.entry(pair[0].product).or_default().push(pair[0].member);
         }
     }
-    buyers.values_mut().for_each(|members| members.dedup());
     buyers
 }
 

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use crate::content::Attributes;
 use crate::index::IndexKind;
-use crate::launch::{LaunchQuery, Level};
+use crate::launch::LaunchQuery;
 use crate::model::Model;
 use crate::ranking::{Scored, Top};
 use crate::stop::{Stop, Stopped};
@@ -123,8 +123,10 @@ pub fn audience(model: &Model, request: &AudienceRequest, stop: &Stop) -> Result
     let eligibility = Eligibility::of(model, request, stop)?;
     let eligible = eligibility.rows.iter().filter(|e| **e).count();
     let query = query(model, request);
-    let sample = model.launch.sample(&query, &model.embeddings);
-    let chances = chances(model, request, &sample);
+    let chances = is_launch(request).then(|| Chances::of(model, request, &query));
+    if request.size.count(eligible).is_none() && !chances.as_ref().is_some_and(Chances::are_known) {
+        return Err(AudienceError::NoChances);
+    }
     let few = request.size.count(eligible).filter(|n| *n as f64 <= GRAPH_MAX_SHARE * model.members.len() as f64);
     // What the graph was measured for: no filter, and no seeds, which crowd around what they ask for.
     let plain = request.filter == MemberFilter::default() && request.seeds.is_empty();
@@ -134,37 +136,27 @@ pub fn audience(model: &Model, request: &AudienceRequest, stop: &Stop) -> Result
         Some((found, size)) if found.len() == size => (found, IndexKind::Hnsw),
         _ => (from_scan(model, &query, &eligibility, stop)?, IndexKind::Exact),
     };
-    let reach = match index {
+    let reach = chances.as_ref().map_or_else(Vec::new, |chances| match index {
         IndexKind::Exact => chances.reach(&members, eligible),
         IndexKind::Hnsw => chances.reach(&even_sample(model, &query, &eligibility, eligible), eligible),
-    };
+    });
     if index == IndexKind::Exact {
-        members.truncate(chances.count(request.size, &members).ok_or(AudienceError::NoChances)?);
+        let count = request.size.count(eligible).or_else(|| chances.as_ref()?.count(request.size, &members));
+        // Sizes that can't be said were refused above.
+        members.truncate(count.unwrap_or(0));
     }
-    let probabilities = members.iter().filter_map(|m| Some(chances.probability(m.score)? as f32)).collect();
-    let expected = chances.expected(&members);
-    // Of seeds, and of products with buyers of their own, scores are of another scale.
-    let reach = if is_launch(request) { reach } else { Vec::new() };
+    let probability = |m: &Scored| Some(chances.as_ref()?.probability(m.score)? as f32);
+    let probabilities = members.iter().filter_map(probability).collect();
+    let expected = chances.as_ref().and_then(|chances| chances.expected(&members));
     let traits = traits::traits(model, &query, &eligibility, &members);
     stop.check()?;
     Ok(Audience { members, probabilities, eligible, excluded: eligibility.excluded, expected, reach, traits, index })
 }
 
+/// Whether scores say something of chances: what was learned is of launches known by their attributes alone;
+/// those of seeds, and of products with buyers of their own, are of another scale.
 fn is_launch(request: &AudienceRequest) -> bool {
     matches!(request.subject, Subject::New(_)) && request.seeds.is_empty()
-}
-
-/// What was learned of launches known by their attributes alone.
-fn chances<'a>(model: &'a Model, request: &AudienceRequest, sample: &[Scored]) -> Chances<'a> {
-    let category = match &request.subject {
-        Subject::New(attributes) => attributes.category.as_deref(),
-        _ => None,
-    };
-    let expectation = model.launch.fit.expectation.as_ref().filter(|_| is_launch(request));
-    let scores: Vec<f32> = sample.iter().map(|m| m.score).collect();
-    // Without a rate there is only how members compare.
-    let log_rate = expectation.map_or(0.0, |e| e.log_rate_of(category));
-    Chances { level: Level::of(&scores, |_| 1.0, log_rate), expectation }
 }
 
 /// What is known of the product and its seeds.

@@ -67,11 +67,6 @@ impl Group {
             Self::Title => 0.6,
         }
     }
-
-    /// Whether members form habits of such features, which the launch score looks at.
-    pub fn is_habit(self) -> bool {
-        self != Self::Title
-    }
 }
 
 /// One feature of a product.

@@ -22,7 +22,6 @@ pub use signals::{SIGNALS, Signals, Statics, prior};
 
 use crate::artifact::{Array, ArtifactError, Reader, Writer};
 use crate::embeddings::Embeddings;
-use crate::ranking::Scored;
 use crate::sparse::Matrix;
 use crate::stop::{Stop, Stopped};
 
@@ -153,18 +152,12 @@ impl LaunchModel {
         members.iter().zip(&sums).map(|(member, sums)| self.signals(&question, *member, sums)).collect()
     }
 
-    /// Members who bought anything, evenly spaced where there are many.
+    /// Members who bought anything, evenly spaced where there are many: what the level of a query, and the scale of
+    /// seeds, is measured on.
     pub fn sample_rows(&self) -> Vec<u32> {
         let step = self.len().div_ceil(LEVEL_MEMBERS).max(1);
         let active = |member: &u32| self.statics.activity[*member as usize] > 0.0;
         (0..self.len() as u32).step_by(step).filter(active).collect()
-    }
-
-    /// Their scores: what the level of a query is measured by.
-    pub fn sample(&self, query: &LaunchQuery, embeddings: &Embeddings) -> Vec<Scored> {
-        let rows = self.sample_rows();
-        let scores = self.score_some(query, embeddings, &rows);
-        rows.into_iter().zip(scores).map(|(row, score)| Scored { row, score }).collect()
     }
 
     pub(crate) fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use clap::Args;
 use kindred_models::Model;
 use kindred_models::audience::{
-    Audience as Answer, AudienceError, AudienceRequest, AudienceSize, Excluded, Holdout, MemberFilter, Subject, Trait,
-    TraitKind, audience,
+    Audience as Answer, AudienceError, AudienceRequest, AudienceSize, Excluded, Holdout, MemberFilter, ReachPoint,
+    Subject, Trait, audience,
 };
 use kindred_models::catalogue::IdType;
 use kindred_training::data::{NewProducts, read_new_products};
@@ -128,7 +128,7 @@ impl Audience {
             })?;
             rows += answer.members.len();
             let held_out = write(&mut table, &model, (&id, id_type), &answer, holdout)?;
-            summaries.push(Summary::of(id, &answer, held_out));
+            summaries.push(Summary::of(id, answer, held_out));
             progress.advance(1);
         }
         table.finish()?;
@@ -151,37 +151,12 @@ struct Summary {
     excluded: Excluded,
     /// Buyers, with the 10–90% interval; `null` where too few launches could be replayed to say.
     expected_buyers: Option<[f64; 3]>,
-    reach: Vec<Reach>,
-    traits: Vec<Told>,
-}
-
-/// What sets an audience apart.
-#[derive(Debug, Serialize)]
-struct Told {
-    kind: TraitKind,
-    name: String,
-    members: usize,
-    share: f64,
-    lift: f64,
-}
-
-/// A point of the reach curve.
-#[derive(Debug, Serialize)]
-struct Reach {
-    members: usize,
-    expected_buyers: Option<f64>,
-    precision: Option<f64>,
-    lift: f64,
+    reach: Vec<ReachPoint>,
+    traits: Vec<Trait>,
 }
 
 impl Summary {
-    fn of(product_id: String, answer: &Answer, held_out: usize) -> Self {
-        let reach = answer.reach.iter().map(|point| Reach {
-            members: point.members,
-            expected_buyers: point.expected_buyers,
-            precision: point.expected_buyers.map(|buyers| buyers / point.members as f64),
-            lift: point.lift,
-        });
+    fn of(product_id: String, answer: Answer, held_out: usize) -> Self {
         Self {
             product_id,
             eligible: answer.eligible,
@@ -189,13 +164,11 @@ impl Summary {
             held_out,
             excluded: answer.excluded,
             expected_buyers: answer.expected.map(|e| [e.low, e.buyers, e.high]),
-            reach: reach.collect(),
-            traits: answer.traits.iter().map(told).collect(),
+            reach: answer.reach,
+            traits: answer.traits,
         }
     }
-}
 
-impl Summary {
     /// How many times as likely as the mean eligible member its members are to buy: exactly where chances are
     /// known, as the next larger size of the curve otherwise.
     fn lift(&self) -> f64 {
@@ -205,11 +178,6 @@ impl Summary {
             _ => self.reach.iter().find(|point| point.members >= self.members).map_or(1.0, |point| point.lift),
         }
     }
-}
-
-fn told(found: &Trait) -> Told {
-    let Trait { kind, name, members, share, .. } = found.clone();
-    Told { kind, name, members, share, lift: found.lift() }
 }
 
 fn print_summaries(summaries: &[Summary], horizon_days: Option<u32>) -> Result<(), Error> {

@@ -199,7 +199,7 @@ fn summary(model: &Model, answer: &Audience, unknown: Vec<String>) -> v1::Audien
     let reach = answer.reach.iter().map(|point| v1::ReachPoint {
         member_count: point.members as i64,
         expected_buyers: point.expected_buyers,
-        precision: point.expected_buyers.map(|buyers| buyers / point.members as f64),
+        precision: point.precision,
         lift: point.lift,
     });
     v1::AudienceSummary {
@@ -237,7 +237,7 @@ fn audience_trait(found: &Trait) -> v1::AudienceTrait {
         name: found.name.clone(),
         member_count: found.members as i64,
         share: found.share,
-        lift: found.lift(),
+        lift: found.lift,
     }
 }
 

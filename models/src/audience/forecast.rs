@@ -1,7 +1,10 @@
 //! What to expect of an audience: its buyers, and those of audiences of other sizes.
 
-use super::AudienceSize;
-use crate::launch::{Expectation, Level};
+use serde::Serialize;
+
+use super::{AudienceRequest, AudienceSize, Subject};
+use crate::launch::{Expectation, LaunchQuery, Level};
+use crate::model::Model;
 use crate::ranking::Scored;
 
 /// Sizes of the reach curve, as shares of the eligible members.
@@ -20,12 +23,14 @@ pub struct Expected {
 }
 
 /// A point of the reach curve: the best members of a number.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct ReachPoint {
     /// How many.
     pub members: usize,
     /// How many of them will buy; `None` where too few launches could be replayed to say.
     pub expected_buyers: Option<f64>,
+    /// Share of them who will buy; as `expected_buyers`.
+    pub precision: Option<f64>,
     /// How many times as likely as the mean eligible member they are to buy.
     pub lift: f64,
 }
@@ -38,7 +43,26 @@ pub(super) struct Chances<'a> {
     pub(super) expectation: Option<&'a Expectation>,
 }
 
-impl Chances<'_> {
+impl<'a> Chances<'a> {
+    /// Of a launch that is asked for by its attributes.
+    pub(super) fn of(model: &'a Model, request: &AudienceRequest, query: &LaunchQuery) -> Self {
+        let category = match &request.subject {
+            Subject::New(attributes) => attributes.category.as_deref(),
+            _ => None,
+        };
+        let expectation = model.launch.fit.expectation.as_ref();
+        let rows = model.launch.sample_rows();
+        let scores = model.launch.score_some(query, &model.embeddings, &rows);
+        // Without a rate there is only how members compare.
+        let log_rate = expectation.map_or(0.0, |e| e.log_rate_of(category));
+        Self { level: Level::of(&scores, |_| 1.0, log_rate), expectation }
+    }
+
+    /// Whether past launches say how many buy.
+    pub(super) fn are_known(&self) -> bool {
+        self.expectation.is_some()
+    }
+
     /// The chance that a member with this score buys; `None` where that can't be said.
     pub(super) fn probability(&self, score: f32) -> Option<f64> {
         self.expectation.map(|_| self.level.probability(score))
@@ -74,7 +98,8 @@ impl Chances<'_> {
             // A small base has fewer sizes.
             if curve.last().is_none_or(|last| last.members < members) {
                 let expected_buyers = self.expectation.map(|_| sum * each);
-                curve.push(ReachPoint { members, expected_buyers, lift: sum / (count as f64 * mean) });
+                let precision = expected_buyers.map(|buyers| buyers / members as f64);
+                curve.push(ReachPoint { members, expected_buyers, precision, lift: sum / (count as f64 * mean) });
             }
         }
         curve
@@ -105,17 +130,6 @@ impl Chances<'_> {
 mod tests {
     use super::*;
 
-    fn expectation() -> Expectation {
-        Expectation {
-            launches: 40,
-            horizon_days: 28,
-            log_rate: 0.01f32.ln(),
-            kinds: Vec::new(),
-            residuals: [-0.5, 0.7],
-            typical_buyers: 20.0,
-        }
-    }
-
     /// 1000 members, of whom 100 are 10 times as likely to buy as the others.
     fn sorted() -> Vec<Scored> {
         (0..1000).map(|row| Scored { row, score: if row < 100 { 10f32.ln() } else { 0.0 } }).collect()
@@ -128,7 +142,7 @@ mod tests {
 
     #[test]
     fn sizes_by_chance_worked_by_hand() {
-        let (expectation, sorted) = (expectation(), sorted());
+        let (expectation, sorted) = (Expectation::example(), sorted());
         let chances = Chances { level: level(&sorted), expectation: Some(&expectation) };
         // Odds of x and 10 x, with 100 · 10x / (1 + 10x) + 900 · x / (1 + x) = 10, a hundredth.
         let x = 0.005_423_886;
@@ -158,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_sample_stands_for_all() {
-        let (expectation, sorted) = (expectation(), sorted());
+        let (expectation, sorted) = (Expectation::example(), sorted());
         let chances = Chances { level: level(&sorted), expectation: Some(&expectation) };
         let sample: Vec<Scored> = sorted.iter().copied().step_by(10).collect();
         let (all, sampled) = (chances.reach(&sorted, 1000), chances.reach(&sample, 1000));

@@ -35,7 +35,7 @@ pub enum TraitKind {
 }
 
 /// Something that sets an audience apart.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Trait {
     /// What it is.
     pub kind: TraitKind,
@@ -45,15 +45,9 @@ pub struct Trait {
     pub members: usize,
     /// Share of the audience that has it.
     pub share: f64,
-    /// Share of all eligible members (tags), or of all who bought anything (the others), that has it.
-    pub base_share: f64,
-}
-
-impl Trait {
-    /// How many times as often it is there as in the base.
-    pub fn lift(&self) -> f64 {
-        self.share / self.base_share
-    }
+    /// How many times as often it is there as in the base: among all eligible members for tags, among all who
+    /// bought anything for the others.
+    pub lift: f64,
 }
 
 /// The traits of an audience that say most, by `share · ln(lift)`.
@@ -73,10 +67,13 @@ pub(super) fn traits(model: &Model, query: &LaunchQuery, eligibility: &Eligibili
         }
         let share = members as f64 / count;
         let members = (members as f64 * scale).round() as usize;
-        let found = base.share(kind, row).map(|(name, base_share)| Trait { kind, name, members, share, base_share });
-        traits.extend(found.filter(|found| found.base_share > 0.0 && found.lift() >= MIN_LIFT));
+        let Some((name, base_share)) = base.share(kind, row) else { continue };
+        let lift = share / base_share;
+        if lift.is_finite() && lift >= MIN_LIFT {
+            traits.push(Trait { kind, name, members, share, lift });
+        }
     }
-    let value = |t: &Trait| t.share * t.lift().ln();
+    let value = |t: &Trait| t.share * t.lift.ln();
     traits.sort_by(|a, b| value(b).total_cmp(&value(a)).then_with(|| (a.kind, &a.name).cmp(&(b.kind, &b.name))));
     traits.truncate(MAX_TRAITS);
     traits

@@ -105,23 +105,27 @@ fn logistic(log_odds: f64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn expectation() -> Expectation {
-        Expectation {
+impl Expectation {
+    /// One that is easy to reckon with.
+    pub(crate) fn example() -> Self {
+        Self {
             launches: 40,
             horizon_days: 28,
-            log_rate: (0.01f32).ln(),
+            log_rate: 0.01f32.ln(),
             kinds: vec![("tea".to_owned(), 0.5)],
             residuals: [-0.5, 0.7],
             typical_buyers: 20.0,
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn a_kind_moves_the_rate() {
-        let e = expectation();
+        let e = Expectation::example();
         assert_eq!(e.log_rate_of(Some("coffee/beans")), e.log_rate);
         assert_eq!(e.log_rate_of(Some("tea/green")), e.log_rate + 0.5);
         assert_eq!(e.log_rate_of(None), e.log_rate);
@@ -129,7 +133,7 @@ mod tests {
 
     #[test]
     fn intervals_widen_for_few_buyers() {
-        let e = expectation();
+        let e = Expectation::example();
         let [low, high] = e.interval(100.0);
         assert!((low - 100.0 * (-0.5f64).exp()).abs() < 1e-3 && (high - 100.0 * 0.7f64.exp()).abs() < 1e-3);
         // Of 2 expected, chance alone adds 1/2 − 1/20 to the variance of the logarithm.

@@ -3,8 +3,8 @@
 use super::LaunchModel;
 use super::seeds::{SeedWeights, Seeds};
 use super::signals::{
-    ANALOGUE_SUMS, GOES_WITH, HABIT_PRIOR, OTHER_LEVELS, PRICE, PRICED, SEED_PRODUCTS, SEED_SIGNALS, SIGNALS, Signals,
-    Sums, TAGS,
+    ANALOGUE_SUMS, BRAND, BRAND_CATEGORY, GOES_WITH, HABIT_PRIOR, OTHER_LEVELS, PRICE, PRICE_BAND, PRICED,
+    SEED_PRODUCTS, SEED_SIGNALS, SIGNALS, Signals, Sums, TAGS,
 };
 use crate::Model;
 use crate::affinity::spread;
@@ -116,9 +116,9 @@ fn habits(attributes: &Attributes, content: &ContentIndex) -> Vec<(usize, u32)> 
             level += 1;
             if level <= LEVELS { level - 1 } else { OTHER_LEVELS }
         }
-        Group::Brand => 3,
-        Group::BrandCategory => 4,
-        Group::PriceBand => 5,
+        Group::Brand => BRAND,
+        Group::BrandCategory => BRAND_CATEGORY,
+        Group::PriceBand => PRICE_BAND,
         Group::Tag | Group::Title => TAGS,
     };
     let features = attributes.habits().into_iter().map(|f| (place(f.group), f)).collect::<Vec<_>>();

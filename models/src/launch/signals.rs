@@ -82,11 +82,15 @@ pub struct Statics {
     pub early: Array<f32>,
 }
 
-/// Places of [`Sums`]: category levels from the finest, brand, brand within category, price band, tags.
-pub(super) const HABIT_SUMS: usize = 7;
+/// Places of [`Sums`]: the three finest category levels come first, then the other habits.
+pub(super) const BRAND: usize = 3;
+pub(super) const BRAND_CATEGORY: usize = 4;
+pub(super) const PRICE_BAND: usize = 5;
 pub(super) const TAGS: usize = 6;
 /// Of category levels beyond the third.
 pub(super) const OTHER_LEVELS: usize = 7;
+/// Those that the mean of the habits is of.
+const MEAN_HABITS: [usize; 6] = [0, 1, 2, BRAND, BRAND_CATEGORY, OTHER_LEVELS];
 /// Purchases in the product's finest category, and their price bands above the product's.
 pub(super) const PRICED: usize = 8;
 pub(super) const PRICE: usize = 9;
@@ -107,39 +111,46 @@ impl LaunchModel {
         let statics = &self.statics;
         let of = |array: &Array<f32>| array.get(member as usize).copied().unwrap_or(0.0);
         let activity = of(&statics.activity);
-        let mut signals = Signals::default();
-        signals[0] = activity.ln_1p();
-        signals[1] = of(&statics.recent).ln_1p();
-        signals[2] = of(&statics.trips).ln_1p();
-        signals[3] = -of(&statics.recency).ln_1p();
-        signals[4] = of(&statics.early).ln_1p();
         let usual = ((activity + HABIT_PRIOR) / HABIT_PRIOR).ln();
-        let habits = [0, 1, 2, 3, 4, OTHER_LEVELS];
-        let (sum, count) = habits.iter().fold((0.0, 0.0), |(sum, n), k| (sum + sums[*k], n + question.known[*k]));
-        signals[HABITS] = if count > 0.0 { sum / count - usual } else { 0.0 };
-        for (k, sum) in sums.iter().enumerate().take(HABIT_SUMS) {
-            let known = question.known[k];
-            signals[HABITS + 1 + k] = if known > 0.0 { sum / known - usual } else { 0.0 };
-        }
+        let above_usual = |sum: f32, known: f32| if known > 0.0 { sum / known - usual } else { 0.0 };
+        let habit = |k: usize| above_usual(sums[k], question.known[k]);
+        let total = |of: &[f32]| MEAN_HABITS.iter().map(|k| of[*k]).sum::<f32>();
         let [few, more, most] = [0, 1, 2].map(|k| sums[ANALOGUE_SUMS + k]);
-        signals[13] = few.ln_1p();
-        signals[ANALOGUES_20] = (few + more).ln_1p();
-        signals[ANALOGUES_100] = (few + more + most).ln_1p();
-        signals[16] = sums[GOES_WITH].ln_1p();
         let bands = sums[PRICE] + PRICE_PRIOR * question.usual_price_band;
-        signals[17] = -(bands / (sums[PRICED] + PRICE_PRIOR)).abs();
         let vector = question.embeddings.member(member);
         let length = dot(vector, vector).sqrt();
         let cosine = |fit: f32, other: f32| if length * other > 1e-12 { fit / (length * other) } else { 0.0 };
-        signals[VECTOR] = dot(vector, &question.query.vector);
-        signals[19] = cosine(signals[VECTOR], question.lengths[0]);
-        signals[20] = cosine(dot(vector, &question.query.few_vector), question.lengths[1]);
-        let seeds = &question.query.seeds;
-        if seeds.count > 0 {
-            signals[21] = dot(vector, &seeds.vector);
-            signals[22] = cosine(dot(vector, &seeds.centroid), 1.0);
-            signals[23] = sums[SEED_PRODUCTS].ln_1p();
-        }
-        signals
+        let (query, fit) = (question.query, dot(vector, &question.query.vector));
+        let [seed_fit, seed_cosine] = match query.seeds.count {
+            0 => [0.0; 2],
+            _ => [dot(vector, &query.seeds.vector), cosine(dot(vector, &query.seeds.centroid), 1.0)],
+        };
+        // In the order of their names.
+        [
+            activity.ln_1p(),
+            of(&statics.recent).ln_1p(),
+            of(&statics.trips).ln_1p(),
+            -of(&statics.recency).ln_1p(),
+            of(&statics.early).ln_1p(),
+            above_usual(total(sums), total(&question.known)),
+            habit(0),
+            habit(1),
+            habit(2),
+            habit(BRAND),
+            habit(BRAND_CATEGORY),
+            habit(PRICE_BAND),
+            habit(TAGS),
+            few.ln_1p(),
+            (few + more).ln_1p(),
+            (few + more + most).ln_1p(),
+            sums[GOES_WITH].ln_1p(),
+            -(bands / (sums[PRICED] + PRICE_PRIOR)).abs(),
+            fit,
+            cosine(fit, question.lengths[0]),
+            cosine(dot(vector, &query.few_vector), question.lengths[1]),
+            seed_fit,
+            seed_cosine,
+            sums[SEED_PRODUCTS].ln_1p(),
+        ]
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::config::{DataConfig, TableConfig};
+use crate::config::DataConfig;
 use crate::data::{AudienceRow, read_audience, read_purchases};
 use crate::progress::Progress;
 use crate::tables::TableError;
@@ -86,7 +86,7 @@ pub fn report(
     now: i64,
     progress: &dyn Progress,
 ) -> Result<Vec<Outcome>, TableError> {
-    let rows = read_audience(audience, &TableConfig::default())?;
+    let rows = read_audience(audience)?;
     let purchases = read_purchases(data, times, now, progress)?;
     let mut launches = BTreeMap::<String, Vec<(AudienceRow, bool)>>::new();
     for (product, row) in rows {

@@ -8,7 +8,7 @@ use kindred_models::categories::CategoryTree;
 use kindred_models::content::{Attributes, ContentIndex};
 use kindred_models::embeddings::Embeddings;
 use kindred_models::index::GatedIndex;
-use kindred_models::launch::{ANALOGUES, LaunchModel, LaunchQuery, SIGNALS, Signals, mean_vector};
+use kindred_models::launch::{ANALOGUES, LaunchFit, LaunchModel, LaunchQuery, SIGNALS, Signals, mean_vector};
 use kindred_models::model::ModelInfo;
 use kindred_models::neighbours::Neighbours;
 use kindred_models::popularity::Popularity;
@@ -62,14 +62,14 @@ pub fn fit(
     stop: &Stop,
 ) -> Result<Fitted, TrainError> {
     let mut model = sources(dataset, slice, config, progress, stop)?;
-    let attributes = with_launch_signals(&mut model, dataset, slice, config);
+    let described = Described::of(dataset);
+    add_launch_signals(&mut model, dataset, &described, slice, config);
     stop.check()?;
-    model.embeddings = with_cold_products(&model, &attributes);
+    model.embeddings = with_cold_products(&model, &described.attributes);
     model.product_index = GatedIndex::exact(&Model::product_table(&model.embeddings), "not built yet".to_owned());
     stop.check()?;
-    let deviations = deviations(&model, &attributes);
-    let (fit, launches) = launches::fit(dataset, slice, config, deviations, &mut earlier.launches, progress, stop)?;
-    model.launch.fit = fit;
+    let (learned, launches) = launches::fit(dataset, &described, slice, config, &mut earlier.launches, progress, stop)?;
+    model.launch.fit = LaunchFit { deviations: deviations(&model, &described.attributes), ..learned };
     let ranked = rank::fit(dataset, slice, config, &mut earlier.lessons, progress, stop)?;
     model.ranker = ranked.ranker;
     Ok(Fitted { model, scorers: ranked.comparisons, launches })
@@ -78,13 +78,14 @@ pub fn fit(
 /// Fits what launches need, as of a slice.
 pub(crate) fn as_of(
     dataset: &Dataset,
+    described: &Described,
     slice: &Slice,
     config: &ValidConfig,
     progress: &dyn Progress,
     stop: &Stop,
 ) -> Result<Model, TrainError> {
     let mut model = base(dataset, slice, config, progress, stop)?;
-    with_launch_signals(&mut model, dataset, slice, config);
+    add_launch_signals(&mut model, dataset, described, slice, config);
     stop.check()?;
     Ok(model)
 }
@@ -158,29 +159,50 @@ fn counts(model: &Model, slice: &Slice) -> BTreeMap<String, u64> {
     .into()
 }
 
-/// Adds content, and what the launch score looks at; gives the products' attributes.
-fn with_launch_signals(model: &mut Model, dataset: &Dataset, slice: &Slice, config: &ValidConfig) -> Vec<Attributes> {
-    let products = dataset.products.len();
-    let attributes: Vec<Attributes> = (0..products as u32).map(|row| dataset.products.attributes(row)).collect();
-    model.content = ContentIndex::build(&attributes);
+/// The products by what they are: the same at every moment.
+#[derive(Debug)]
+pub(crate) struct Described {
+    attributes: Vec<Attributes>,
+    content: ContentIndex,
+    /// Rows of the content vocabulary that members form habits of, by product.
+    habits: Vec<Vec<u32>>,
+}
+
+impl Described {
+    fn of(dataset: &Dataset) -> Self {
+        let rows = 0..dataset.products.len() as u32;
+        let attributes: Vec<Attributes> = rows.map(|row| dataset.products.attributes(row)).collect();
+        let content = ContentIndex::build(&attributes);
+        let habits_of = |a: &Attributes| a.habits().into_iter().filter_map(|f| content.feature_row(f)).collect();
+        let habits = attributes.par_iter().map(habits_of).collect();
+        Self { attributes, content, habits }
+    }
+}
+
+/// Adds content, and what the launch score looks at.
+fn add_launch_signals(
+    model: &mut Model,
+    dataset: &Dataset,
+    described: &Described,
+    slice: &Slice,
+    config: &ValidConfig,
+) {
+    model.content = described.content.clone();
     let bought = Matrix { rows: model.history.rows.clone(), values: model.history.decayed.clone() };
-    let habits = habits(&bought, &attributes, &model.content);
+    let habits = habits(&bought, described);
     let statics = launches::statics(dataset, slice, &model.history, &config.given);
-    model.launch = LaunchModel::new(&bought, statics, habits, products);
-    attributes
+    model.launch = LaunchModel::new(&bought, statics, habits, described.attributes.len());
 }
 
 /// Decayed purchases per habit feature and member.
-fn habits(bought: &Matrix, attributes: &[Attributes], content: &ContentIndex) -> Matrix {
-    let of = |a: &Attributes| a.habits().into_iter().filter_map(|f| content.feature_row(f)).collect();
-    let habits_of: Vec<Vec<u32>> = attributes.par_iter().map(of).collect();
+fn habits(bought: &Matrix, described: &Described) -> Matrix {
     let rows: Vec<BTreeMap<u32, f32>> = (0..bought.rows.len() as u32)
         .into_par_iter()
         .map(|member| {
             let mut counts = BTreeMap::new();
             let (products, decayed) = bought.row(member);
             for (product, count) in products.iter().zip(decayed).filter(|(_, count)| **count > 0.0) {
-                for feature in &habits_of[*product as usize] {
+                for feature in &described.habits[*product as usize] {
                     *counts.entry(*feature).or_default() += count;
                 }
             }
@@ -192,7 +214,7 @@ fn habits(bought: &Matrix, attributes: &[Attributes], content: &ContentIndex) ->
         .enumerate()
         .flat_map(|(member, counts)| counts.into_iter().map(move |(f, count)| (member as u32, f, count)))
         .collect();
-    Matrix::from_sorted(bought.rows.len(), &entries).transposed(content.vocabulary.len())
+    Matrix::from_sorted(bought.rows.len(), &entries).transposed(described.content.vocabulary.len())
 }
 
 /// Gives every product that nobody bought the mean vector of the products most like it.

@@ -1,6 +1,6 @@
 //! Tables of a campaign: an audience as it was written, and what its members bought later.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
@@ -28,10 +28,10 @@ pub struct AudienceRow {
 ///
 /// # Errors
 /// If the table can't be read, or a row of it can't be used: half an audience says nothing.
-pub fn read_audience(path: &Path, table: &TableConfig) -> Result<Vec<(String, AudienceRow)>, TableError> {
-    let (mut list, mut rejects) = (Vec::new(), Rejects::default());
+pub fn read_audience(path: &Path) -> Result<Vec<(String, AudienceRow)>, TableError> {
+    let (table, mut list, mut rejects) = (TableConfig::default(), Vec::new(), Rejects::default());
     for file in table_files(path)? {
-        let columns = Columns::of(&file, table, &["product_id", "member_id"], &["held_out", "probability"], false)?;
+        let columns = Columns::of(&file, &table, &["product_id", "member_id"], &["held_out", "probability"], false)?;
         file.read(&columns.names, &mut |(row, cells)| {
             rejects.rows += 1;
             let parsed = cells.ok_or(Reason::Malformed).and_then(|cells| {
@@ -62,7 +62,7 @@ pub fn read_audience(path: &Path, table: &TableConfig) -> Result<Vec<(String, Au
 /// Who bought what.
 #[derive(Debug, Default)]
 pub struct Purchases {
-    by_product: std::collections::HashMap<String, HashSet<String>>,
+    by_product: HashMap<String, HashSet<String>>,
 }
 
 impl Purchases {

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{LaunchParams, ValidConfig};
 use crate::data::Dataset;
 use crate::error::TrainError;
-use crate::fit;
+use crate::fit::{self, Described};
 use crate::prepare::Slice;
 use crate::progress::Progress;
 use logit::{Choice, PENALTY, SEED_PENALTY};
@@ -72,33 +72,33 @@ impl LaunchReport {
     }
 }
 
-/// Learns weights and what to expect from all launches of a slice; `deviations` are those of the signals in
-/// the model that is to use them. Launches that another slice replayed at the same moments are used again.
+/// Learns weights and what to expect from all launches of a slice; the deviations of signals are the caller's to
+/// measure. Launches that another slice replayed at the same moments are used again.
 ///
 /// # Errors
 /// [`TrainError::Stopped`] once `stop` is raised.
 pub(crate) fn fit(
     dataset: &Dataset,
+    described: &Described,
     slice: &Slice,
     config: &ValidConfig,
-    deviations: Signals,
     past: &mut PastLaunches,
     progress: &dyn Progress,
     stop: &Stop,
 ) -> Result<(LaunchFit, LaunchReport), TrainError> {
     let params = &config.given.launch;
-    let sample = slice.thinned(params.max_members);
     let cuts = cuts(slice, config);
     for cut in &cuts {
         if !past.contains_key(cut) {
-            let model = fit::as_of(dataset, &sample.until(*cut), config, progress, stop)?;
+            let model =
+                fit::as_of(dataset, described, &slice.until(*cut).thinned(params.max_members), config, progress, stop)?;
             past.insert(*cut, replay::at(&model, slice, dataset, params, *cut, stop)?);
         }
     }
     let moments: Vec<(i64, &[Past])> = cuts.iter().map(|cut| (*cut, past[cut].as_slice())).collect();
     let all = || moments.iter().flat_map(|(_, launches)| launches.iter());
     let mut report = LaunchReport { launches: all().count(), ..LaunchReport::default() };
-    let mut learned = LaunchFit { deviations, ..LaunchFit::default() };
+    let mut learned = LaunchFit::default();
     // Launches without a buyer in the sample tell how many buy, but not who.
     if all().filter(|launch| launch.choice().is_some()).count() < params.min_launches.max(1) as usize {
         return Ok((learned, report));

@@ -124,7 +124,8 @@ fn had_bought(slice: &Slice, dataset: &Dataset, cut: i64) -> Vec<bool> {
     had
 }
 
-/// Who bought what was launched in the step after a cut, within the horizon from its launch, and kept it; sorted, each once.
+/// Who bought what was launched in the step after a cut, within the horizon from its launch, and kept it; sorted,
+/// each once.
 fn buyers(
     slice: &Slice,
     dataset: &Dataset,

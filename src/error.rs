@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use kindred_models::ArtifactError;
+use kindred_models::audience::AudienceError;
 use kindred_training::TrainError;
 use kindred_training::config::InvalidParameter;
 use kindred_training::tables::TableError;
@@ -50,6 +51,15 @@ pub enum Error {
     /// The user ended the run.
     #[error("stopped on request; nothing was published")]
     Stopped,
+}
+
+impl From<AudienceError> for Error {
+    fn from(error: AudienceError) -> Self {
+        match error {
+            AudienceError::Stopped(_) => Self::Stopped,
+            AudienceError::NoChances => Self::Usage(error.to_string()),
+        }
+    }
 }
 
 impl From<TrainError> for Error {

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use kindred_models::Model;
-use kindred_models::artifact::{ArtifactError, Registry, VersionId};
+use kindred_models::artifact::{ArtifactError, FORMAT_VERSION, Registry, VersionId};
 use kindred_models::feed::{FeedRequest, Visitor, feed};
 use support::{Trained, trained, trained_with, two_tastes};
 
@@ -99,8 +99,10 @@ fn truncated_missing_and_future_files_are_refused() {
     }
     let path = folder.join("manifest.json");
     let manifest = fs::read_to_string(&path).unwrap();
-    fs::write(&path, manifest.replace("\"format_version\": 4", "\"format_version\": 5")).unwrap();
-    assert!(matches!(load(), ArtifactError::FutureFormat { found: 5, .. }));
+    let (now, later) = (FORMAT_VERSION, FORMAT_VERSION + 1);
+    let version = |number| format!("\"format_version\": {number}");
+    fs::write(&path, manifest.replace(&version(now), &version(later))).unwrap();
+    assert!(matches!(load(), ArtifactError::FutureFormat { found, .. } if found == later));
     fs::write(&path, "{").unwrap();
     assert!(matches!(load(), ArtifactError::Checksum(_)));
 }
@@ -114,13 +116,15 @@ fn arrays_that_do_not_fit_are_refused() {
     let folder = trained.version_folder();
     let path = folder.join("manifest.json");
     let manifest: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    let changes: [(&str, Change); 7] = [
+    let changes: [(&str, Change); 9] = [
         ("embeddings", |m| m["sections"]["embeddings"]["factors"] = 9.into()),
         ("embeddings", |m| m["sections"]["embeddings"]["factors"] = 0.into()),
         ("history", |m| m["files"]["history"]["arrays"]["weights"]["len"] = 3.into()),
         ("history", |m| m["files"]["history"]["arrays"]["weights"]["dtype"] = "u8".into()),
         ("products", |m| m["files"]["products"]["arrays"]["prices"]["offset"] = u64::MAX.into()),
         ("popularity", |m| m["files"]["popularity"]["arrays"]["order"]["offset"] = 1.into()),
+        ("groups", |m| m["files"]["groups"]["arrays"]["cities.bytes"]["len"] = 3.into()),
+        ("groups", |m| m["sections"]["groups"] = serde_json::json!(["other"])),
         ("launch", |m| drop(m["files"].as_object_mut().unwrap().remove("launch"))),
     ];
     for (named, change) in changes {
@@ -182,7 +186,7 @@ fn versions_are_activated_and_deleted() {
 #[test]
 #[ignore = "writes into tests/assets"]
 fn freeze() {
-    let format = format!("tests/assets/format-{}", kindred_models::artifact::FORMAT_VERSION);
+    let format = format!("tests/assets/format-{}", FORMAT_VERSION);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(format);
     let folder = tempfile::tempdir().unwrap();
     let mut config = two_tastes().write(folder.path());
@@ -196,7 +200,7 @@ fn freeze() {
 /// A version of every format still loads and answers.
 #[test]
 fn frozen_versions_still_load() {
-    for format in 1..=kindred_models::artifact::FORMAT_VERSION {
+    for format in 1..=FORMAT_VERSION {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/assets/format-{format}"));
         let registry = Registry::new(&root, "two-tastes").unwrap();
         let model = Model::load(&registry, &registry.current().unwrap()).unwrap();

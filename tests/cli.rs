@@ -232,6 +232,10 @@ fn failures_have_exit_codes_and_say_what_to_do() {
     }
     ok(at, "train --config kindred.toml");
     std::fs::write(at.join("nobody.csv"), "member_id\n").unwrap();
+    std::fs::write(at.join("wrong.toml"), "town = [\"Wuhan\"]\n").unwrap();
+    std::fs::write(at.join("bad.toml"), "any_of = [{ segments = [\"sleepy\"] }]\n").unwrap();
+    std::fs::write(at.join("both.csv"), "product_id,stock,max_members\nn1,5,5\n").unwrap();
+    std::fs::write(at.join("below.csv"), "product_id,stock\nn1,-5\n").unwrap();
     for (arguments, code, said) in [
         ("similar --product gin", 66, "gin"),
         ("group-feed", 2, "--member"),
@@ -241,8 +245,15 @@ fn failures_have_exit_codes_and_say_what_to_do() {
         ("score --out /proc/none/recs.parquet", 74, "/proc/none"),
         ("score --out recs.parquet --members none.csv", 66, "none.csv"),
         ("audience --products none.csv --out a.parquet", 66, "none.csv"),
-        ("audience --products new.csv --out a.parquet --size 5buyers", 64, "count or a share"),
+        ("audience --products new.csv --out a.parquet --size 5buyers", 64, "by count or by share"),
         ("audience --products new.csv --out a.parquet --holdout half", 2, "percentage"),
+        ("audience --products new.csv --out a.parquet --filter none.toml", 64, "none.toml"),
+        ("audience --products new.csv --out a.parquet --filter wrong.toml", 64, "unknown field `town`"),
+        ("audience --products new.csv --out a.parquet --filter bad.toml", 64, "sleepy"),
+        ("allocate --products new.csv --out a.parquet", 64, "launch.min_launches"),
+        ("allocate --products new.csv --out a.parquet --contact-cost=-1", 2, "--contact-cost"),
+        ("allocate --products both.csv --out a.parquet", 64, "both stock and max_members"),
+        ("allocate --products below.csv --out a.parquet", 65, "below 0"),
         ("campaign-report --audience none.parquet --events events.csv", 66, "none.parquet"),
         ("campaign-report --audience a.parquet --events events.csv --days 3", 2, "--since"),
         ("serve --listen 203.0.113.1:1", 69, "--listen"),

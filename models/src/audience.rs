@@ -4,10 +4,16 @@
 //! index over members: those whose vector fits, and the buyers of similar products, are scored; every
 //! other question is answered by scoring all. The answer says which.
 
+mod allocation;
 mod eligibility;
+mod filter;
 mod forecast;
 mod holdout;
+mod plan;
+mod quota;
 mod traits;
+
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -17,11 +23,16 @@ use crate::launch::LaunchQuery;
 use crate::model::Model;
 use crate::ranking::{Scored, Top};
 use crate::stop::{Stop, Stopped};
+pub use allocation::{Allocated, Allocation, AllocationRequest, Cap, Launch, MAX_LAUNCHES, allocate};
 use eligibility::Eligibility;
-pub use eligibility::{Excluded, MemberFilter};
+pub use eligibility::Excluded;
+pub use filter::{LastPurchase, MaxContacts, MemberFilter};
 use forecast::Chances;
 pub use forecast::{Expected, ReachPoint};
 pub use holdout::Holdout;
+pub use plan::Costs;
+use plan::Way;
+pub use quota::Quota;
 pub use traits::{Trait, TraitKind};
 
 /// A graph may answer for audiences of up to this share of the members.
@@ -30,6 +41,8 @@ const GRAPH_MAX_SHARE: f64 = 0.01;
 const REACH_MEMBERS: usize = 16_384;
 /// Members that the graph gives per member wanted.
 const GRAPH_OVERSAMPLING: usize = 10;
+/// Scores that a scan for several audiences at once holds, at most.
+const BATCH_SCORES: usize = 1 << 26;
 
 /// How many members are wanted.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,6 +90,8 @@ pub struct AudienceRequest {
     pub size: AudienceSize,
     /// Which members are wanted.
     pub filter: MemberFilter,
+    /// How many of them can be taken care of.
+    pub quota: Quota,
 }
 
 /// Why there is no audience.
@@ -85,10 +100,10 @@ pub enum AudienceError {
     /// The caller is gone.
     #[error(transparent)]
     Stopped(#[from] Stopped),
-    /// A size by chances, and none can be said.
+    /// Chances are asked for, and none can be said.
     #[error(
-        "chances are known of new products without seeds only, by a model that could replay enough launches: \
-         ask for a count or a share"
+        "chances are known of new products without seeds only, by a model that could replay enough launches \
+         (launch.min_launches): without them, ask for an audience by count or by share"
     )]
     NoChances,
 }
@@ -100,10 +115,14 @@ pub struct Audience {
     pub members: Vec<Scored>,
     /// The chance that each buys within the horizon; empty where `expected` is `None`.
     pub probabilities: Vec<f32>,
+    /// The day on which each is to be contacted, from 1; empty without a quota.
+    pub days: Vec<u16>,
     /// Members who could have been in it.
     pub eligible: usize,
     /// Members who could not.
     pub excluded: Excluded,
+    /// Members who fit better than the last one, and for whom the quota had no place.
+    pub over_quota: usize,
     /// How many will buy within the horizon; `None` for a known product, with seeds, or where too few
     /// launches could be replayed to say.
     pub expected: Option<Expected>,
@@ -113,6 +132,8 @@ pub struct Audience {
     pub traits: Vec<Trait>,
     /// What answered.
     pub index: IndexKind,
+    /// How many members were scored.
+    pub scored: usize,
 }
 
 /// The audience of a product or of seeds.
@@ -120,37 +141,191 @@ pub struct Audience {
 /// # Errors
 /// [`AudienceError::Stopped`] once `stop` is raised, [`AudienceError::NoChances`] for a size that can't be said.
 pub fn audience(model: &Model, request: &AudienceRequest, stop: &Stop) -> Result<Audience, AudienceError> {
-    let eligibility = Eligibility::of(model, request, stop)?;
-    let eligible = eligibility.rows.iter().filter(|e| **e).count();
-    let query = query(model, request);
-    let chances = is_launch(request).then(|| Chances::of(model, request, &query));
-    if request.size.count(eligible).is_none() && !chances.as_ref().is_some_and(Chances::are_known) {
-        return Err(AudienceError::NoChances);
-    }
-    let few = request.size.count(eligible).filter(|n| *n as f64 <= GRAPH_MAX_SHARE * model.members.len() as f64);
-    // What the graph was measured for: no filter, and no seeds, which crowd around what they ask for.
-    let plain = request.filter == MemberFilter::default() && request.seeds.is_empty();
-    let has_graph = model.member_index.serving().kind() == IndexKind::Hnsw;
-    let found = few.filter(|_| plain && has_graph).map(|size| (from_graph(model, &query, &eligibility, size), size));
-    let (mut members, index) = match found {
-        Some((found, size)) if found.len() == size => (found, IndexKind::Hnsw),
-        _ => (from_scan(model, &query, &eligibility, stop)?, IndexKind::Exact),
-    };
-    let reach = chances.as_ref().map_or_else(Vec::new, |chances| match index {
-        IndexKind::Exact => chances.reach(&members, eligible),
-        IndexKind::Hnsw => chances.reach(&even_sample(model, &query, &eligibility, eligible), eligible),
-    });
-    if index == IndexKind::Exact {
-        let count = request.size.count(eligible).or_else(|| chances.as_ref()?.count(request.size, &members));
-        // Sizes that can't be said were refused above.
-        members.truncate(count.unwrap_or(0));
-    }
-    let probability = |m: &Scored| Some(chances.as_ref()?.probability(m.score)? as f32);
-    let probabilities = members.iter().filter_map(probability).collect();
-    let expected = chances.as_ref().and_then(|chances| chances.expected(&members));
-    let traits = traits::traits(model, &query, &eligibility, &members);
+    let asked = Asked::of(model, request, Arc::new(Eligibility::of(model, request)))?;
     stop.check()?;
-    Ok(Audience { members, probabilities, eligible, excluded: eligibility.excluded, expected, reach, traits, index })
+    let scores = |way| match way {
+        Way::Pick => Ok(asked.scored_eligible()),
+        _ => Ok(asked.eligible_of(model.launch.score_all(&[&asked.query], &model.embeddings, stop)?.remove(0))),
+    };
+    let (way, graph) = asked.way();
+    if let (Way::Graph, Some((size, [found, scored]))) = (way, graph) {
+        let members = asked.from_graph(size, found);
+        if members.len() == size {
+            return Ok(asked.answer_of_graph(members, scored, stop)?);
+        }
+    }
+    Ok(asked.answer(scores(way).map_err(AudienceError::Stopped)?, stop)?)
+}
+
+/// The audiences of several products or seeds, all members being read once for as many of them as memory allows;
+/// `each` gets them in order.
+///
+/// # Errors
+/// As [`audience`], or what `each` gives.
+pub fn audiences<E: From<AudienceError>>(
+    model: &Model,
+    requests: &[AudienceRequest],
+    stop: &Stop,
+    mut each: impl FnMut(usize, Audience) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut asked: Vec<Asked<'_>> = Vec::with_capacity(requests.len());
+    for request in requests {
+        let same = asked.last().filter(|a| a.request.filter == request.filter && a.request.seeds == request.seeds);
+        let eligibility = same.map_or_else(|| Arc::new(Eligibility::of(model, request)), |a| a.eligibility.clone());
+        asked.push(Asked::of(model, request, eligibility)?);
+    }
+    let batch = (BATCH_SCORES / model.members.len().max(1)).max(1);
+    for (first, asked) in asked.chunks(batch).enumerate().map(|(i, asked)| (i * batch, asked)) {
+        let queries: Vec<&LaunchQuery> = asked.iter().map(|a| &a.query).collect();
+        let scores = model.launch.score_all(&queries, &model.embeddings, stop).map_err(AudienceError::Stopped)?;
+        for (i, (asked, scores)) in asked.iter().zip(scores).enumerate() {
+            let answer = asked.answer(asked.eligible_of(scores), stop).map_err(AudienceError::Stopped)?;
+            each(first + i, answer)?;
+        }
+    }
+    Ok(())
+}
+
+/// A question that was looked up.
+struct Asked<'a> {
+    model: &'a Model,
+    request: &'a AudienceRequest,
+    eligibility: Arc<Eligibility>,
+    query: LaunchQuery,
+    chances: Option<Chances<'a>>,
+}
+
+impl<'a> Asked<'a> {
+    fn of(
+        model: &'a Model,
+        request: &'a AudienceRequest,
+        eligibility: Arc<Eligibility>,
+    ) -> Result<Self, AudienceError> {
+        let query = query(model, request);
+        let chances = is_launch(request).then(|| Chances::of(model, request, &query));
+        let asked = Self { model, request, eligibility, query, chances };
+        if asked.count().is_none() && !asked.chances.as_ref().is_some_and(Chances::are_known) {
+            return Err(AudienceError::NoChances);
+        }
+        Ok(asked)
+    }
+
+    /// How many members are wanted; `None` if that depends on their chances.
+    fn count(&self) -> Option<usize> {
+        self.request.size.count(self.eligibility.count())
+    }
+
+    /// The cheapest way, and what the graph would be asked for if it may serve: the size, and how many members a
+    /// walk finds and how many are scored then, about.
+    fn way(&self) -> (Way, Option<(usize, [usize; 2])>) {
+        let (model, request) = (self.model, self.request);
+        let few = self.count().filter(|n| *n as f64 <= GRAPH_MAX_SHARE * model.members.len() as f64);
+        // What the graph was measured for: no filter, and no seeds, which crowd around what they ask for.
+        let plain = request.filter == MemberFilter::default() && request.seeds.is_empty() && !request.quota.is_set();
+        let has_graph = model.member_index.serving().kind() == IndexKind::Hnsw;
+        let graph = few.filter(|_| plain && has_graph).map(|size| {
+            let buyers = self.query.analogues.iter().map(|a| model.launch.buyers.rows.range(a.row).len());
+            let found = size * GRAPH_OVERSAMPLING;
+            (size, [found, (found + buyers.sum::<usize>()).min(self.eligibility.count())])
+        });
+        let costs = &model.audience_costs;
+        let way = costs.cheapest(model.members.len(), self.eligibility.count(), graph.map(|(_, costs)| costs));
+        (way, graph)
+    }
+
+    /// The eligible members with their scores, from those of everybody.
+    fn eligible_of(&self, scores: Vec<f32>) -> Vec<Scored> {
+        self.eligibility.rows.iter().map(|row| Scored { row, score: scores[row as usize] }).collect()
+    }
+
+    /// The eligible members, scored by themselves.
+    fn scored_eligible(&self) -> Vec<Scored> {
+        let rows: Vec<u32> = self.eligibility.rows.iter().collect();
+        self.scored(&rows)
+    }
+
+    fn scored(&self, rows: &[u32]) -> Vec<Scored> {
+        let scores = self.model.launch.score_some(&self.query, &self.model.embeddings, rows);
+        rows.iter().zip(scores).map(|(row, score)| Scored { row: *row, score }).collect()
+    }
+
+    /// Scores of eligible members, evenly spaced, best first.
+    fn even_sample(&self) -> Vec<Scored> {
+        let step = self.eligibility.count().div_ceil(REACH_MEMBERS).max(1);
+        let rows: Vec<u32> = self.eligibility.rows.iter().step_by(step).collect();
+        let mut sample = self.scored(&rows);
+        sample.sort_unstable();
+        sample
+    }
+
+    /// The best `size` of `found` members that a walk finds, and of those who bought similar products.
+    fn from_graph(&self, size: usize, found: usize) -> Vec<Scored> {
+        let allowed = |row: u32| self.eligibility.rows.contains(row);
+        let found = self.model.member_index.serving().search(&self.query.vector, found, &allowed);
+        let mut rows: Vec<u32> = found.iter().map(|s| s.row).collect();
+        for analogue in &self.query.analogues {
+            let buyers = self.model.launch.buyers.rows.row(analogue.row);
+            rows.extend(buyers.iter().copied().filter(|row| allowed(*row)));
+        }
+        rows.sort_unstable();
+        rows.dedup();
+        let mut top = Top::new(size);
+        self.scored(&rows).into_iter().for_each(|m| top.push(m.row, m.score));
+        top.into_sorted()
+    }
+
+    /// The audience, from all eligible members.
+    fn answer(&self, mut eligible: Vec<Scored>, stop: &Stop) -> Result<Audience, Stopped> {
+        stop.check()?;
+        let scored = eligible.len();
+        eligible.par_sort_unstable();
+        let scheduled = self.request.quota.is_set().then(|| {
+            let scheduled = self.request.quota.schedule(&self.model.members, &eligible);
+            eligible.clone_from(&scheduled.members);
+            scheduled
+        });
+        let reach = self.chances.as_ref().map_or_else(Vec::new, |c| c.reach(&eligible, eligible.len()));
+        let of_chances = || self.chances.as_ref()?.count(self.request.size, &eligible);
+        // Sizes that can't be said were refused when the question came in.
+        eligible.truncate(self.count().or_else(of_chances).unwrap_or(0));
+        let mut audience = self.described(eligible, reach, IndexKind::Exact, scored);
+        if let Some(mut scheduled) = scheduled {
+            scheduled.days.truncate(audience.members.len());
+            let last = audience.members.len().checked_sub(1);
+            audience.over_quota = last.map_or(0, |last| scheduled.passed_over[last] as usize);
+            audience.days = scheduled.days;
+        }
+        stop.check()?;
+        Ok(audience)
+    }
+
+    /// The audience that a graph found.
+    fn answer_of_graph(&self, members: Vec<Scored>, scored: usize, stop: &Stop) -> Result<Audience, Stopped> {
+        let eligible = self.eligibility.count();
+        let reach = self.chances.as_ref().map_or_else(Vec::new, |c| c.reach(&self.even_sample(), eligible));
+        let audience = self.described(members, reach, IndexKind::Hnsw, scored);
+        stop.check()?;
+        Ok(audience)
+    }
+
+    /// An audience of these members, with what is to be said of them.
+    fn described(&self, members: Vec<Scored>, reach: Vec<ReachPoint>, index: IndexKind, scored: usize) -> Audience {
+        let chances = self.chances.as_ref();
+        let probability = |m: &Scored| Some(chances?.probability(m.score)? as f32);
+        Audience {
+            probabilities: members.iter().filter_map(probability).collect(),
+            days: Vec::new(),
+            eligible: self.eligibility.count(),
+            excluded: self.eligibility.excluded,
+            over_quota: 0,
+            expected: chances.and_then(|chances| chances.expected(&members)),
+            reach,
+            traits: traits::traits(self.model, &self.query, &self.eligibility, &members),
+            index,
+            scored,
+            members,
+        }
+    }
 }
 
 /// Whether scores say something of chances: what was learned is of launches known by their attributes alone;
@@ -172,49 +347,6 @@ fn query(model: &Model, request: &AudienceRequest) -> LaunchQuery {
     query.with_seeds(&request.seeds, model)
 }
 
-/// All eligible members, best first.
-fn from_scan(
-    model: &Model,
-    query: &LaunchQuery,
-    eligibility: &Eligibility,
-    stop: &Stop,
-) -> Result<Vec<Scored>, Stopped> {
-    let scores = model.launch.score_all(query, &model.embeddings, stop)?;
-    let rows = scores.into_iter().zip(&eligibility.rows).enumerate();
-    let scored = rows.filter(|(_, (_, eligible))| **eligible);
-    let mut all: Vec<Scored> = scored.map(|(row, (score, _))| Scored { row: row as u32, score }).collect();
-    stop.check()?;
-    all.par_sort_unstable();
-    Ok(all)
-}
-
-/// Scores of eligible members, evenly spaced, best first.
-fn even_sample(model: &Model, query: &LaunchQuery, eligibility: &Eligibility, eligible: usize) -> Vec<Scored> {
-    let rows = (0..eligibility.rows.len() as u32).filter(|row| eligibility.rows[*row as usize]);
-    let rows: Vec<u32> = rows.step_by(eligible.div_ceil(REACH_MEMBERS).max(1)).collect();
-    let scores = model.launch.score_some(query, &model.embeddings, &rows);
-    let mut sample: Vec<Scored> = rows.into_iter().zip(scores).map(|(row, score)| Scored { row, score }).collect();
-    sample.sort_unstable();
-    sample
-}
-
-fn from_graph(model: &Model, query: &LaunchQuery, eligibility: &Eligibility, size: usize) -> Vec<Scored> {
-    let allowed = |row: u32| eligibility.rows[row as usize];
-    let found = model.member_index.serving().search(&query.vector, size * GRAPH_OVERSAMPLING, &allowed);
-    let mut rows: Vec<u32> = found.iter().map(|s| s.row).collect();
-    for analogue in &query.analogues {
-        let buyers = model.launch.buyers.rows.row(analogue.row);
-        rows.extend(buyers.iter().copied().filter(|row| allowed(*row)));
-    }
-    rows.sort_unstable();
-    rows.dedup();
-    let mut top = Top::new(size);
-    for (row, score) in rows.iter().zip(model.launch.score_some(query, &model.embeddings, &rows)) {
-        top.push(*row, score);
-    }
-    top.into_sorted()
-}
-
 /// Mean share of the exact audience that the graph finds, over products of the model asked for as if they
 /// were new; 1 where there is nothing to ask for.
 pub fn graph_recall(model: &Model, products: &[u32], size: usize) -> f32 {
@@ -224,15 +356,16 @@ pub fn graph_recall(model: &Model, products: &[u32], size: usize) -> f32 {
             seeds: Vec::new(),
             size: AudienceSize::Count(size),
             filter: MemberFilter::default(),
+            quota: Quota::default(),
         };
-        let (query, stop) = (query(model, &request), Stop::default());
-        // The flag of a default `Stop` is never raised.
-        let Ok(eligibility) = Eligibility::of(model, &request, &stop) else { return 0.0 };
-        let mut exact = from_scan(model, &query, &eligibility, &stop).unwrap_or_default();
+        let Ok(asked) = Asked::of(model, &request, Arc::new(Eligibility::of(model, &request))) else { return 0.0 };
+        let mut exact = asked.scored_eligible();
+        exact.sort_unstable();
         exact.truncate(size);
         let worst = exact.last().map_or(f32::INFINITY, |s| s.score);
-        // Scores of the two paths differ by rounding.
-        let found = from_graph(model, &query, &eligibility, size).iter().filter(|s| s.score >= worst - 1e-4).count();
+        // Scores of the two ways differ by rounding.
+        let found = asked.from_graph(size, size * GRAPH_OVERSAMPLING);
+        let found = found.iter().filter(|s| s.score >= worst - 1e-4).count();
         if exact.is_empty() { 1.0 } else { found.min(exact.len()) as f32 / exact.len() as f32 }
     };
     if products.is_empty() { 1.0 } else { products.iter().map(share).sum::<f32>() / products.len() as f32 }

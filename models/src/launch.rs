@@ -108,20 +108,47 @@ impl LaunchModel {
         self.len() == 0
     }
 
-    /// Scores every member.
+    /// Scores every member for each of some queries, reading the members once.
     ///
     /// # Errors
     /// [`Stopped`] once `stop` is raised.
-    pub fn score_all(&self, query: &LaunchQuery, embeddings: &Embeddings, stop: &Stop) -> Result<Vec<f32>, Stopped> {
-        let (question, weights) = (Question::new(self, query, embeddings), query.weights(self));
-        let mut scores = vec![0f32; self.len()];
-        scores.par_chunks_mut(CHUNK).enumerate().try_for_each(|(chunk, scores)| {
+    pub fn score_all(
+        &self,
+        queries: &[&LaunchQuery],
+        embeddings: &Embeddings,
+        stop: &Stop,
+    ) -> Result<Vec<Vec<f32>>, Stopped> {
+        self.score_first(queries, self.len(), embeddings, stop)
+    }
+
+    /// As [`score_all`](Self::score_all), of the first `len` members alone.
+    ///
+    /// # Errors
+    /// [`Stopped`] once `stop` is raised.
+    pub fn score_first(
+        &self,
+        queries: &[&LaunchQuery],
+        len: usize,
+        embeddings: &Embeddings,
+        stop: &Stop,
+    ) -> Result<Vec<Vec<f32>>, Stopped> {
+        let questions: Vec<_> =
+            queries.iter().map(|query| (Question::new(self, query, embeddings), query.weights(self))).collect();
+        let mut scores = vec![vec![0f32; len]; queries.len()];
+        let mut chunks: Vec<Vec<&mut [f32]>> = Vec::new();
+        chunks.resize_with(len.div_ceil(CHUNK), Vec::new);
+        for scores in &mut scores {
+            chunks.iter_mut().zip(scores.chunks_mut(CHUNK)).for_each(|(chunk, scores)| chunk.push(scores));
+        }
+        chunks.par_iter_mut().enumerate().try_for_each(|(chunk, scores)| {
             stop.check()?;
             let start = (chunk * CHUNK) as u32;
-            let mut sums = vec![Sums::default(); scores.len()];
-            question.add_run(start, &mut sums);
-            for ((member, score), sums) in (start..).zip(scores).zip(&sums) {
-                *score = self.score(&weights, &question, member, sums);
+            for ((question, weights), scores) in questions.iter().zip(scores) {
+                let mut sums = vec![Sums::default(); scores.len()];
+                question.add_run(start, &mut sums);
+                for ((member, score), sums) in (start..).zip(scores.iter_mut()).zip(&sums) {
+                    *score = self.score(weights, question, member, sums);
+                }
             }
             Ok(())
         })?;

@@ -10,12 +10,14 @@ compile_error!("the artifact format is little-endian; big-endian machines are no
 pub mod affinity;
 pub mod artifact;
 pub mod audience;
+pub mod bitmaps;
 pub mod blend;
 pub mod catalogue;
 pub mod categories;
 pub mod content;
 pub mod embeddings;
 pub mod feed;
+pub mod groups;
 pub mod history;
 pub mod index;
 pub mod indexing;

@@ -6,11 +6,13 @@ use serde_json::Value;
 
 use crate::affinity::Affinity;
 use crate::artifact::{ArtifactError, Manifest, Reader, Registry, VersionId, Writer};
+use crate::audience::Costs;
 use crate::blend::Blend;
 use crate::catalogue::{Members, Products};
 use crate::categories::CategoryTree;
 use crate::content::ContentIndex;
 use crate::embeddings::Embeddings;
+use crate::groups::Groups;
 use crate::history::History;
 use crate::index::{GatedIndex, Table};
 use crate::launch::LaunchModel;
@@ -26,6 +28,8 @@ pub struct Model {
     pub products: Products,
     /// The members.
     pub members: Members,
+    /// What members have in common.
+    pub groups: Groups,
     /// Vectors of both.
     pub embeddings: Embeddings,
     /// What each member bought.
@@ -50,6 +54,8 @@ pub struct Model {
     pub product_index: GatedIndex,
     /// Finds members by vector.
     pub member_index: GatedIndex,
+    /// What ways to an audience cost here; not stored.
+    pub audience_costs: Costs,
     /// Which version this is.
     pub info: ModelInfo,
 }
@@ -91,6 +97,7 @@ impl Model {
     pub fn publish(&self, mut to: Writer, ef_search: usize, trained_at: i64) -> Result<VersionId, ArtifactError> {
         self.products.write(&mut to)?;
         self.members.write(&mut to)?;
+        self.groups.write(&mut to)?;
         self.embeddings.write(&mut to)?;
         self.history.write(&mut to)?;
         self.affinity.write(&mut to)?;
@@ -128,6 +135,7 @@ impl Model {
         let content = ContentIndex::read(&from, n_products)?;
         let popularity = Popularity::read(&from, n_products)?;
         let mut model = Self {
+            groups: Groups::read(&from, &members)?,
             history: History::read(&from, n_members, n_products)?,
             affinity: Affinity::default(),
             neighbours: Neighbours::default(),
@@ -138,6 +146,7 @@ impl Model {
             popularity,
             product_index: GatedIndex::read("product_index", &Self::product_table(&embeddings), &from)?,
             member_index: GatedIndex::read("member_index", &Self::member_table(&embeddings), &from)?,
+            audience_costs: Costs::default(),
             info: ModelInfo::of(&from, id),
             products,
             members,

@@ -6,16 +6,15 @@ use std::str::FromStr;
 use clap::Args;
 use kindred_models::Model;
 use kindred_models::audience::{
-    Audience as Answer, AudienceError, AudienceRequest, AudienceSize, Excluded, Holdout, MemberFilter, ReachPoint,
-    Subject, Trait, audience,
+    Audience as Answer, AudienceRequest, AudienceSize, Excluded, Quota, ReachPoint, Subject, Trait, audiences,
 };
 use kindred_models::catalogue::IdType;
-use kindred_training::data::{NewProducts, read_new_products};
+use kindred_training::data::NewProducts;
 use kindred_training::progress::Progress;
 use kindred_training::tables::{Column, TableWriter};
-use kindred_training::train::data_config;
 use serde::Serialize;
 
+use super::launches::{HoldoutArgs, Launches};
 use super::{FromVersion, print};
 use crate::error::Error;
 use crate::progress::Terminal;
@@ -26,21 +25,23 @@ const CHUNK: usize = 1 << 20;
 
 /// Ranks members for products that were never sold, by their attributes alone, into a Parquet table with
 /// the columns product_id, member_id, rank (1 is best), score, probability (of a purchase within the horizon;
-/// empty where too few launches could be replayed to say) and held_out. Members without consent to marketing
-/// and minors are left out. What to expect of each audience is printed as a table, or with --json.
+/// empty where too few launches could be replayed to say), held_out and day (of the campaign, from 1). Members
+/// without consent to marketing and minors are left out. What to expect of each audience is printed as a table, or
+/// with --json. All products of the table are answered in one scan of the members.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kindred audience --registry registry --products new.csv --out audience.parquet --size 10%\n  \
     kindred audience --registry registry --products new.parquet --out audience.parquet --size 50000\n  \
-    kindred audience --registry registry --products new.csv --out audience.parquet --size 200buyers --holdout 10%\n\n\
+    kindred audience --registry registry --products new.csv --out audience.parquet --size 200buyers --holdout 10%\n  \
+    kindred audience --registry registry --products new.csv --out audience.parquet --filter filter.toml \
+    --per-guide 20 --days 3\n\n\
     The columns may have the names of the products table that the version was trained on, or Kindred's own:\n  \
     title, category (a path a/b/c), brand, price, tags.")]
 pub(super) struct Audience {
     #[command(flatten)]
     from: FromVersion,
-    /// Table of the products: product_id, and any attribute.
-    #[arg(long, value_name = "PATH")]
-    products: PathBuf,
+    #[command(flatten)]
+    launches: Launches,
     /// Table to write (Parquet).
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -48,22 +49,20 @@ pub(super) struct Audience {
     /// at least so much such as p0.02, or as many as it takes for so many buyers such as 200buyers.
     #[arg(long, default_value = "10%")]
     size: Size,
-    /// Share of each audience that is held out at random, such as 10%: marked, and not to be contacted.
-    #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = share)]
-    holdout: f64,
-    /// Seed of the holdout: the same seed holds out the same members.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    holdout_seed: u64,
+    #[command(flatten)]
+    holdout: HoldoutArgs,
+    /// Members of each store who are contacted a day, at most.
+    #[arg(long, value_name = "N")]
+    per_store: Option<u32>,
+    /// Members of each guide who are contacted a day, at most.
+    #[arg(long, value_name = "N")]
+    per_guide: Option<u32>,
+    /// Days that the campaign takes, where a store or a guide can take care of so many a day.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=366))]
+    days: u16,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
-}
-
-/// A share as a percentage.
-fn share(text: &str) -> Result<f64, String> {
-    let percent = text.strip_suffix('%').and_then(|percent| percent.trim().parse::<f64>().ok());
-    let share = percent.map(|percent| percent / 100.0).filter(|share| (0.0..=1.0).contains(share));
-    share.ok_or_else(|| format!("'{text}' is no share: give a percentage from 0% to 100%"))
 }
 
 /// The size as the user gave it.
@@ -103,34 +102,30 @@ impl FromStr for Size {
 impl Audience {
     pub(super) fn run(self) -> Result<(), Error> {
         let model = self.from.load()?;
-        let mut tables = data_config(&model.info);
-        tables.products.path = Some(std::path::absolute(&self.products)?);
-        let NewProducts { list: products, id_type, rejects } = read_new_products(&tables)?;
         let (progress, stop) = (Terminal::new(), stop_flag());
-        if rejects.total() > 0 {
-            progress.warn(&format!("{} of {} products rejected\n{rejects}", rejects.total(), rejects.rows));
-        }
+        let NewProducts { list: products, id_type, .. } = self.launches.read(&model, &progress)?;
+        let filter = self.launches.filter()?;
         progress.start("audience", products.len() as u64);
-        let columns = ["product_id", "member_id", "rank", "score", "probability", "held_out"];
+        let columns = ["product_id", "member_id", "rank", "score", "probability", "held_out", "day"];
         let mut table = TableWriter::create(&self.out, &columns)?;
-        let holdout = Holdout { share: self.holdout, seed: self.holdout_seed };
+        let quota = Quota { per_store: self.per_store, per_guide: self.per_guide, days: self.days };
+        let asked = products.iter().map(|product| AudienceRequest {
+            subject: Subject::New(product.attributes.clone()),
+            seeds: Vec::new(),
+            size: self.size.0,
+            filter: filter.clone(),
+            quota,
+        });
         let (mut rows, mut summaries) = (0, Vec::new());
-        for (id, attributes) in products {
-            let request = AudienceRequest {
-                subject: Subject::New(attributes),
-                seeds: Vec::new(),
-                size: self.size.0,
-                filter: MemberFilter::default(),
-            };
-            let answer = audience(&model, &request, &stop).map_err(|e| match e {
-                AudienceError::Stopped(_) => Error::Stopped,
-                AudienceError::NoChances => Error::Usage(format!("--size: {e}")),
-            })?;
+        audiences(&model, &asked.collect::<Vec<_>>(), &stop, |i, answer| {
+            let id = &products[i].id;
             rows += answer.members.len();
-            let held_out = write(&mut table, &model, (&id, id_type), &answer, holdout)?;
-            summaries.push(Summary::of(id, answer, held_out));
+            let held_out = self.holdout.held_out(&model, answer.members.iter().map(|m| m.row));
+            write(&mut table, &model, (id, id_type), &answer, &held_out)?;
+            summaries.push(Summary::of(id.clone(), answer, held_out.iter().filter(|held| **held).count()));
             progress.advance(1);
-        }
+            Ok::<_, Error>(())
+        })?;
         table.finish()?;
         progress.finish(&format!("{} rows in {}", print::count(rows as u64), self.out.display()));
         if self.json {
@@ -149,6 +144,7 @@ struct Summary {
     members: usize,
     held_out: usize,
     excluded: Excluded,
+    over_quota: usize,
     /// Buyers, with the 10–90% interval; `null` where too few launches could be replayed to say.
     expected_buyers: Option<[f64; 3]>,
     reach: Vec<ReachPoint>,
@@ -163,6 +159,7 @@ impl Summary {
             members: answer.members.len(),
             held_out,
             excluded: answer.excluded,
+            over_quota: answer.over_quota,
             expected_buyers: answer.expected.map(|e| [e.low, e.buyers, e.high]),
             reach: answer.reach,
             traits: answer.traits,
@@ -200,32 +197,30 @@ fn print_summaries(summaries: &[Summary], horizon_days: Option<u32>) -> Result<(
     }
 }
 
-/// Writes an audience; gives how many of it are held out.
 fn write(
     table: &mut TableWriter,
     model: &Model,
     (id, id_type): (&str, IdType),
     answer: &Answer,
-    holdout: Holdout,
-) -> Result<usize, Error> {
+    held_out: &[bool],
+) -> Result<(), Error> {
     // An audience that nobody is in still makes a table.
     let empty = answer.members.is_empty().then_some(&answer.members[..]);
-    let mut count = 0;
     for (chunk, members) in answer.members.chunks(CHUNK).chain(empty).enumerate() {
-        let first = chunk * CHUNK;
-        let held_out: Vec<bool> = members.iter().map(|m| holdout.contains(model.members.ids.get(m.row))).collect();
-        count += held_out.iter().filter(|held| **held).count();
-        let probability = |i: usize| answer.probabilities.get(first + i).copied();
+        let places = chunk * CHUNK..chunk * CHUNK + members.len();
+        let probability = |i: usize| answer.probabilities.get(i).copied();
+        let day = |i: usize| answer.days.get(i).map_or(1, |day| i32::from(*day));
         table.write(vec![
             Column::ids(id_type, members.iter().map(|_| id)),
             Column::ids(model.members.id_type, members.iter().map(|m| model.members.ids.get(m.row))),
-            Column::Small((0..members.len()).map(|i| (first + i + 1) as i32).collect()),
+            Column::Small(places.clone().map(|i| i as i32 + 1).collect()),
             Column::Float(members.iter().map(|m| Some(m.score)).collect()),
-            Column::Float((0..members.len()).map(probability).collect()),
-            Column::Boolean(held_out),
+            Column::Float(places.clone().map(probability).collect()),
+            Column::Boolean(held_out[places.clone()].to_vec()),
+            Column::Small(places.map(day).collect()),
         ])?;
     }
-    Ok(count)
+    Ok(())
 }
 
 #[cfg(test)]

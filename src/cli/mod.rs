@@ -1,5 +1,6 @@
 //! The command line: one module per command.
 
+mod allocate;
 mod audience;
 mod campaign_report;
 mod demo;
@@ -8,6 +9,7 @@ mod feed;
 mod generate;
 mod group_feed;
 mod inputs;
+mod launches;
 mod models;
 mod phrase;
 mod print;
@@ -66,6 +68,8 @@ enum Command {
     Score(score::Score),
     /// Ranks members for products that were never sold, into a table.
     Audience(audience::Audience),
+    /// Decides which one of several launches, if any, each member gets.
+    Allocate(allocate::Allocate),
     /// Tells what a campaign did, by the members who were held out.
     CampaignReport(campaign_report::CampaignReport),
     /// Shows a member's feed.
@@ -136,6 +140,7 @@ pub fn main() -> ExitCode {
         Command::Serve(command) => command.run(),
         Command::Score(command) => command.run(),
         Command::Audience(command) => command.run(),
+        Command::Allocate(command) => command.run(),
         Command::CampaignReport(command) => command.run(),
         Command::Feed(command) => command.run(),
         Command::GroupFeed(command) => command.run(),

@@ -4,36 +4,25 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use kindred_models::Model;
-use kindred_models::audience::{
-    Audience, AudienceRequest, AudienceSize, Holdout, MemberFilter, Subject, Trait, TraitKind, audience,
-};
-use kindred_models::content::Attributes;
+use kindred_models::audience::{Allocated, Audience, Excluded, Holdout, Launch, Trait, TraitKind, allocate, audience};
 use kindred_models::index::IndexKind;
 use kindred_models::ranking::Scored;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use super::Shared;
+use super::audience_request::{AudienceQuestion, allocation};
 use super::deadline::{Deadline, exceeded};
 use super::status::Problem;
-use super::validate::Check;
 use crate::proto::v1;
+use crate::proto::v1::allocate_launches_response::Payload as AllocationPayload;
 use crate::proto::v1::audience_service_server::{AudienceService, AudienceServiceServer};
-use crate::proto::v1::find_audience_request::Size;
 use crate::proto::v1::find_audience_response::Payload;
 
 /// Members per chunk.
 const CHUNK: usize = 1000;
-/// Seeds at most.
-const MAX_SEEDS: usize = 100_000;
-/// Bytes of a request at most: room for as many seeds.
+/// Bytes of a request at most: room for all seeds that may be named.
 const MAX_REQUEST_BYTES: usize = 32 << 20;
-/// Unknown seeds named at most.
-const MAX_UNKNOWN_SEEDS: usize = 100;
-/// Stores, cities and guides of a filter at most.
-const MAX_PLACES: usize = 10_000;
-/// Tags at most.
-const MAX_TAGS: usize = 100;
 
 /// The service.
 pub(super) fn service(shared: Shared) -> AudienceServiceServer<Audiences> {
@@ -48,7 +37,8 @@ pub(super) struct Audiences {
 
 #[tonic::async_trait]
 impl AudienceService for Audiences {
-    type FindAudienceStream = Pin<Box<dyn Stream<Item = Result<v1::FindAudienceResponse, Status>> + Send>>;
+    type FindAudienceStream = Answers<v1::FindAudienceResponse>;
+    type AllocateLaunchesStream = Answers<v1::AllocateLaunchesResponse>;
 
     async fn find_audience(
         &self,
@@ -60,12 +50,7 @@ impl AudienceService for Audiences {
         let Answer { mut summary, audience, held_out, model } = self.answer(request, holdout).await?;
         summary.holdout_count = held_out.iter().filter(|held| **held).count() as i64;
         let first = v1::FindAudienceResponse { payload: Some(Payload::Summary(summary)) };
-        let messages = tokio_stream::once(first).chain(tokio_stream::iter(chunks(model, audience, held_out)));
-        let until_deadline = messages.map(move |message| match deadline {
-            Some(deadline) if deadline.has_passed() => Err(exceeded()),
-            _ => Ok(message),
-        });
-        Ok(Response::new(Box::pin(until_deadline)))
+        Ok(Response::new(until(deadline, first, chunks(model, audience, held_out))))
     }
 
     async fn estimate_audience(
@@ -76,6 +61,51 @@ impl AudienceService for Audiences {
         let Answer { summary, .. } = self.answer(request, Holdout::default()).await?;
         Ok(Response::new(v1::EstimateAudienceResponse { summary: Some(summary) }))
     }
+
+    async fn allocate_launches(
+        &self,
+        request: Request<v1::AllocateLaunchesRequest>,
+    ) -> Result<Response<Self::AllocateLaunchesStream>, Status> {
+        let deadline = request.extensions().get::<Deadline>().copied();
+        let request = request.into_inner();
+        let holdout = Holdout { share: request.holdout_share, seed: request.holdout_seed };
+        let question = allocation(request)?;
+        let model = self.shared.current.snapshot();
+        let computed = self.shared.compute.run(move |stop| {
+            let answer = allocate(&model, &question, stop)?;
+            let held_out: Vec<bool> =
+                answer.members.iter().map(|m| holdout.contains(model.members.ids.get(m.member))).collect();
+            let summary = v1::AllocationSummary {
+                launches: launches(&question.launches, &answer.members, &held_out),
+                expected_value: answer.value,
+                expected_value_bound: answer.bound,
+                eligible_count: answer.eligible as i64,
+                excluded: Some(excluded(&answer.excluded)),
+                horizon_days: model.launch.fit.expectation.as_ref().map_or(0, |e| e.horizon_days as i32),
+                model_version: model.info.version.clone(),
+            };
+            Ok::<_, Problem>((summary, answer.members, held_out, model))
+        });
+        let (summary, members, held_out, model) = computed.await?;
+        let first = v1::AllocateLaunchesResponse { payload: Some(AllocationPayload::Summary(summary)) };
+        Ok(Response::new(until(deadline, first, allocation_chunks(model, members, held_out))))
+    }
+}
+
+/// A stream of answers.
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Messages one after the other, as long as the deadline allows.
+fn until<T: Send + 'static>(
+    deadline: Option<Deadline>,
+    first: T,
+    rest: impl Iterator<Item = T> + Send + 'static,
+) -> Answers<T> {
+    let messages = tokio_stream::once(first).chain(tokio_stream::iter(rest));
+    Box::pin(messages.map(move |message| match deadline {
+        Some(deadline) if deadline.has_passed() => Err(exceeded()),
+        _ => Ok(message),
+    }))
 }
 
 /// An audience, and the model that gave it.
@@ -88,10 +118,10 @@ struct Answer {
 
 impl Audiences {
     async fn answer(&self, request: v1::FindAudienceRequest, holdout: Holdout) -> Result<Answer, Problem> {
-        let size = validate(&request)?;
+        let checked = AudienceQuestion::check(&request)?;
         let model = self.shared.current.snapshot();
         let computed = self.shared.compute.run(move |stop| {
-            let (question, unknown) = question(&model, request, size)?;
+            let (question, unknown) = checked.ask(&model, request)?;
             let audience = audience(&model, &question, stop)?;
             let id = |m: &Scored| model.members.ids.get(m.row);
             let held_out = audience.members.iter().map(|m| holdout.contains(id(m))).collect();
@@ -99,99 +129,6 @@ impl Audiences {
         });
         computed.await
     }
-}
-
-fn validate(request: &v1::FindAudienceRequest) -> Result<AudienceSize, Problem> {
-    let mut check = Check::default();
-    check.text("product_id", &request.product_id, 256);
-    check.ids("seed_member_ids", &request.seed_member_ids, MAX_SEEDS);
-    let (named, described) = (!request.product_id.is_empty(), request.attributes.is_some());
-    check.that(
-        named || described || !request.seed_member_ids.is_empty(),
-        "product_id",
-        "one of product_id, attributes and seed_member_ids is required",
-    );
-    check.that(!(named && described), "attributes", "must not be set together with product_id");
-    if let Some(attributes) = &request.attributes {
-        check.text("attributes.title", &attributes.title, 1000);
-        check.text("attributes.category", &attributes.category, 1000);
-        check.text("attributes.brand", &attributes.brand, 256);
-        check.ids("attributes.tags", &attributes.tags, MAX_TAGS);
-        let priced = attributes.price.is_none_or(|price| price.is_finite() && price > 0.0);
-        check.that(priced, "attributes.price", "must be above 0");
-        check.that(*attributes != v1::ProductAttributes::default(), "attributes", "must have at least one field set");
-    }
-    if let Some(filter) = &request.filter {
-        check.ids("filter.store_ids", &filter.store_ids, MAX_PLACES);
-        check.ids("filter.cities", &filter.cities, MAX_PLACES);
-        check.ids("filter.guide_ids", &filter.guide_ids, MAX_PLACES);
-        check.ids("filter.tags", &filter.tags, MAX_TAGS);
-    }
-    let size = match request.size {
-        None => {
-            check.that(false, "size", "is required: member_count, member_share, min_probability or expected_buyers");
-            AudienceSize::Count(0)
-        }
-        Some(Size::MemberCount(count)) => {
-            check.that(count >= 1, "member_count", "must be 1 or more");
-            AudienceSize::Count(usize::try_from(count).unwrap_or(0))
-        }
-        Some(Size::MemberShare(share)) => {
-            check.that(share > 0.0 && share <= 1.0, "member_share", "must be above 0 and up to 1");
-            AudienceSize::Share(share)
-        }
-        Some(Size::MinProbability(least)) => {
-            check.that(least > 0.0 && least <= 1.0, "min_probability", "must be above 0 and up to 1");
-            AudienceSize::MinProbability(least)
-        }
-        Some(Size::ExpectedBuyers(buyers)) => {
-            check.that(buyers > 0.0 && buyers.is_finite(), "expected_buyers", "must be above 0");
-            AudienceSize::ExpectedBuyers(buyers)
-        }
-    };
-    check.that((0.0..=1.0).contains(&request.holdout_share), "holdout_share", "must be from 0 to 1");
-    check.finish().map(|()| size)
-}
-
-/// The question as the model takes it, and the seeds that it does not know.
-fn question(
-    model: &Model,
-    request: v1::FindAudienceRequest,
-    size: AudienceSize,
-) -> Result<(AudienceRequest, Vec<String>), Problem> {
-    let subject = match request.attributes {
-        Some(a) => Subject::New(Attributes {
-            title: a.title,
-            category: Some(a.category).filter(|c| !c.is_empty()),
-            brand: Some(a.brand).filter(|b| !b.is_empty()),
-            price: a.price,
-            tags: a.tags,
-        }),
-        None if request.product_id.is_empty() => Subject::SeedsOnly,
-        None => match model.products.ids.find(&request.product_id) {
-            Some(row) => Subject::Known(row),
-            None => return Err(Problem::UnknownProduct(request.product_id)),
-        },
-    };
-    let (mut seeds, mut unknown) = (Vec::new(), Vec::new());
-    for id in request.seed_member_ids {
-        match model.members.ids.find(&id) {
-            Some(row) => seeds.push(row),
-            None => unknown.push(id),
-        }
-    }
-    seeds.sort_unstable();
-    seeds.dedup();
-    if seeds.is_empty() && subject == Subject::SeedsOnly {
-        let mut check = Check::default();
-        check.that(false, "seed_member_ids", "must name at least one member that the model knows");
-        check.finish()?;
-    }
-    unknown.truncate(MAX_UNKNOWN_SEEDS);
-    let filter = request.filter.unwrap_or_default();
-    let filter =
-        MemberFilter { stores: filter.store_ids, cities: filter.cities, guides: filter.guide_ids, tags: filter.tags };
-    Ok((AudienceRequest { subject, seeds, size, filter }, unknown))
 }
 
 fn summary(model: &Model, answer: &Audience, unknown: Vec<String>) -> v1::AudienceSummary {
@@ -205,12 +142,7 @@ fn summary(model: &Model, answer: &Audience, unknown: Vec<String>) -> v1::Audien
     v1::AudienceSummary {
         eligible_count: answer.eligible as i64,
         audience_count: answer.members.len() as i64,
-        excluded: Some(v1::ExcludedMembers {
-            no_consent_count: answer.excluded.no_consent as i64,
-            minor_count: answer.excluded.minor as i64,
-            seed_count: answer.excluded.seed as i64,
-            filter_count: answer.excluded.filter as i64,
-        }),
+        excluded: Some(excluded(&answer.excluded)),
         expected_buyers: answer.expected.map(|e| e.buyers),
         expected_buyers_low: answer.expected.map(|e| e.low),
         expected_buyers_high: answer.expected.map(|e| e.high),
@@ -222,6 +154,27 @@ fn summary(model: &Model, answer: &Audience, unknown: Vec<String>) -> v1::Audien
         index: index(answer.index).into(),
         model_version: model.info.version.clone(),
         unknown_seed_member_ids: unknown,
+        over_quota_count: answer.over_quota as i64,
+        scored_count: answer.scored as i64,
+    }
+}
+
+fn excluded(excluded: &Excluded) -> v1::ExcludedMembers {
+    let n = |count: usize| count as i64;
+    v1::ExcludedMembers {
+        no_consent_count: n(excluded.no_consent),
+        minor_count: n(excluded.minor),
+        seed_count: n(excluded.seed),
+        filter_count: n(excluded.by_filter()),
+        store_count: n(excluded.store),
+        city_count: n(excluded.city),
+        guide_count: n(excluded.guide),
+        segment_count: n(excluded.segment),
+        tag_count: n(excluded.tag),
+        last_purchase_count: n(excluded.last_purchase),
+        contact_count: n(excluded.contacts),
+        any_of_count: n(excluded.any_of),
+        none_of_count: n(excluded.none_of),
     }
 }
 
@@ -255,8 +208,43 @@ fn chunks(
             score: answer.members[i].score,
             probability: answer.probabilities.get(i).copied(),
             held_out: held_out[i],
+            day: answer.days.get(i).map_or(0, |day| i32::from(*day)),
         });
         v1::FindAudienceResponse { payload: Some(Payload::Chunk(v1::AudienceChunk { members: members.collect() })) }
+    })
+}
+
+/// What to expect of each launch.
+fn launches(launches: &[Launch], members: &[Allocated], held_out: &[bool]) -> Vec<v1::LaunchAllocation> {
+    let mut described = vec![v1::LaunchAllocation::default(); launches.len()];
+    for (member, held_out) in members.iter().zip(held_out) {
+        let launch = &mut described[member.launch as usize];
+        launch.member_count += 1;
+        launch.holdout_count += i64::from(*held_out);
+        launch.expected_buyers += f64::from(member.probability);
+    }
+    for (described, launch) in described.iter_mut().zip(launches) {
+        described.expected_value = described.expected_buyers * launch.value;
+    }
+    described
+}
+
+fn allocation_chunks(
+    model: Arc<Model>,
+    members: Vec<Allocated>,
+    held_out: Vec<bool>,
+) -> impl Iterator<Item = v1::AllocateLaunchesResponse> + Send {
+    let count = members.len().div_ceil(CHUNK);
+    (0..count).map(move |chunk| {
+        let rows = (chunk * CHUNK..members.len()).take(CHUNK);
+        let members = rows.map(|i| v1::AllocatedMember {
+            member_id: model.members.ids.get(members[i].member).to_owned(),
+            launch: i32::from(members[i].launch),
+            probability: members[i].probability,
+            held_out: held_out[i],
+        });
+        let chunk = v1::AllocationChunk { members: members.collect() };
+        v1::AllocateLaunchesResponse { payload: Some(AllocationPayload::Chunk(chunk)) }
     })
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kindred_models::artifact::{Registry, VersionId};
+use kindred_models::audience::Costs;
 use kindred_models::{ArtifactError, Model};
 use parking_lot::RwLock;
 
@@ -18,8 +19,7 @@ impl CurrentModel {
     /// Loads the registry's current version.
     pub(super) fn load(registry: Registry) -> Result<Self, ArtifactError> {
         let id = registry.current()?;
-        let model = Model::load(&registry, &id)?;
-        tracing::info!(version = %id, members = model.members.len(), products = model.products.len(), "loaded");
+        let model = load(&registry, &id)?;
         Ok(Self { registry, model: RwLock::new(Arc::new(model)) })
     }
 
@@ -39,8 +39,18 @@ impl CurrentModel {
         if id.as_str() == self.snapshot().info.version {
             return Ok(None);
         }
-        let model = Arc::new(Model::load(&self.registry, &id)?);
+        let model = Arc::new(load(&self.registry, &id)?);
         *self.model.write() = model;
         Ok(Some(id))
     }
+}
+
+/// Loads a version, and measures what the ways to an audience cost here.
+fn load(registry: &Registry, id: &VersionId) -> Result<Model, ArtifactError> {
+    let mut model = Model::load(registry, id)?;
+    model.audience_costs = Costs::measured(&model);
+    let Costs { scanned, picked, walked } = model.audience_costs;
+    tracing::info!(version = %id, members = model.members.len(), products = model.products.len(), "loaded");
+    tracing::info!(scanned, picked, walked, "nanoseconds per member of an audience");
+    Ok(model)
 }

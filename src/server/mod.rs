@@ -2,6 +2,7 @@
 //! computes off the async threads, and names the version that answered.
 
 mod audience;
+mod audience_request;
 mod batch;
 mod compute;
 mod current;

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use kindred_models::Model;
 use kindred_models::affinity::Affinity;
+use kindred_models::audience::Costs;
 use kindred_models::categories::CategoryTree;
 use kindred_models::content::{Attributes, ContentIndex};
 use kindred_models::embeddings::Embeddings;
+use kindred_models::groups::Groups;
 use kindred_models::index::GatedIndex;
 use kindred_models::launch::{ANALOGUES, LaunchFit, LaunchModel, LaunchQuery, SIGNALS, Signals, mean_vector};
 use kindred_models::model::ModelInfo;
@@ -107,6 +109,7 @@ pub(crate) fn sources(
     model.neighbours = crate::neighbours::fit(&model.history, products, &given.neighbours, stop)?;
     model.popularity = crate::popularity::fit(dataset, slice, &given.popularity);
     model.members = prepare::members(dataset, slice);
+    model.groups = crate::groups::groups(slice, &model.members, &model.history);
     model.repeat = crate::repeat::fit(slice, &model.history, &dataset.products);
     model.tree = CategoryTree::new(&dataset.products.categories, &model.popularity.overall);
     model.info.counts = counts(&model, slice);
@@ -142,6 +145,8 @@ fn base(
         neighbours: Neighbours::default(),
         embeddings,
         history,
+        groups: Groups::default(),
+        audience_costs: Costs::default(),
     })
 }
 

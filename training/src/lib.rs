@@ -12,6 +12,7 @@ mod error;
 pub mod evaluate;
 pub mod fit;
 pub mod generate;
+pub mod groups;
 pub mod ials;
 pub mod launches;
 pub mod neighbours;

@@ -1,31 +1,14 @@
 //! Who may be in an audience.
 
-use serde::{Deserialize, Serialize};
+use roaring::RoaringBitmap;
+use serde::Serialize;
 
-use super::AudienceRequest;
-use crate::catalogue::{Consent, Members};
+use super::filter::{Part, everyone};
+use super::{AudienceRequest, MemberFilter};
 use crate::model::Model;
-use crate::stop::{Stop, Stopped};
-use crate::strings::{Labels, NONE};
-
-/// Members looked at between two looks at the stop flag.
-const STOP_ROWS: usize = 1 << 16;
-
-/// Which members a caller wants; an empty list means "any".
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct MemberFilter {
-    /// Home stores.
-    pub stores: Vec<String>,
-    /// Cities.
-    pub cities: Vec<String>,
-    /// Guides.
-    pub guides: Vec<String>,
-    /// Tags, all of which a member must have.
-    pub tags: Vec<String>,
-}
 
 /// Members left out, each counted once, by the first reason that applies.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Excluded {
     /// No consent to marketing.
     pub no_consent: usize,
@@ -33,76 +16,79 @@ pub struct Excluded {
     pub minor: usize,
     /// Seeds of the request.
     pub seed: usize,
-    /// Not what the filter asks for.
-    pub filter: usize,
+    /// Of another store than the filter asks for; what follows, by the other parts of the filter.
+    pub store: usize,
+    /// By city.
+    pub city: usize,
+    /// By guide.
+    pub guide: usize,
+    /// By segment.
+    pub segment: usize,
+    /// By tag.
+    pub tag: usize,
+    /// By what they bought last.
+    pub last_purchase: usize,
+    /// Contacted too often.
+    pub contacts: usize,
+    /// By the filters of which one must let them in.
+    pub any_of: usize,
+    /// By the filters of which none may.
+    pub none_of: usize,
+}
+
+impl Excluded {
+    /// How many the filter leaves out.
+    pub fn by_filter(&self) -> usize {
+        let places = self.store + self.city + self.guide;
+        places + self.segment + self.tag + self.last_purchase + self.contacts + self.any_of + self.none_of
+    }
+
+    fn of(&mut self, part: Part) -> &mut usize {
+        match part {
+            Part::Store => &mut self.store,
+            Part::City => &mut self.city,
+            Part::Guide => &mut self.guide,
+            Part::Segment => &mut self.segment,
+            Part::Tag => &mut self.tag,
+            Part::LastPurchase => &mut self.last_purchase,
+            Part::Contacts => &mut self.contacts,
+            Part::AnyOf => &mut self.any_of,
+            Part::NoneOf => &mut self.none_of,
+        }
+    }
 }
 
 /// Who may be in the audience.
+#[derive(Clone, Debug)]
 pub(super) struct Eligibility {
-    pub(super) rows: Vec<bool>,
+    pub(super) rows: RoaringBitmap,
     pub(super) excluded: Excluded,
 }
 
 impl Eligibility {
-    pub(super) fn of(model: &Model, request: &AudienceRequest, stop: &Stop) -> Result<Self, Stopped> {
-        let members = &model.members;
-        let filter = AllowedMembers::new(members, &request.filter);
-        let mut rows = vec![true; members.len()];
-        let mut excluded = Excluded::default();
-        for seed in &request.seeds {
-            rows[*seed as usize] = false;
-        }
-        for (row, eligible) in rows.iter_mut().enumerate() {
-            if row.is_multiple_of(STOP_ROWS) {
-                stop.check()?;
-            }
-            let Consent { marketing, minor, .. } = members.consent(row as u32);
-            let reason = match () {
-                () if !marketing => &mut excluded.no_consent,
-                () if minor => &mut excluded.minor,
-                () if !*eligible => &mut excluded.seed,
-                () if !filter.contains(members, row as u32) => &mut excluded.filter,
-                () => continue,
-            };
-            *reason += 1;
-            *eligible = false;
-        }
-        Ok(Self { rows, excluded })
-    }
-}
-
-/// A filter looked up once.
-struct AllowedMembers {
-    /// By row of the labels; `None` for any.
-    stores: Option<Vec<bool>>,
-    cities: Option<Vec<bool>>,
-    guides: Option<Vec<bool>>,
-    tags: Vec<u32>,
-}
-
-impl AllowedMembers {
-    fn new(members: &Members, filter: &MemberFilter) -> Self {
-        let rows = |labels: &Labels, wanted: &[String]| {
-            let mut rows = vec![false; labels.values.len()];
-            wanted.iter().filter_map(|value| labels.values.find(value)).for_each(|row| rows[row as usize] = true);
-            (!wanted.is_empty()).then_some(rows)
-        };
-        Self {
-            stores: rows(&members.stores, &filter.stores),
-            cities: rows(&members.cities, &filter.cities),
-            guides: rows(&members.guides, &filter.guides),
-            tags: filter.tags.iter().map(|tag| members.tag_names.find(tag).unwrap_or(NONE)).collect(),
-        }
+    pub(super) fn of(model: &Model, request: &AudienceRequest) -> Self {
+        Self::with(model, &request.seeds, &request.filter)
     }
 
-    fn contains(&self, members: &Members, row: u32) -> bool {
-        let labelled = |rows: &Option<Vec<bool>>, labels: &Labels| {
-            let value = labels.rows[row as usize] as usize;
-            rows.as_ref().is_none_or(|rows| rows.get(value).copied().unwrap_or(false))
+    /// The only place that says who may be contacted; whatever a filter says, nobody comes back in.
+    pub(super) fn with(model: &Model, seeds: &[u32], filter: &MemberFilter) -> Self {
+        let (mut rows, mut excluded) = (everyone(model), Excluded::default());
+        let mut keep = |set: &dyn Fn(&mut RoaringBitmap)| {
+            let before = rows.len();
+            set(&mut rows);
+            (before - rows.len()) as usize
         };
-        labelled(&self.stores, &members.stores)
-            && labelled(&self.cities, &members.cities)
-            && labelled(&self.guides, &members.guides)
-            && self.tags.iter().all(|tag| members.tags.row(row).binary_search(tag).is_ok())
+        excluded.no_consent = keep(&|rows| *rows &= &model.groups.marketing);
+        excluded.minor = keep(&|rows| *rows -= &model.groups.minors);
+        excluded.seed = keep(&|rows| *rows -= seeds.iter().copied().collect::<RoaringBitmap>());
+        for (part, set) in filter.parts(model) {
+            *excluded.of(part) += keep(&|rows| *rows &= &set);
+        }
+        Self { rows, excluded }
+    }
+
+    /// How many may be in it.
+    pub(super) fn count(&self) -> usize {
+        self.rows.len() as usize
     }
 }

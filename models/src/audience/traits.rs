@@ -57,7 +57,7 @@ pub(super) fn traits(model: &Model, query: &LaunchQuery, eligibility: &Eligibili
     }
     let step = audience.len().div_ceil(MAX_LOOKED_AT);
     let looked_at: Vec<u32> = audience.iter().step_by(step).map(|m| m.row).collect();
-    let base = Base::of(model, eligibility);
+    let base = Base { model, eligibility };
     let mut traits = Vec::new();
     let (count, scale) = (looked_at.len() as f64, audience.len() as f64 / looked_at.len() as f64);
     for ((kind, row), members) in counts(model, query, &looked_at) {
@@ -103,21 +103,10 @@ fn counts(model: &Model, query: &LaunchQuery, members: &[u32]) -> BTreeMap<(Trai
 /// What traits are compared with.
 struct Base<'a> {
     model: &'a Model,
-    eligible: usize,
-    /// Eligible members by tag.
-    tagged: Vec<u32>,
+    eligibility: &'a Eligibility,
 }
 
-impl<'a> Base<'a> {
-    fn of(model: &'a Model, eligibility: &Eligibility) -> Self {
-        let (mut eligible, mut tagged) = (0, vec![0; model.members.tag_names.len()]);
-        for member in (0..eligibility.rows.len() as u32).filter(|m| eligibility.rows[*m as usize]) {
-            eligible += 1;
-            model.members.tags.row(member).iter().for_each(|tag| tagged[*tag as usize] += 1);
-        }
-        Self { model, eligible, tagged }
-    }
-
+impl Base<'_> {
     /// A trait's name, and the share of the base that has it.
     fn share(&self, kind: TraitKind, row: u32) -> Option<(String, f64)> {
         let model = self.model;
@@ -128,7 +117,8 @@ impl<'a> Base<'a> {
         };
         match kind {
             TraitKind::Tag => {
-                let share = f64::from(self.tagged[row as usize]) / self.eligible.max(1) as f64;
+                let tagged = model.groups.tags.get(row).intersection_len(&self.eligibility.rows);
+                let share = tagged as f64 / self.eligibility.count().max(1) as f64;
                 Some((model.members.tag_names.get(row).to_owned(), share))
             }
             TraitKind::Category => {

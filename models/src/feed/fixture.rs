@@ -2,11 +2,13 @@
 
 use super::FeedItem;
 use crate::affinity::Affinity;
+use crate::audience::Costs;
 use crate::blend::Blend;
 use crate::catalogue::{IdType, Members, Products};
 use crate::categories::CategoryTree;
 use crate::content::ContentIndex;
 use crate::embeddings::{Embeddings, Fit, Objective};
+use crate::groups::Groups;
 use crate::history::History;
 use crate::index::GatedIndex;
 use crate::launch::LaunchModel;
@@ -66,6 +68,8 @@ pub(super) fn model(given: &[Given], baskets: &[(u32, u32, f32)]) -> Model {
         member_index: GatedIndex::exact(&Model::member_table(&embeddings), String::new()),
         affinity: Affinity { by_member: Matrix::from_sorted(n, &[]), by_basket: Matrix::from_sorted(n, baskets) },
         members: Members::default(),
+        groups: Groups::default(),
+        audience_costs: Costs::default(),
         history: History::default(),
         neighbours: Neighbours::default(),
         repeat: Repeat::default(),

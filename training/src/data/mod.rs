@@ -12,7 +12,7 @@ use std::path::PathBuf;
 pub use audience::{AudienceRow, Purchases, read_audience, read_purchases};
 pub use events::{Event, Events, Kind};
 pub use members::read_member_ids;
-pub use products::{NewProducts, read_new_products};
+pub use products::{NewProduct, NewProducts, Offer, read_new_products};
 
 use kindred_models::catalogue::{Members, Products};
 

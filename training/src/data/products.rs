@@ -13,7 +13,19 @@ use super::{files, gate};
 use crate::config::{DataConfig, TableConfig};
 use crate::tables::{Cell, Reason, Rejects, TableError, TimeUnit};
 
-const OPTIONAL: [&str; 8] = ["title", "category", "brand", "price", "tags", "launched_at", "stores", "available"];
+const OPTIONAL: [&str; 11] = [
+    "title",
+    "category",
+    "brand",
+    "price",
+    "tags",
+    "launched_at",
+    "stores",
+    "available",
+    "value",
+    "stock",
+    "max_members",
+];
 
 /// One product as the table has it.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +34,18 @@ struct Product {
     launched_at: Option<i64>,
     stores: Vec<String>,
     available: bool,
+    offer: Offer,
+}
+
+/// What a launch is worth, and how much there is of it, as far as the table says; 0 or above.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Offer {
+    /// What a purchase is worth.
+    pub value: Option<f64>,
+    /// Units in stock.
+    pub stock: Option<f64>,
+    /// Members who may get it, at most.
+    pub max_members: Option<f64>,
 }
 
 impl Product {
@@ -40,8 +64,19 @@ impl Product {
             launched_at: unit.seconds(columns.get("launched_at", cells)).map_err(|_| Reason::BadTime)?,
             stores: columns.get("stores", cells).list(),
             available: columns.get("available", cells).flag().map_err(|_| Reason::BadFlag)?.unwrap_or(true),
+            offer: Offer {
+                value: amount(columns.get("value", cells))?,
+                stock: amount(columns.get("stock", cells))?,
+                max_members: amount(columns.get("max_members", cells))?,
+            },
         })
     }
+}
+
+/// A number of 0 or above.
+fn amount(cell: &Cell<'_>) -> Result<Option<f64>, Reason> {
+    let amount = cell.number().map_err(|_| Reason::BadNumber)?;
+    if amount.is_some_and(|x| x < 0.0 || !x.is_finite()) { Err(Reason::BelowZero) } else { Ok(amount) }
 }
 
 /// The products table, by the numbers of its ids.
@@ -133,11 +168,22 @@ pub(super) fn named<'a>(lists: impl Iterator<Item = &'a Vec<String>> + Clone) ->
     (names, rows)
 }
 
+/// A product that a model does not know.
+#[derive(Clone, Debug)]
+pub struct NewProduct {
+    /// Its id.
+    pub id: String,
+    /// What it is made of.
+    pub attributes: Attributes,
+    /// What it is worth, and how much there is of it.
+    pub offer: Offer,
+}
+
 /// Products that a model does not know.
 #[derive(Clone, Debug)]
 pub struct NewProducts {
-    /// Ids and attributes, in the order of the table.
-    pub list: Vec<(String, Attributes)>,
+    /// The products, in the order of the table.
+    pub list: Vec<NewProduct>,
     /// How the ids looked.
     pub id_type: IdType,
     /// Rows that could not be used.
@@ -154,8 +200,10 @@ pub fn read_new_products(config: &DataConfig) -> Result<NewProducts, TableError>
     let read = read_as(config, &mut ids, TableConfig::where_present)?;
     let ((names, id_type), rows) = ids.into_sorted();
     let products = read.list.into_iter().enumerate();
-    let named =
-        products.filter_map(|(number, product)| Some((names.get(rows[number]).to_owned(), product?.attributes)));
+    let named = products.filter_map(|(number, product)| {
+        let Product { attributes, offer, .. } = product?;
+        Some(NewProduct { id: names.get(rows[number]).to_owned(), attributes, offer })
+    });
     let list: Vec<_> = named.collect();
     if list.is_empty() {
         let path = config.products.path.as_ref().map(|p| p.display().to_string());

@@ -63,7 +63,7 @@ pub(super) fn judge(model: &Model, launches: &[Launch], active: &[u32], stop: &S
     for launch in launches {
         let attributes = model.products.attributes(launch.product);
         let query = LaunchQuery::from_attributes(model, &attributes, |row| row != launch.product);
-        let scores = model.launch.score_all(&query, &model.embeddings, stop)?;
+        let scores = model.launch.score_all(&[&query], &model.embeddings, stop)?.remove(0);
         let bought = |member: &u32| launch.buyers.binary_search(member).is_ok();
         judged.add(active.iter().map(|m| (scores[*m as usize], bought(m))).collect());
     }

@@ -42,7 +42,7 @@ pub(super) fn judge(
     for launch in launches {
         let attributes = model.products.attributes(launch.product);
         let query = LaunchQuery::from_attributes(model, &attributes, |row| row != launch.product);
-        let without = model.launch.score_all(&query, &model.embeddings, stop)?;
+        let without = model.launch.score_all(&[&query], &model.embeddings, stop)?.remove(0);
         let buyers = &launch.buyers;
         for (seeds, pairs) in SEED_COUNTS.into_iter().zip(&mut pairs).filter(|(seeds, _)| *seeds < buyers.len()) {
             let is_seed = choose_seeds(launch.product, buyers, seeds);
@@ -51,7 +51,7 @@ pub(super) fn judge(
             };
             let (seeds, others) = (of(true), of(false));
             let with = query.clone().with_seeds(&seeds, model);
-            let with = model.launch.score_all(&with, &model.embeddings, stop)?;
+            let with = model.launch.score_all(&[&with], &model.embeddings, stop)?.remove(0);
             pairs.push([&without, &with].map(|scores| figures(scores, active, &seeds, &others)));
         }
     }

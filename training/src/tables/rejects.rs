@@ -26,6 +26,8 @@ pub enum Reason {
     UnknownKind,
     /// Text where a number should be.
     BadNumber,
+    /// A number below 0 where there can be none.
+    BelowZero,
     /// Neither true nor false.
     BadFlag,
     /// An id that an earlier row has.
@@ -43,6 +45,7 @@ impl fmt::Display for Reason {
             Self::NegativeQuantity => "negative quantity on a purchase (refunds have kind = \"refund\")",
             Self::UnknownKind => "unknown kind",
             Self::BadNumber => "not a number",
+            Self::BelowZero => "a number below 0, or without end",
             Self::BadFlag => "neither true nor false",
             Self::DuplicateId => "id that an earlier row has",
         })

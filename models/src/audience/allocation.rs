@@ -1,0 +1,335 @@
+//! Several launches at once: which one, if any, each member gets.
+//!
+//! Each member gets at most one, no launch gets more than its cap allows, and the value that is expected of all is
+//! to be the greatest possible: a generalized assignment problem. Every launch has a price for its cap; at the
+//! right prices, members who simply take what is worth most to them beyond its price fill the caps, and what
+//! they are worth beyond prices, and the caps at those prices, bounds what any allocation can be worth (Lagrangian
+//! duality; Fisher 1981, "The Lagrangian relaxation method for solving integer programming problems"). What
+//! remains of rounding is mended by exchanges, and among few members by a search.
+
+mod exchange;
+mod prices;
+mod search;
+
+use std::sync::Arc;
+
+use super::eligibility::{Eligibility, Excluded};
+use super::forecast::Chances;
+use super::{AudienceError, AudienceRequest, AudienceSize, MemberFilter, Quota, Subject, query};
+use crate::content::Attributes;
+use crate::launch::LaunchQuery;
+use crate::model::Model;
+use crate::stop::Stop;
+
+/// Launches at once, at most.
+pub const MAX_LAUNCHES: usize = 100;
+
+/// How much a launch can take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Cap {
+    /// Any number of members.
+    None,
+    /// So many members.
+    Members(usize),
+    /// As many members as are expected to buy so many units.
+    Stock(f64),
+}
+
+/// One of the launches.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Launch {
+    /// What it is.
+    pub attributes: Attributes,
+    /// What a purchase of it is worth; above 0.
+    pub value: f64,
+    /// How much it can take.
+    pub cap: Cap,
+}
+
+/// A question for an allocation.
+#[derive(Clone, Debug)]
+pub struct AllocationRequest {
+    /// The launches.
+    pub launches: Vec<Launch>,
+    /// What a contact costs, in the unit of the launches' values: nobody is contacted for less.
+    pub contact_cost: f64,
+    /// Which members are wanted.
+    pub filter: MemberFilter,
+}
+
+/// A member with what was allocated.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Allocated {
+    /// Row of the member.
+    pub member: u32,
+    /// Number of the launch.
+    pub launch: u16,
+    /// The chance that the member buys it.
+    pub probability: f32,
+}
+
+/// Who gets what.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Allocation {
+    /// Members who get something, by row.
+    pub members: Vec<Allocated>,
+    /// What is expected of it: values times chances, less what contacts cost.
+    pub value: f64,
+    /// More than this could not be expected of any allocation.
+    pub bound: f64,
+    /// Members who could have got something.
+    pub eligible: usize,
+    /// Members who could not.
+    pub excluded: Excluded,
+}
+
+/// Allocates launches to members.
+///
+/// # Errors
+/// [`AudienceError::Stopped`] once `stop` is raised, [`AudienceError::NoChances`] where too few launches could be
+/// replayed to say how many buy.
+pub fn allocate(model: &Model, request: &AllocationRequest, stop: &Stop) -> Result<Allocation, AudienceError> {
+    let eligibility = Arc::new(Eligibility::with(model, &[], &request.filter));
+    let rows: Vec<u32> = eligibility.rows.iter().collect();
+    let chances = chances(model, request, &rows, stop)?;
+    let problem = Problem::new(chances, &request.launches, request.contact_cost);
+    let solution = problem.solve(stop)?;
+    let allocated = |(i, launch): (usize, &u16)| {
+        let probability = problem.chances.get(*launch as usize)?[i];
+        Some(Allocated { member: rows[i], launch: *launch, probability })
+    };
+    Ok(Allocation {
+        members: solution.launch_of.iter().enumerate().filter_map(allocated).collect(),
+        value: solution.value,
+        bound: solution.bound,
+        eligible: rows.len(),
+        excluded: eligibility.excluded,
+    })
+}
+
+/// The chance that each member buys, by launch.
+fn chances(
+    model: &Model,
+    request: &AllocationRequest,
+    rows: &[u32],
+    stop: &Stop,
+) -> Result<Vec<Vec<f32>>, AudienceError> {
+    let questions: Vec<AudienceRequest> = request.launches.iter().map(question).collect();
+    let queries: Vec<LaunchQuery> = questions.iter().map(|question| query(model, question)).collect();
+    let mut chances = Vec::with_capacity(queries.len());
+    let batch = (super::BATCH_SCORES / model.members.len().max(1)).max(1);
+    for (questions, queries) in questions.chunks(batch).zip(queries.chunks(batch)) {
+        let scores = model.launch.score_all(&queries.iter().collect::<Vec<_>>(), &model.embeddings, stop)?;
+        for ((question, query), scores) in questions.iter().zip(queries).zip(scores) {
+            let level = Chances::of(model, question, query);
+            let chance = |row: &u32| Some(level.probability(scores[*row as usize])? as f32);
+            let of_members: Option<Vec<f32>> = rows.iter().map(chance).collect();
+            chances.push(of_members.filter(|_| level.are_known()).ok_or(AudienceError::NoChances)?);
+        }
+    }
+    Ok(chances)
+}
+
+fn question(launch: &Launch) -> AudienceRequest {
+    AudienceRequest {
+        subject: Subject::New(launch.attributes.clone()),
+        seeds: Vec::new(),
+        size: AudienceSize::Share(1.0),
+        filter: MemberFilter::default(),
+        quota: Quota::default(),
+    }
+}
+
+/// No launch.
+const NOTHING: u16 = u16::MAX;
+/// What a contact costs at least, as a share of the highest value: of two ways to sell the same, the one that
+/// disturbs fewer members is taken.
+const DISTURBANCE: f64 = 1e-6;
+/// Share of the bound that may be missing.
+const CLOSE: f64 = 1e-4;
+/// Chances are rounded, and so are their sums.
+const ROUNDING: f64 = 1e-6;
+
+/// What is to be allocated, as numbers.
+struct Problem<'a> {
+    /// By launch, then member.
+    chances: Vec<Vec<f32>>,
+    launches: &'a [Launch],
+    contact_cost: f64,
+    highest_value: f64,
+}
+
+/// An allocation of numbered members.
+#[derive(Clone, Debug)]
+struct Solution {
+    /// The launch of each member, or [`NOTHING`].
+    launch_of: Vec<u16>,
+    value: f64,
+    bound: f64,
+}
+
+impl<'a> Problem<'a> {
+    fn new(chances: Vec<Vec<f32>>, launches: &'a [Launch], contact_cost: f64) -> Self {
+        let highest_value = launches.iter().map(|launch| launch.value).fold(0.0, f64::max);
+        Self { chances, launches, contact_cost: contact_cost.max(DISTURBANCE * highest_value), highest_value }
+    }
+
+    fn solve(&self, stop: &Stop) -> Result<Solution, AudienceError> {
+        let prices = self.prices(stop)?;
+        let mut launch_of = self.taken_at(&prices);
+        let bound = self.bound(&prices);
+        self.exchange(&mut launch_of, bound, stop)?;
+        if bound - self.value(&launch_of) > CLOSE * bound {
+            let value = self.value(&launch_of);
+            self.search(&mut launch_of, value, &prices, stop)?;
+        }
+        Ok(Solution { value: self.value(&launch_of), launch_of, bound })
+    }
+
+    fn value(&self, launch_of: &[u16]) -> f64 {
+        launch_of.iter().enumerate().map(|(member, launch)| self.gain(*launch, member)).sum()
+    }
+
+    fn members(&self) -> usize {
+        self.chances.first().map_or(0, Vec::len)
+    }
+
+    /// What is expected of a member who gets a launch.
+    #[inline]
+    fn gain(&self, launch: u16, member: usize) -> f64 {
+        let Some(chances) = self.chances.get(launch as usize) else { return 0.0 };
+        self.launches[launch as usize].value * f64::from(chances[member]) - self.contact_cost
+    }
+
+    /// What a member takes of a launch's cap.
+    #[inline]
+    fn load(&self, launch: u16, member: usize) -> f64 {
+        if launch == NOTHING {
+            return 0.0;
+        }
+        match self.launches[launch as usize].cap {
+            Cap::None => 0.0,
+            Cap::Members(_) => 1.0,
+            Cap::Stock(_) => f64::from(self.chances[launch as usize][member]),
+        }
+    }
+
+    /// How much a launch can take; `None` for any number.
+    fn room(&self, launch: u16) -> Option<f64> {
+        match self.launches[launch as usize].cap {
+            Cap::None => None,
+            Cap::Members(members) => Some(members as f64),
+            Cap::Stock(units) => Some(units),
+        }
+    }
+
+    fn numbers(&self) -> std::ops::Range<u16> {
+        0..self.launches.len() as u16
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn launch(value: f64, cap: Cap) -> Launch {
+        Launch { attributes: Attributes::default(), value, cap }
+    }
+
+    fn solved(chances: &[Vec<f32>], launches: &[Launch], contact_cost: f64) -> Solution {
+        let problem = Problem::new(chances.to_vec(), launches, contact_cost);
+        let solution = problem.solve(&Stop::default()).unwrap();
+        for number in problem.numbers() {
+            let of = solution.launch_of.iter().enumerate().filter(|(_, launch)| **launch == number);
+            let load: f64 = of.map(|(member, _)| problem.load(number, member)).sum();
+            assert!(problem.room(number).is_none_or(|room| load <= room + 1e-6), "{number} takes more than it can");
+        }
+        solution
+    }
+
+    /// The best of all allocations, by trying all.
+    fn exact(problem: &Problem<'_>, member: usize, room: &mut Vec<f64>) -> f64 {
+        if member == problem.members() {
+            return 0.0;
+        }
+        let mut best = exact(problem, member + 1, room);
+        for launch in problem.numbers() {
+            let load = problem.load(launch, member);
+            if load <= room[launch as usize] + 1e-12 {
+                room[launch as usize] -= load;
+                best = best.max(problem.gain(launch, member) + exact(problem, member + 1, room));
+                room[launch as usize] += load;
+            }
+        }
+        best
+    }
+
+    #[test]
+    fn the_better_one_gives_way_where_another_loses_less() {
+        // Both are worth most to the first member; the second loses more by not getting the first launch.
+        let chances = [vec![0.9, 0.8], vec![0.8, 0.1]];
+        let launches = [launch(1.0, Cap::Members(1)), launch(1.0, Cap::Members(1))];
+        let solution = solved(&chances, &launches, 0.0);
+        assert_eq!(solution.launch_of, [1, 0]);
+        assert!((solution.value - 1.6).abs() < 1e-5 && solution.bound >= solution.value - 1e-6);
+    }
+
+    #[test]
+    fn nobody_is_contacted_for_less_than_it_costs() {
+        let launches = [launch(2.0, Cap::None)];
+        assert_eq!(solved(&[vec![0.2, 0.4, 0.6]], &launches, 0.9).launch_of, [NOTHING, NOTHING, 0]);
+        let stocked = [launch(2.0, Cap::Stock(1.0))];
+        assert_eq!(solved(&[vec![0.2, 0.4, 0.6]], &stocked, 0.0).launch_of, [NOTHING, 0, 0]);
+        assert_eq!(solved(&[vec![]], &stocked, 0.0).launch_of, [0u16; 0]);
+    }
+
+    fn instance(members: std::ops::Range<usize>, most: f32) -> impl Strategy<Value = (Vec<Vec<f32>>, Vec<f64>, f64)> {
+        (members, 1usize..4).prop_flat_map(move |(members, launches)| {
+            let chance = prop::collection::vec((1u32..=1000).prop_map(move |x| x as f32 / 1000.0 * most), members);
+            let values = prop::collection::vec(0.2f64..5.0, launches);
+            (prop::collection::vec(chance, launches), values, prop_oneof![Just(0.0), 0.0f64..1.0])
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn members_are_allocated_as_well_as_can_be(
+            (chances, values, cost) in instance(1..8, 1.0),
+            caps in prop::collection::vec(prop_oneof![Just(None), (0usize..5).prop_map(Some)], 3),
+        ) {
+            let cap = |cap: &Option<usize>| cap.map_or(Cap::None, Cap::Members);
+            let launches: Vec<Launch> = values.iter().zip(&caps).map(|(value, c)| launch(*value, cap(c))).collect();
+            let solution = solved(&chances, &launches, cost);
+            let problem = Problem::new(chances, &launches, cost);
+            let mut room = problem.numbers().map(|l| problem.room(l).unwrap_or(f64::INFINITY)).collect();
+            let best = exact(&problem, 0, &mut room);
+            prop_assert!(solution.value >= 0.99 * best - 1e-9, "{} of {best}", solution.value);
+            prop_assert!(solution.bound >= best - 1e-9);
+        }
+
+        #[test]
+        fn stock_is_used_as_well_as_can_be(
+            (chances, values, cost) in instance(1..9, 1.0),
+            stocks in prop::collection::vec(0.0f64..3.0, 3),
+        ) {
+            let launches: Vec<Launch> =
+                values.iter().zip(&stocks).map(|(value, units)| launch(*value, Cap::Stock(*units))).collect();
+            let solution = solved(&chances, &launches, cost);
+            let problem = Problem::new(chances, &launches, cost);
+            let best = exact(&problem, 0, &mut stocks.clone());
+            prop_assert!(solution.value >= 0.99 * best - 1e-9, "{} of {best}", solution.value);
+            prop_assert!(solution.bound >= best - 1e-9);
+        }
+
+        #[test]
+        fn of_many_members_nearly_nothing_is_missing(
+            (chances, values, cost) in instance(300..900, 0.1), stocks in prop::collection::vec(5.0f64..20.0, 3),
+        ) {
+            let launches: Vec<Launch> =
+                values.iter().zip(&stocks).map(|(value, units)| launch(*value, Cap::Stock(*units))).collect();
+            let solution = solved(&chances, &launches, cost);
+            prop_assert!(solution.value >= 0.99 * solution.bound, "{} of {}", solution.value, solution.bound);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Which members a caller wants, as sets.
+
+use rayon::prelude::*;
+use roaring::RoaringBitmap;
+use serde::Deserialize;
+
+use crate::bitmaps::Bitmaps;
+use crate::groups::{CONTACT_DAYS, Segment};
+use crate::history::UNKNOWN_DAYS;
+use crate::model::Model;
+use crate::strings::{Labels, NONE};
+
+/// Which members a caller wants: those of whom all that is set holds. A name that the model does not know is no
+/// member's.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MemberFilter {
+    /// Home stores, one of which is the member's.
+    pub stores: Vec<String>,
+    /// Cities, one of which is the member's.
+    pub cities: Vec<String>,
+    /// Guides, one of whom owns the member.
+    pub guides: Vec<String>,
+    /// Segments, one of which the member is in.
+    pub segments: Vec<Segment>,
+    /// Tags, all of which the member has.
+    pub tags: Vec<String>,
+    /// What the member bought, and how long ago; all hold.
+    pub last_purchases: Vec<LastPurchase>,
+    /// How often the member was contacted.
+    pub max_contacts: Option<MaxContacts>,
+    /// Filters, one of which lets the member in; empty for no such demand.
+    pub any_of: Vec<MemberFilter>,
+    /// Filters, none of which lets the member in.
+    pub none_of: Vec<MemberFilter>,
+}
+
+/// How long ago a member last bought something, counted back from the newest event that the model knows. Members
+/// who never did, or of whom that is not known, are not meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LastPurchase {
+    /// Path of the category that it was of, at any level; `None` for anything.
+    pub category: Option<String>,
+    /// Days ago, at least.
+    pub min_days: Option<u16>,
+    /// Days ago, at most.
+    pub max_days: Option<u16>,
+}
+
+/// How many messages a member may have got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MaxContacts {
+    /// At most so many.
+    pub count: usize,
+    /// In the days before the newest event that the model knows, 1 to [`CONTACT_DAYS`].
+    pub days: u16,
+}
+
+/// What of a filter leaves members out, in the order in which they are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Store,
+    City,
+    Guide,
+    Segment,
+    Tag,
+    LastPurchase,
+    Contacts,
+    AnyOf,
+    NoneOf,
+}
+
+impl MemberFilter {
+    /// Says what of it can't be answered.
+    ///
+    /// # Errors
+    /// If it asks for contacts further back than they are kept.
+    pub fn check(&self) -> Result<(), String> {
+        if self.max_contacts.is_some_and(|max| !(1..=CONTACT_DAYS).contains(&max.days)) {
+            return Err(format!("max_contacts.days must be from 1 to {CONTACT_DAYS}"));
+        }
+        self.any_of.iter().chain(&self.none_of).try_for_each(Self::check)
+    }
+
+    /// The members whom each part lets in.
+    pub(super) fn parts(&self, model: &Model) -> Vec<(Part, RoaringBitmap)> {
+        let (members, groups) = (&model.members, &model.groups);
+        let mut parts = Vec::new();
+        let mut add = |part, asked: bool, set: &dyn Fn() -> RoaringBitmap| {
+            if asked {
+                parts.push((part, set()));
+            }
+        };
+        add(Part::Store, !self.stores.is_empty(), &|| named(&members.stores, &groups.stores, &self.stores));
+        add(Part::City, !self.cities.is_empty(), &|| named(&members.cities, &groups.cities, &self.cities));
+        add(Part::Guide, !self.guides.is_empty(), &|| named(&members.guides, &groups.guides, &self.guides));
+        add(Part::Segment, !self.segments.is_empty(), &|| {
+            groups.segments.union(self.segments.iter().map(|segment| *segment as u32))
+        });
+        for tag in &self.tags {
+            add(Part::Tag, true, &|| groups.tags.get(members.tag_names.find(tag).unwrap_or(NONE)));
+        }
+        for last in &self.last_purchases {
+            add(Part::LastPurchase, true, &|| last.set(model));
+        }
+        if let Some(max) = self.max_contacts {
+            add(Part::Contacts, true, &|| everyone(model) - groups.contacts.more_than(max.count, max.days));
+        }
+        let union = |filters: &[Self]| filters.iter().fold(RoaringBitmap::new(), |all, filter| all | filter.set(model));
+        add(Part::AnyOf, !self.any_of.is_empty(), &|| union(&self.any_of));
+        add(Part::NoneOf, !self.none_of.is_empty(), &|| everyone(model) - union(&self.none_of));
+        parts
+    }
+
+    /// The members whom all parts let in.
+    fn set(&self, model: &Model) -> RoaringBitmap {
+        self.parts(model).into_iter().fold(everyone(model), |all, (_, set)| all & set)
+    }
+}
+
+/// All members.
+pub(super) fn everyone(model: &Model) -> RoaringBitmap {
+    let mut all = RoaringBitmap::new();
+    all.insert_range(0..model.members.len() as u32);
+    all
+}
+
+fn named(labels: &Labels, sets: &Bitmaps, wanted: &[String]) -> RoaringBitmap {
+    sets.union(wanted.iter().filter_map(|value| labels.values.find(value)))
+}
+
+impl LastPurchase {
+    fn set(&self, model: &Model) -> RoaringBitmap {
+        let days = self.min_days.unwrap_or(0)..=self.max_days.unwrap_or(UNKNOWN_DAYS - 1);
+        let meant = self.category.as_deref().map(|path| in_category(&model.products.categories, path));
+        let history = &model.history;
+        let is_meant = |product: u32| {
+            let category = || model.products.categories.rows[product as usize];
+            meant.as_ref().is_none_or(|meant| meant.get(category() as usize).copied().unwrap_or(false))
+        };
+        let lets_in = |member: &u32| {
+            let bought = history.rows.range(*member).filter(|i| history.counts[*i] > 0);
+            let of_category = bought.filter(|i| is_meant(history.rows.columns[*i]));
+            // What has no time is later than any day that can be asked for.
+            of_category.map(|i| history.days_since[i]).min().is_some_and(|ago| days.contains(&ago))
+        };
+        let rows: Vec<u32> = (0..model.members.len() as u32).into_par_iter().filter(lets_in).collect();
+        rows.into_iter().collect()
+    }
+}
+
+/// Which category labels are a path, or below it.
+fn in_category(categories: &Labels, path: &str) -> Vec<bool> {
+    let is_below = |value: &str| value.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    categories.values.iter().map(is_below).collect()
+}

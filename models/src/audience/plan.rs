@@ -1,0 +1,98 @@
+//! Which way to an audience is the cheapest, by what each costs on this machine.
+
+use std::time::Instant;
+
+use crate::index::IndexKind;
+use crate::launch::LaunchQuery;
+use crate::model::Model;
+use crate::stop::Stop;
+
+/// Members that a scan is timed over, at most.
+const TIMED_MEMBERS: usize = 1 << 16;
+/// Members that a walk is timed with.
+const TIMED_FOUND: usize = 1000;
+
+/// What a member costs, in nanoseconds of the caller's time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Costs {
+    /// Where all are scored, on all threads.
+    pub scanned: f64,
+    /// Where it is one of a few that are scored.
+    pub picked: f64,
+    /// Found by a walk over the graph.
+    pub walked: f64,
+}
+
+impl Default for Costs {
+    /// Of a machine that nobody measured.
+    fn default() -> Self {
+        Self { scanned: 100.0, picked: 400.0, walked: 2000.0 }
+    }
+}
+
+/// A way to an audience.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Score whom a walk over the graph finds, and the buyers of similar products.
+    Graph,
+    /// Score the eligible.
+    Pick,
+    /// Score everybody.
+    Scan,
+}
+
+impl Costs {
+    /// Times each way over a part of a model's members.
+    pub fn measured(model: &Model) -> Self {
+        let mut costs = Self::default();
+        let Some(product) = model.popularity.top(1, |_| true).next() else { return costs };
+        let query = LaunchQuery::from_attributes(model, &model.products.attributes(product), |_| true);
+        let rows = model.launch.sample_rows();
+        let per = |count: usize, from: Instant| from.elapsed().as_nanos() as f64 / count.max(1) as f64;
+        let timed = model.members.len().min(TIMED_MEMBERS);
+        // Once before, so that what is mapped is in memory.
+        for _ in 0..2 {
+            let start = Instant::now();
+            // The flag of a default `Stop` is never raised.
+            let _ = model.launch.score_first(&[&query], timed, &model.embeddings, &Stop::default());
+            costs.scanned = per(timed, start);
+            let start = Instant::now();
+            model.launch.score_some(&query, &model.embeddings, &rows);
+            costs.picked = per(rows.len(), start);
+        }
+        if model.member_index.serving().kind() == IndexKind::Hnsw {
+            let start = Instant::now();
+            let found = model.member_index.serving().search(&query.vector, TIMED_FOUND, &|_| true);
+            costs.walked = per(found.len(), start);
+        }
+        costs
+    }
+
+    /// The cheapest way to score `eligible` of `members`; `graph` is how many a walk would find, and how many would
+    /// be scored then, where it may serve.
+    pub(super) fn cheapest(&self, members: usize, eligible: usize, graph: Option<[usize; 2]>) -> Way {
+        let scan = self.scanned * members as f64;
+        let pick = self.picked * eligible as f64;
+        let graph =
+            graph.map_or(f64::INFINITY, |[found, scored]| self.walked * found as f64 + self.picked * scored as f64);
+        match () {
+            () if graph < scan.min(pick) => Way::Graph,
+            () if pick < scan => Way::Pick,
+            () => Way::Scan,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cheapest_way_is_taken() {
+        let costs = Costs { scanned: 100.0, picked: 400.0, walked: 2000.0 };
+        assert_eq!(costs.cheapest(1_000_000, 900_000, None), Way::Scan);
+        assert_eq!(costs.cheapest(1_000_000, 1000, None), Way::Pick);
+        assert_eq!(costs.cheapest(1_000_000, 900_000, Some([10_000, 20_000])), Way::Graph);
+        assert_eq!(costs.cheapest(1_000_000, 900_000, Some([50_000, 20_000])), Way::Scan);
+    }
+}

@@ -1,0 +1,161 @@
+//! What members have in common, as sets: what a filter of an audience asks for.
+
+use roaring::RoaringBitmap;
+use serde::{Deserialize, Serialize};
+
+use crate::artifact::{Array, ArtifactError, Reader, Writer};
+use crate::bitmaps::Bitmaps;
+use crate::catalogue::Members;
+
+/// Days for which contacts are kept.
+pub const CONTACT_DAYS: u16 = 90;
+
+/// Segments of members, by how long ago they last bought against how often they do. Members of whose purchases
+/// nothing is known are in none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Segment {
+    /// Bought for the first time not long ago.
+    New,
+    /// Buys as usual.
+    Active,
+    /// Has not bought for longer than usual.
+    Cooling,
+    /// Has not bought for much longer.
+    Asleep,
+}
+
+impl Segment {
+    /// All of them, in the order in which they are stored.
+    pub const ALL: [Self; 4] = [Self::New, Self::Active, Self::Cooling, Self::Asleep];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Active => "active",
+            Self::Cooling => "cooling",
+            Self::Asleep => "asleep",
+        }
+    }
+
+    /// From its name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|segment| segment.name() == name)
+    }
+}
+
+/// The members by what they have in common.
+#[derive(Clone, Debug, Default)]
+pub struct Groups {
+    /// By home store, in the order of [`Members::stores`].
+    pub stores: Bitmaps,
+    /// By city.
+    pub cities: Bitmaps,
+    /// By guide.
+    pub guides: Bitmaps,
+    /// By tag.
+    pub tags: Bitmaps,
+    /// By segment, in the order of [`Segment::ALL`].
+    pub segments: Bitmaps,
+    /// Who consents to marketing.
+    pub marketing: RoaringBitmap,
+    /// Minors.
+    pub minors: RoaringBitmap,
+    /// Messages sent.
+    pub contacts: Contacts,
+}
+
+/// Messages sent to members in the [`CONTACT_DAYS`] up to the newest event.
+#[derive(Clone, Debug, Default)]
+pub struct Contacts {
+    /// The member of each, sorted.
+    pub members: Array<u32>,
+    /// How many days before the newest event it was sent.
+    pub days_ago: Array<u16>,
+}
+
+impl Contacts {
+    /// Members who got more than `count` messages less than `days` days before the newest event.
+    pub fn more_than(&self, count: usize, days: u16) -> RoaringBitmap {
+        let all = self.members.iter().zip(self.days_ago.iter());
+        let recent: Vec<u32> = all.filter(|(_, ago)| **ago < days).map(|(member, _)| *member).collect();
+        recent.chunk_by(|a, b| a == b).filter(|of_member| of_member.len() > count).map(|m| m[0]).collect()
+    }
+}
+
+impl Groups {
+    /// Groups members by their columns; segments and contacts are known to whoever saw the events.
+    pub fn of(members: &Members, segments: Bitmaps, contacts: Contacts) -> Self {
+        Self {
+            stores: Bitmaps::of_labels(&members.stores),
+            cities: Bitmaps::of_labels(&members.cities),
+            guides: Bitmaps::of_labels(&members.guides),
+            tags: Bitmaps::of_rows(&members.tags, members.tag_names.len()),
+            segments,
+            contacts,
+            ..Self::consenting(members)
+        }
+    }
+
+    /// Who may be contacted: never stored a second time, so that there is one truth.
+    fn consenting(members: &Members) -> Self {
+        let rows = 0..members.len() as u32;
+        Self {
+            marketing: rows.clone().filter(|row| members.consent(*row).marketing).collect(),
+            minors: rows.filter(|row| members.consent(*row).minor).collect(),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
+        to.section("groups", &Segment::ALL, |s| {
+            self.stores.write("stores", s)?;
+            self.cities.write("cities", s)?;
+            self.guides.write("guides", s)?;
+            self.tags.write("tags", s)?;
+            self.segments.write("segments", s)?;
+            s.array("contact_members", &self.contacts.members)?;
+            s.array("contact_days_ago", &self.contacts.days_ago)
+        })
+    }
+
+    pub(crate) fn read(from: &Reader, members: &Members) -> Result<Self, ArtifactError> {
+        if from.manifest().format_version < 5 {
+            return Ok(Self::of(members, Bitmaps::default(), Contacts::default()));
+        }
+        let s = from.section("groups")?;
+        let segments: Vec<Segment> = s.values()?;
+        s.ensure(segments == Segment::ALL, "segments are not those that this program knows")?;
+        let sets = |name, values| Bitmaps::read(name, values, members.len(), &s);
+        let contacts = Contacts { members: s.array("contact_members")?, days_ago: s.array("contact_days_ago")? };
+        let last = contacts.members.last().map_or(0, |last| *last as usize);
+        let whole = contacts.members.is_sorted() && contacts.members.len() == contacts.days_ago.len();
+        s.ensure(whole && last < members.len().max(1), "contacts are not those of the members, in their order")?;
+        Ok(Self {
+            stores: sets("stores", members.stores.values.len())?,
+            cities: sets("cities", members.cities.values.len())?,
+            guides: sets("guides", members.guides.values.len())?,
+            tags: sets("tags", members.tag_names.len())?,
+            segments: sets("segments", Segment::ALL.len())?,
+            contacts,
+            ..Self::consenting(members)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contacts_are_counted_within_days() {
+        let contacts = Contacts { members: vec![1, 1, 1, 4, 9, 9].into(), days_ago: vec![0, 5, 30, 3, 6, 7].into() };
+        let more = |count, days| contacts.more_than(count, days).iter().collect::<Vec<_>>();
+        assert_eq!(more(0, 7), [1, 4, 9]);
+        assert_eq!(more(1, 7), [1]);
+        assert_eq!(more(1, 8), [1, 9]);
+        assert_eq!(more(2, 31), [1]);
+        assert_eq!(more(2, 30), [0u32; 0]);
+    }
+}

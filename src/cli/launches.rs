@@ -1,0 +1,75 @@
+//! Flags of commands that find members for launches.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use kindred_models::Model;
+use kindred_models::audience::{Holdout, MemberFilter};
+use kindred_training::data::{NewProducts, read_new_products};
+use kindred_training::progress::Progress;
+use kindred_training::train::data_config;
+
+use crate::error::Error;
+use crate::progress::Terminal;
+
+/// What is launched, and who may get it.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Launches {
+    /// Table of the products: product_id, and any attribute.
+    #[arg(long, value_name = "PATH")]
+    products: PathBuf,
+    /// Which members are wanted (TOML): stores, cities, guides, segments, tags, last_purchases, max_contacts, any_of,
+    /// none_of; see docs/audiences.md.
+    #[arg(long, value_name = "FILE")]
+    filter: Option<PathBuf>,
+}
+
+impl Launches {
+    /// The products of the table.
+    pub(super) fn read(&self, model: &Model, progress: &Terminal) -> Result<NewProducts, Error> {
+        let mut tables = data_config(&model.info);
+        tables.products.path = Some(std::path::absolute(&self.products)?);
+        let products = read_new_products(&tables)?;
+        let rejects = &products.rejects;
+        if rejects.total() > 0 {
+            progress.warn(&format!("{} of {} products rejected\n{rejects}", rejects.total(), rejects.rows));
+        }
+        Ok(products)
+    }
+
+    /// The filter of the file.
+    pub(super) fn filter(&self) -> Result<MemberFilter, Error> {
+        let Some(path) = &self.filter else { return Ok(MemberFilter::default()) };
+        let wrong = |what: String| Error::Usage(format!("--filter {}: {what}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
+        let filter: MemberFilter = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+        filter.check().map_err(wrong)?;
+        Ok(filter)
+    }
+}
+
+/// Who is held out.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct HoldoutArgs {
+    /// Share of the members that is held out at random, such as 10%: marked, and not to be contacted.
+    #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = share)]
+    holdout: f64,
+    /// Seed of the holdout: the same seed holds out the same members.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    holdout_seed: u64,
+}
+
+impl HoldoutArgs {
+    /// Which of some members are held out.
+    pub(super) fn held_out(self, model: &Model, members: impl Iterator<Item = u32>) -> Vec<bool> {
+        let holdout = Holdout { share: self.holdout, seed: self.holdout_seed };
+        members.map(|row| holdout.contains(model.members.ids.get(row))).collect()
+    }
+}
+
+/// A share as a percentage.
+fn share(text: &str) -> Result<f64, String> {
+    let percent = text.strip_suffix('%').and_then(|percent| percent.trim().parse::<f64>().ok());
+    let share = percent.map(|percent| percent / 100.0).filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| format!("'{text}' is no share: give a percentage from 0% to 100%"))
+}

@@ -1,0 +1,268 @@
+//! A request for an audience or an allocation: checked first, then looked up in the model that answers.
+
+use kindred_models::Model;
+use kindred_models::audience::{
+    AllocationRequest, AudienceRequest, AudienceSize, Cap, LastPurchase, Launch, MAX_LAUNCHES, MaxContacts,
+    MemberFilter, Quota, Subject,
+};
+use kindred_models::content::Attributes;
+use kindred_models::groups::{CONTACT_DAYS, Segment};
+
+use super::status::Problem;
+use super::validate::Check;
+use crate::proto::v1;
+use crate::proto::v1::find_audience_request::Size;
+use crate::proto::v1::launch_to_allocate::Cap as GivenCap;
+
+/// Seeds at most.
+const MAX_SEEDS: usize = 100_000;
+/// Unknown seeds named at most.
+const MAX_UNKNOWN_SEEDS: usize = 100;
+/// Stores, cities and guides of a filter at most.
+const MAX_PLACES: usize = 10_000;
+/// Tags, and demands of what was bought, at most.
+const MAX_TAGS: usize = 100;
+/// Filters within filters at most, and how deep.
+const MAX_FILTERS: usize = 100;
+const MAX_FILTER_DEPTH: usize = 4;
+/// Days since a purchase at most.
+const MAX_DAYS: i32 = u16::MAX as i32 - 1;
+/// Days of a campaign at most.
+const MAX_CAMPAIGN_DAYS: i32 = 366;
+
+/// What was checked of a request, and needs no model to be understood.
+#[derive(Debug)]
+pub(super) struct AudienceQuestion {
+    size: AudienceSize,
+    filter: MemberFilter,
+    quota: Quota,
+}
+
+impl AudienceQuestion {
+    /// Checks every field.
+    pub(super) fn check(request: &v1::FindAudienceRequest) -> Result<Self, Problem> {
+        let mut check = Check::default();
+        check.text("product_id", &request.product_id, 256);
+        check.ids("seed_member_ids", &request.seed_member_ids, MAX_SEEDS);
+        let (named, described) = (!request.product_id.is_empty(), request.attributes.is_some());
+        check.that(
+            named || described || !request.seed_member_ids.is_empty(),
+            "product_id",
+            "one of product_id, attributes and seed_member_ids is required",
+        );
+        check.that(!(named && described), "attributes", "must not be set together with product_id");
+        if let Some(given) = &request.attributes {
+            attributes(&mut check, "attributes", given);
+        }
+        let filter = member_filter(&mut check, request.filter.as_ref());
+        let (size, quota) = (size(&mut check, request.size), quota(&mut check, request.quota));
+        check.that((0.0..=1.0).contains(&request.holdout_share), "holdout_share", "must be from 0 to 1");
+        check.finish()?;
+        Ok(Self { size, filter, quota })
+    }
+
+    /// The question as the model takes it, and the seeds that it does not know.
+    pub(super) fn ask(
+        self,
+        model: &Model,
+        request: v1::FindAudienceRequest,
+    ) -> Result<(AudienceRequest, Vec<String>), Problem> {
+        let subject = match request.attributes {
+            Some(given) => Subject::New(known_attributes(given)),
+            None if request.product_id.is_empty() => Subject::SeedsOnly,
+            None => match model.products.ids.find(&request.product_id) {
+                Some(row) => Subject::Known(row),
+                None => return Err(Problem::UnknownProduct(request.product_id)),
+            },
+        };
+        let (mut seeds, mut unknown) = (Vec::new(), Vec::new());
+        for id in request.seed_member_ids {
+            match model.members.ids.find(&id) {
+                Some(row) => seeds.push(row),
+                None => unknown.push(id),
+            }
+        }
+        seeds.sort_unstable();
+        seeds.dedup();
+        if seeds.is_empty() && subject == Subject::SeedsOnly {
+            let mut check = Check::default();
+            check.that(false, "seed_member_ids", "must name at least one member that the model knows");
+            check.finish()?;
+        }
+        unknown.truncate(MAX_UNKNOWN_SEEDS);
+        let Self { size, filter, quota } = self;
+        Ok((AudienceRequest { subject, seeds, size, filter, quota }, unknown))
+    }
+}
+
+/// A request for an allocation as the model takes it.
+pub(super) fn allocation(request: v1::AllocateLaunchesRequest) -> Result<AllocationRequest, Problem> {
+    let mut check = Check::default();
+    let count = request.launches.len();
+    check.that((1..=MAX_LAUNCHES).contains(&count), "launches", &format!("must have 1 to {MAX_LAUNCHES} entries"));
+    for (i, launch) in request.launches.iter().enumerate().take(MAX_LAUNCHES) {
+        let field = |name: &str| format!("launches[{i}].{name}");
+        match &launch.attributes {
+            Some(given) => attributes(&mut check, &field("attributes"), given),
+            None => check.that(false, &field("attributes"), "is required"),
+        }
+        check.that(launch.value >= 0.0 && launch.value.is_finite(), &field("value"), "must be 0 or above");
+        let holds = match launch.cap {
+            Some(GivenCap::MaxMembers(members)) => members >= 0,
+            Some(GivenCap::Stock(units)) => units >= 0.0 && units.is_finite(),
+            None => true,
+        };
+        check.that(holds, &field("cap"), "must be 0 or above");
+    }
+    let filter = member_filter(&mut check, request.filter.as_ref());
+    let cost = request.contact_cost;
+    check.that(cost >= 0.0 && cost.is_finite(), "contact_cost", "must be 0 or above");
+    check.that((0.0..=1.0).contains(&request.holdout_share), "holdout_share", "must be from 0 to 1");
+    check.finish()?;
+    Ok(AllocationRequest { launches: request.launches.into_iter().map(launch).collect(), contact_cost: cost, filter })
+}
+
+fn launch(given: v1::LaunchToAllocate) -> Launch {
+    let attributes = known_attributes(given.attributes.unwrap_or_default());
+    let cap = match given.cap {
+        Some(GivenCap::MaxMembers(members)) => Cap::Members(usize::try_from(members).unwrap_or(0)),
+        Some(GivenCap::Stock(units)) => Cap::Stock(units),
+        None => Cap::None,
+    };
+    let price = f64::from(attributes.price.unwrap_or(1.0));
+    Launch { value: if given.value > 0.0 { given.value } else { price }, attributes, cap }
+}
+
+fn attributes(check: &mut Check, field: &str, given: &v1::ProductAttributes) {
+    check.text(&format!("{field}.title"), &given.title, 1000);
+    check.text(&format!("{field}.category"), &given.category, 1000);
+    check.text(&format!("{field}.brand"), &given.brand, 256);
+    check.ids(&format!("{field}.tags"), &given.tags, MAX_TAGS);
+    let priced = given.price.is_none_or(|price| price.is_finite() && price > 0.0);
+    check.that(priced, &format!("{field}.price"), "must be above 0");
+    check.that(*given != v1::ProductAttributes::default(), field, "must have at least one field set");
+}
+
+fn known_attributes(given: v1::ProductAttributes) -> Attributes {
+    Attributes {
+        title: given.title,
+        category: Some(given.category).filter(|c| !c.is_empty()),
+        brand: Some(given.brand).filter(|b| !b.is_empty()),
+        price: given.price,
+        tags: given.tags,
+    }
+}
+
+fn size(check: &mut Check, given: Option<Size>) -> AudienceSize {
+    match given {
+        None => {
+            check.that(false, "size", "is required: member_count, member_share, min_probability or expected_buyers");
+            AudienceSize::Count(0)
+        }
+        Some(Size::MemberCount(count)) => {
+            check.that(count >= 1, "member_count", "must be 1 or more");
+            AudienceSize::Count(usize::try_from(count).unwrap_or(0))
+        }
+        Some(Size::MemberShare(share)) => {
+            check.that(share > 0.0 && share <= 1.0, "member_share", "must be above 0 and up to 1");
+            AudienceSize::Share(share)
+        }
+        Some(Size::MinProbability(least)) => {
+            check.that(least > 0.0 && least <= 1.0, "min_probability", "must be above 0 and up to 1");
+            AudienceSize::MinProbability(least)
+        }
+        Some(Size::ExpectedBuyers(buyers)) => {
+            check.that(buyers > 0.0 && buyers.is_finite(), "expected_buyers", "must be above 0");
+            AudienceSize::ExpectedBuyers(buyers)
+        }
+    }
+}
+
+fn quota(check: &mut Check, given: Option<v1::Quota>) -> Quota {
+    let Some(given) = given else { return Quota::default() };
+    let mut places = |field: &str, places: Option<i32>| {
+        check.that(places.is_none_or(|p| p >= 0), field, "must be 0 or above");
+        places.map(|p| u32::try_from(p).unwrap_or(0))
+    };
+    let (per_store, per_guide) =
+        (places("quota.per_store", given.per_store), places("quota.per_guide", given.per_guide));
+    check.that(
+        (0..=MAX_CAMPAIGN_DAYS).contains(&given.days),
+        "quota.days",
+        &format!("must be from 0 to {MAX_CAMPAIGN_DAYS}"),
+    );
+    Quota { per_store, per_guide, days: u16::try_from(given.days).unwrap_or(1).max(1) }
+}
+
+fn member_filter(check: &mut Check, given: Option<&v1::MemberFilter>) -> MemberFilter {
+    given.map_or_else(MemberFilter::default, |given| nested_filter(check, "filter", given, 1, &mut 0))
+}
+
+/// A filter and those within it, `count` of which were seen before.
+fn nested_filter(
+    check: &mut Check,
+    field: &str,
+    given: &v1::MemberFilter,
+    depth: usize,
+    count: &mut usize,
+) -> MemberFilter {
+    *count += 1;
+    if depth > MAX_FILTER_DEPTH || *count > MAX_FILTERS {
+        check.that(false, field, &format!("must not go {MAX_FILTER_DEPTH} deep, or have {MAX_FILTERS} filters in all"));
+        return MemberFilter::default();
+    }
+    check.ids(&format!("{field}.store_ids"), &given.store_ids, MAX_PLACES);
+    check.ids(&format!("{field}.cities"), &given.cities, MAX_PLACES);
+    check.ids(&format!("{field}.guide_ids"), &given.guide_ids, MAX_PLACES);
+    check.ids(&format!("{field}.tags"), &given.tags, MAX_TAGS);
+    let segments: Option<Vec<Segment>> = given.segments.iter().map(|name| Segment::parse(name)).collect();
+    let names = Segment::ALL.map(Segment::name).join(", ");
+    check.that(segments.is_some(), &format!("{field}.segments"), &format!("must be of {names}"));
+    let purchases = &given.last_purchases;
+    check.that(purchases.len() <= MAX_TAGS, &format!("{field}.last_purchases"), "must not have more than 100 entries");
+    let last_purchases = purchases.iter().take(MAX_TAGS).enumerate();
+    let last_purchases =
+        last_purchases.map(|(i, last)| last_purchase(check, &format!("{field}.last_purchases[{i}]"), last)).collect();
+    let max_contacts = given.max_contacts.map(|max| {
+        let days = i32::from(CONTACT_DAYS);
+        check.that(max.count >= 0, &format!("{field}.max_contacts.count"), "must be 0 or above");
+        check.that(
+            (1..=days).contains(&max.days),
+            &format!("{field}.max_contacts.days"),
+            &format!("must be from 1 to {days}"),
+        );
+        MaxContacts { count: usize::try_from(max.count).unwrap_or(0), days: u16::try_from(max.days).unwrap_or(0) }
+    });
+    let mut within = |name: &str, filters: &[v1::MemberFilter]| -> Vec<MemberFilter> {
+        // One more than are allowed is enough to say so.
+        let each = filters.iter().take(MAX_FILTERS + 1).enumerate();
+        each.map(|(i, f)| nested_filter(check, &format!("{field}.{name}[{i}]"), f, depth + 1, count)).collect()
+    };
+    MemberFilter {
+        any_of: within("any_of", &given.any_of),
+        none_of: within("none_of", &given.none_of),
+        stores: given.store_ids.clone(),
+        cities: given.cities.clone(),
+        guides: given.guide_ids.clone(),
+        tags: given.tags.clone(),
+        segments: segments.unwrap_or_default(),
+        last_purchases,
+        max_contacts,
+    }
+}
+
+fn last_purchase(check: &mut Check, field: &str, given: &v1::LastPurchase) -> LastPurchase {
+    check.text(&format!("{field}.category"), &given.category, 1000);
+    let (least, most) = (given.min_days.unwrap_or(0), given.max_days.unwrap_or(MAX_DAYS));
+    check.that(
+        0 <= least && least <= most && most <= MAX_DAYS,
+        field,
+        &format!("must have 0 up to min_days up to max_days up to {MAX_DAYS}"),
+    );
+    let days = |days: Option<i32>| days.and_then(|days| u16::try_from(days).ok());
+    LastPurchase {
+        category: Some(given.category.clone()).filter(|c| !c.is_empty()),
+        min_days: days(given.min_days),
+        max_days: days(given.max_days),
+    }
+}

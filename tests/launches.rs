@@ -180,7 +180,7 @@ async fn without_launches_no_chances_are_made_up() {
     for size in [Size::MinProbability(0.1), Size::ExpectedBuyers(5.0)] {
         let status = client.find_audience(new_tea(size)).await.unwrap_err();
         assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
-        assert!(status.message().contains("count or a share"));
+        assert!(status.message().contains("by count or by share"));
     }
     running.end().await.unwrap();
 }

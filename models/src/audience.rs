@@ -23,7 +23,9 @@ use crate::launch::LaunchQuery;
 use crate::model::Model;
 use crate::ranking::{Scored, Top};
 use crate::stop::{Stop, Stopped};
-pub use allocation::{Allocated, Allocation, AllocationRequest, Cap, Launch, MAX_LAUNCHES, allocate};
+pub use allocation::{
+    Allocated, Allocation, AllocationRequest, Assignment, Cap, Launch, MAX_LAUNCHES, NOTHING, allocate, assign,
+};
 use eligibility::Eligibility;
 pub use eligibility::Excluded;
 pub use filter::{LastPurchase, MaxContacts, MemberFilter};
@@ -149,7 +151,7 @@ pub fn audience(model: &Model, request: &AudienceRequest, stop: &Stop) -> Result
     };
     let (way, graph) = asked.way();
     if let (Way::Graph, Some((size, [found, scored]))) = (way, graph) {
-        let members = asked.from_graph(size, found);
+        let members = asked.walked(size, found);
         if members.len() == size {
             return Ok(asked.answer_of_graph(members, scored, stop)?);
         }
@@ -259,7 +261,7 @@ impl<'a> Asked<'a> {
     }
 
     /// The best `size` of `found` members that a walk finds, and of those who bought similar products.
-    fn from_graph(&self, size: usize, found: usize) -> Vec<Scored> {
+    fn walked(&self, size: usize, found: usize) -> Vec<Scored> {
         let allowed = |row: u32| self.eligibility.rows.contains(row);
         let found = self.model.member_index.serving().search(&self.query.vector, found, &allowed);
         let mut rows: Vec<u32> = found.iter().map(|s| s.row).collect();
@@ -364,7 +366,7 @@ pub fn graph_recall(model: &Model, products: &[u32], size: usize) -> f32 {
         exact.truncate(size);
         let worst = exact.last().map_or(f32::INFINITY, |s| s.score);
         // Scores of the two ways differ by rounding.
-        let found = asked.from_graph(size, size * GRAPH_OVERSAMPLING);
+        let found = asked.walked(size, size * GRAPH_OVERSAMPLING);
         let found = found.iter().filter(|s| s.score >= worst - 1e-4).count();
         if exact.is_empty() { 1.0 } else { found.min(exact.len()) as f32 / exact.len() as f32 }
     };

@@ -74,6 +74,22 @@ fn fold(mut sums: [f32; LANES]) -> f32 {
     sums[0]
 }
 
+/// `ln(1 + x)` for finite `x ≥ 0`, to within 2·10⁻⁷ absolute or relative, whichever is larger: several times faster
+/// than the library's, and vectorized where it stands in a loop.
+#[inline]
+pub fn ln_1p(x: f32) -> f32 {
+    /// √½: mantissas from here to √2 are nearest to 1.
+    const SQRT_HALF: i32 = 0x3f35_04f3;
+    let bits = (1.0 + x).to_bits() as i32;
+    let exponent = (bits - SQRT_HALF) >> 23;
+    let mantissa = f32::from_bits((bits - (exponent << 23)) as u32);
+    // ln m = 2 artanh s, as a series in s² ≤ 0.03.
+    let s = (mantissa - 1.0) / (mantissa + 1.0);
+    let q = s * s;
+    let series = 1.0 + q * (1.0 / 3.0 + q * (1.0 / 5.0 + q * (1.0 / 7.0 + q * (1.0 / 9.0))));
+    exponent as f32 * std::f32::consts::LN_2 + 2.0 * s * series
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +102,17 @@ mod tests {
             let size: f32 = a.iter().zip(&b).map(|(x, y)| (x * y).abs()).sum();
             prop_assert!((dot(&a, &b) - dot_scalar(&a, &b)).abs() <= 1e-5 * size + 1e-6);
         }
+    }
+
+    #[test]
+    fn logarithms_agree_with_the_library() {
+        let mut x = 1e-9f32;
+        while x < 1e9 {
+            let exact = f64::from(x).ln_1p();
+            assert!((f64::from(ln_1p(x)) - exact).abs() <= 2e-7 * exact.max(1.0), "{x}: {} {exact}", ln_1p(x));
+            x *= 1.0007;
+        }
+        assert_eq!(ln_1p(0.0), 0.0);
     }
 
     #[test]

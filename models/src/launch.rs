@@ -17,7 +17,7 @@ pub use expectation::{Expectation, Level, top_level};
 pub use query::{ANALOGUES, LaunchQuery, mean_vector};
 use query::{Question, weighed};
 pub use seeds::{SeedFit, SeedWeights};
-use signals::{ACTIVITY, ANALOGUES_20, ANALOGUES_100, HABITS, Sums, VECTOR};
+use signals::{ACTIVITY, ANALOGUES_20, ANALOGUES_100, HABITS, Known, Sums, VECTOR};
 pub use signals::{SIGNALS, Signals, Statics, prior};
 
 use crate::artifact::{Array, ArtifactError, Reader, Writer};
@@ -143,11 +143,13 @@ impl LaunchModel {
         chunks.par_iter_mut().enumerate().try_for_each(|(chunk, scores)| {
             stop.check()?;
             let start = (chunk * CHUNK) as u32;
+            let end = start + scores.first().map_or(0, |scores| scores.len()) as u32;
+            let known: Vec<Known> = (start..end).map(|member| self.known(embeddings, member)).collect();
             for ((question, weights), scores) in questions.iter().zip(scores) {
                 let mut sums = vec![Sums::default(); scores.len()];
                 question.add_run(start, &mut sums);
-                for ((member, score), sums) in (start..).zip(scores.iter_mut()).zip(&sums) {
-                    *score = self.score(weights, question, member, sums);
+                for (i, score) in scores.iter_mut().enumerate() {
+                    *score = self.score(weights, question, &known[i], start + i as u32, &sums[i]);
                 }
             }
             Ok(())
@@ -160,12 +162,13 @@ impl LaunchModel {
         let (question, weights) = (Question::new(self, query, embeddings), query.weights(self));
         let mut sums = vec![Sums::default(); members.len()];
         question.add_some(members, &mut sums);
-        members.iter().zip(&sums).map(|(member, sums)| self.score(&weights, &question, *member, sums)).collect()
+        let score = |(member, sums)| self.score(&weights, &question, &self.known(embeddings, member), member, sums);
+        members.iter().copied().zip(&sums).map(score).collect()
     }
 
-    fn score(&self, weights: &Signals, question: &Question<'_>, member: u32, sums: &Sums) -> f32 {
+    fn score(&self, weights: &Signals, question: &Question<'_>, known: &Known, member: u32, sums: &Sums) -> f32 {
         if self.statics.activity[member as usize] > 0.0 {
-            weighed(weights, &self.signals(question, member, sums))
+            weighed(weights, &self.signals(question, known, member, sums))
         } else {
             NOTHING_KNOWN
         }
@@ -176,7 +179,8 @@ impl LaunchModel {
         let question = Question::new(self, query, embeddings);
         let mut sums = vec![Sums::default(); members.len()];
         question.add_some(members, &mut sums);
-        members.iter().zip(&sums).map(|(member, sums)| self.signals(&question, *member, sums)).collect()
+        let signals = |(member, sums)| self.signals(&question, &self.known(embeddings, member), member, sums);
+        members.iter().copied().zip(&sums).map(signals).collect()
     }
 
     /// Members who bought anything, evenly spaced where there are many: what the level of a query, and the scale of

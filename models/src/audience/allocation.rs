@@ -19,7 +19,7 @@ use super::{AudienceError, AudienceRequest, AudienceSize, MemberFilter, Quota, S
 use crate::content::Attributes;
 use crate::launch::LaunchQuery;
 use crate::model::Model;
-use crate::stop::Stop;
+use crate::stop::{Stop, Stopped};
 
 /// Launches at once, at most.
 pub const MAX_LAUNCHES: usize = 100;
@@ -92,19 +92,32 @@ pub fn allocate(model: &Model, request: &AllocationRequest, stop: &Stop) -> Resu
     let eligibility = Arc::new(Eligibility::with(model, &[], &request.filter));
     let rows: Vec<u32> = eligibility.rows.iter().collect();
     let chances = chances(model, request, &rows, stop)?;
-    let problem = Problem::new(chances, &request.launches, request.contact_cost);
-    let solution = problem.solve(stop)?;
+    let assignment = assign(&chances, &request.launches, request.contact_cost, stop)?;
     let allocated = |(i, launch): (usize, &u16)| {
-        let probability = problem.chances.get(*launch as usize)?[i];
+        let probability = chances.get(*launch as usize)?[i];
         Some(Allocated { member: rows[i], launch: *launch, probability })
     };
     Ok(Allocation {
-        members: solution.launch_of.iter().enumerate().filter_map(allocated).collect(),
-        value: solution.value,
-        bound: solution.bound,
+        members: assignment.launch_of.iter().enumerate().filter_map(allocated).collect(),
+        value: assignment.value,
+        bound: assignment.bound,
         eligible: rows.len(),
         excluded: eligibility.excluded,
     })
+}
+
+/// Assigns one of some launches, or [`NOTHING`], to each of some members, by the chance that they buy it: by launch,
+/// then member.
+///
+/// # Errors
+/// [`Stopped`] once `stop` is raised.
+pub fn assign(
+    chances: &[Vec<f32>],
+    launches: &[Launch],
+    contact_cost: f64,
+    stop: &Stop,
+) -> Result<Assignment, Stopped> {
+    Problem::new(chances, launches, contact_cost).solve(stop)
 }
 
 /// The chance that each member buys, by launch.
@@ -141,7 +154,7 @@ fn question(launch: &Launch) -> AudienceRequest {
 }
 
 /// No launch.
-const NOTHING: u16 = u16::MAX;
+pub const NOTHING: u16 = u16::MAX;
 /// What a contact costs at least, as a share of the highest value: of two ways to sell the same, the one that
 /// disturbs fewer members is taken.
 const DISTURBANCE: f64 = 1e-6;
@@ -153,28 +166,30 @@ const ROUNDING: f64 = 1e-6;
 /// What is to be allocated, as numbers.
 struct Problem<'a> {
     /// By launch, then member.
-    chances: Vec<Vec<f32>>,
+    chances: &'a [Vec<f32>],
     launches: &'a [Launch],
     contact_cost: f64,
     highest_value: f64,
 }
 
 /// An allocation of numbered members.
-#[derive(Clone, Debug)]
-struct Solution {
-    /// The launch of each member, or [`NOTHING`].
-    launch_of: Vec<u16>,
-    value: f64,
-    bound: f64,
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assignment {
+    /// The number of each member's launch, or [`NOTHING`].
+    pub launch_of: Vec<u16>,
+    /// What is expected of it.
+    pub value: f64,
+    /// More than this could not be expected of any.
+    pub bound: f64,
 }
 
 impl<'a> Problem<'a> {
-    fn new(chances: Vec<Vec<f32>>, launches: &'a [Launch], contact_cost: f64) -> Self {
+    fn new(chances: &'a [Vec<f32>], launches: &'a [Launch], contact_cost: f64) -> Self {
         let highest_value = launches.iter().map(|launch| launch.value).fold(0.0, f64::max);
         Self { chances, launches, contact_cost: contact_cost.max(DISTURBANCE * highest_value), highest_value }
     }
 
-    fn solve(&self, stop: &Stop) -> Result<Solution, AudienceError> {
+    fn solve(&self, stop: &Stop) -> Result<Assignment, Stopped> {
         let prices = self.prices(stop)?;
         let mut launch_of = self.taken_at(&prices);
         let bound = self.bound(&prices);
@@ -183,7 +198,7 @@ impl<'a> Problem<'a> {
             let value = self.value(&launch_of);
             self.search(&mut launch_of, value, &prices, stop)?;
         }
-        Ok(Solution { value: self.value(&launch_of), launch_of, bound })
+        Ok(Assignment { value: self.value(&launch_of), launch_of, bound })
     }
 
     fn value(&self, launch_of: &[u16]) -> f64 {
@@ -237,8 +252,8 @@ mod tests {
         Launch { attributes: Attributes::default(), value, cap }
     }
 
-    fn solved(chances: &[Vec<f32>], launches: &[Launch], contact_cost: f64) -> Solution {
-        let problem = Problem::new(chances.to_vec(), launches, contact_cost);
+    fn solved(chances: &[Vec<f32>], launches: &[Launch], contact_cost: f64) -> Assignment {
+        let problem = Problem::new(chances, launches, contact_cost);
         let solution = problem.solve(&Stop::default()).unwrap();
         for number in problem.numbers() {
             let of = solution.launch_of.iter().enumerate().filter(|(_, launch)| **launch == number);
@@ -301,7 +316,7 @@ mod tests {
             let cap = |cap: &Option<usize>| cap.map_or(Cap::None, Cap::Members);
             let launches: Vec<Launch> = values.iter().zip(&caps).map(|(value, c)| launch(*value, cap(c))).collect();
             let solution = solved(&chances, &launches, cost);
-            let problem = Problem::new(chances, &launches, cost);
+            let problem = Problem::new(&chances, &launches, cost);
             let mut room = problem.numbers().map(|l| problem.room(l).unwrap_or(f64::INFINITY)).collect();
             let best = exact(&problem, 0, &mut room);
             prop_assert!(solution.value >= 0.99 * best - 1e-9, "{} of {best}", solution.value);
@@ -316,7 +331,7 @@ mod tests {
             let launches: Vec<Launch> =
                 values.iter().zip(&stocks).map(|(value, units)| launch(*value, Cap::Stock(*units))).collect();
             let solution = solved(&chances, &launches, cost);
-            let problem = Problem::new(chances, &launches, cost);
+            let problem = Problem::new(&chances, &launches, cost);
             let best = exact(&problem, 0, &mut stocks.clone());
             prop_assert!(solution.value >= 0.99 * best - 1e-9, "{} of {best}", solution.value);
             prop_assert!(solution.bound >= best - 1e-9);

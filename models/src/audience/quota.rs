@@ -120,7 +120,7 @@ mod tests {
         let guides = [Some("g"), None, Some("g"), None, Some("g"), None, None];
         let quota = Quota { per_store: Some(1), per_guide: Some(1), days: 2 };
         // The third is of another store than the first, but of the same guide.
-        assert_eq!(scheduled(quota, &stores, &guides), [(0, 1, 0), (1, 2, 0), (2, 2, 0), (6, 1, 2)]);
+        assert_eq!(scheduled(quota, &stores, &guides), [(0, 1, 0), (1, 2, 0), (2, 2, 0), (6, 1, 3)]);
         assert!(scheduled(Quota { per_store: Some(0), ..quota }, &[Some("a")], &[None]).is_empty());
     }
 

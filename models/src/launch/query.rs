@@ -11,7 +11,7 @@ use crate::affinity::spread;
 use crate::categories::LEVELS;
 use crate::content::{Attributes, ContentIndex, Group};
 use crate::embeddings::Embeddings;
-use crate::kernels::{add_scaled, dot};
+use crate::kernels::{add_scaled, dot, ln_1p};
 use crate::ranking::Scored;
 use crate::scatter::Scatter;
 
@@ -184,7 +184,7 @@ impl Posting<'_> {
         let x = self.scale * self.counts[at];
         match self.form {
             Form::Linear => x,
-            Form::Log => x.ln_1p(),
+            Form::Log => ln_1p(x),
         }
     }
 }
@@ -263,8 +263,10 @@ impl<'a> Question<'a> {
                     }
                 }
             } else {
+                let mut at = 0;
                 for (i, member) in rows.iter().enumerate() {
-                    if let Ok(at) = posting.members.binary_search(member) {
+                    at = gallop(posting.members, at, *member);
+                    if posting.members.get(at) == Some(member) {
                         sums[i][posting.place] += posting.value(at);
                     }
                 }
@@ -273,8 +275,37 @@ impl<'a> Question<'a> {
     }
 }
 
+/// Where the first of sorted values that is not below `wanted` stands, at `from` or later: in time that grows with the
+/// logarithm of how far that is.
+fn gallop(sorted: &[u32], from: usize, wanted: u32) -> usize {
+    let (mut low, mut step) = (from, 1);
+    while sorted.get(low + step).is_some_and(|value| *value < wanted) {
+        low += step;
+        step *= 2;
+    }
+    let end = (low + step + 1).min(sorted.len());
+    low + sorted[low.min(end)..end].partition_point(|value| *value < wanted)
+}
+
 /// `Σ weight · signal`.
 #[inline]
 pub(super) fn weighed(weights: &Signals, signals: &Signals) -> f32 {
     (0..SIGNALS.len()).map(|k| weights[k] * signals[k]).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn galloping_finds_what_a_search_finds(set in prop::collection::btree_set(0u32..300, 0..80), wanted in 0u32..310) {
+            let sorted: Vec<u32> = set.into_iter().collect();
+            let place = sorted.partition_point(|value| *value < wanted);
+            for from in 0..=place {
+                prop_assert_eq!(gallop(&sorted, from, wanted), place);
+            }
+        }
+    }
 }

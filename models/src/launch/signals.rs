@@ -3,7 +3,8 @@
 use super::LaunchModel;
 use super::query::Question;
 use crate::artifact::Array;
-use crate::kernels::dot;
+use crate::embeddings::Embeddings;
+use crate::kernels::{dot, ln_1p};
 
 /// Purchases' worth of the base's rate that a member's own rate is shrunk by.
 pub(super) const HABIT_PRIOR: f32 = 5.0;
@@ -105,33 +106,55 @@ pub(super) const SEED_PRODUCTS: usize = 14;
 /// What a question adds up over a member's purchases.
 pub(super) type Sums = [f32; 15];
 
+/// What the signals take of a member, whatever the product: looked up once for all questions of a scan.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    /// The first signals.
+    statics: [f32; 5],
+    /// What a habit that is as strong as the base's comes to.
+    usual: f32,
+    /// Length of the member's vector.
+    length: f32,
+}
+
 impl LaunchModel {
-    /// The signals of a member, from what the question added up over their purchases.
-    pub(super) fn signals(&self, question: &Question<'_>, member: u32, sums: &Sums) -> Signals {
+    /// Looks up a member.
+    pub(super) fn known(&self, embeddings: &Embeddings, member: u32) -> Known {
         let statics = &self.statics;
         let of = |array: &Array<f32>| array.get(member as usize).copied().unwrap_or(0.0);
+        let vector = embeddings.member(member);
         let activity = of(&statics.activity);
-        let usual = ((activity + HABIT_PRIOR) / HABIT_PRIOR).ln();
-        let above_usual = |sum: f32, known: f32| if known > 0.0 { sum / known - usual } else { 0.0 };
+        let logs = [of(&statics.recent), of(&statics.trips), of(&statics.recency), of(&statics.early)].map(ln_1p);
+        Known {
+            statics: [ln_1p(activity), logs[0], logs[1], -logs[2], logs[3]],
+            usual: ln_1p(activity / HABIT_PRIOR),
+            length: dot(vector, vector).sqrt(),
+        }
+    }
+
+    /// The signals of a member, from what the question added up over their purchases.
+    pub(super) fn signals(&self, question: &Question<'_>, known: &Known, member: u32, sums: &Sums) -> Signals {
+        let above_usual = |sum: f32, count: f32| if count > 0.0 { sum / count - known.usual } else { 0.0 };
         let habit = |k: usize| above_usual(sums[k], question.known[k]);
         let total = |of: &[f32]| MEAN_HABITS.iter().map(|k| of[*k]).sum::<f32>();
         let [few, more, most] = [0, 1, 2].map(|k| sums[ANALOGUE_SUMS + k]);
         let bands = sums[PRICE] + PRICE_PRIOR * question.usual_price_band;
         let vector = question.embeddings.member(member);
-        let length = dot(vector, vector).sqrt();
+        let length = known.length;
         let cosine = |fit: f32, other: f32| if length * other > 1e-12 { fit / (length * other) } else { 0.0 };
         let (query, fit) = (question.query, dot(vector, &question.query.vector));
         let [seed_fit, seed_cosine] = match query.seeds.count {
             0 => [0.0; 2],
             _ => [dot(vector, &query.seeds.vector), cosine(dot(vector, &query.seeds.centroid), 1.0)],
         };
+        let [activity, recent, trips, recency, early] = known.statics;
         // In the order of their names.
         [
-            activity.ln_1p(),
-            of(&statics.recent).ln_1p(),
-            of(&statics.trips).ln_1p(),
-            -of(&statics.recency).ln_1p(),
-            of(&statics.early).ln_1p(),
+            activity,
+            recent,
+            trips,
+            recency,
+            early,
             above_usual(total(sums), total(&question.known)),
             habit(0),
             habit(1),
@@ -140,17 +163,17 @@ impl LaunchModel {
             habit(BRAND_CATEGORY),
             habit(PRICE_BAND),
             habit(TAGS),
-            few.ln_1p(),
-            (few + more).ln_1p(),
-            (few + more + most).ln_1p(),
-            sums[GOES_WITH].ln_1p(),
+            ln_1p(few),
+            ln_1p(few + more),
+            ln_1p(few + more + most),
+            ln_1p(sums[GOES_WITH]),
             -(bands / (sums[PRICED] + PRICE_PRIOR)).abs(),
             fit,
             cosine(fit, question.lengths[0]),
             cosine(dot(vector, &query.few_vector), question.lengths[1]),
             seed_fit,
             seed_cosine,
-            sums[SEED_PRODUCTS].ln_1p(),
+            ln_1p(sums[SEED_PRODUCTS]),
         ]
     }
 }

@@ -24,7 +24,7 @@ struct Moves {
 }
 
 impl Moves {
-    fn from(&self, from: usize, to: usize) -> &[Move] {
+    fn between(&self, from: usize, to: usize) -> &[Move] {
         &self.best[from * self.places + to]
     }
 }
@@ -109,7 +109,7 @@ impl Problem<'_> {
             if chain[1..].iter().any(|(place, _)| *place == to) || (is_circle && chain.len() == 1) {
                 continue;
             }
-            for step in moves.from(last, to) {
+            for step in moves.between(last, to) {
                 let length = chain.len();
                 chain[length - 1].1 = Some(step.member);
                 let gain = gained + step.gain;

@@ -46,7 +46,7 @@ impl Problem<'_> {
             best: (value, None),
             nodes: 0,
         };
-        search.from(0, 0.0, stop)?;
+        search.descend(0, 0.0, stop)?;
         if let Some(better) = search.best.1 {
             *launch_of = better;
         }
@@ -56,7 +56,7 @@ impl Problem<'_> {
 
 impl Search<'_> {
     /// Tries all that the members from one on can get, where those before it are worth `value`.
-    fn from(&mut self, member: usize, value: f64, stop: &Stop) -> Result<(), Stopped> {
+    fn descend(&mut self, member: usize, value: f64, stop: &Stop) -> Result<(), Stopped> {
         let problem = self.problem;
         let caps: f64 = self.room.iter().zip(self.prices).filter(|(_, p)| **p > 0.0).map(|(r, p)| r * p).sum();
         self.nodes += 1;
@@ -83,7 +83,7 @@ impl Search<'_> {
             if let Some(room) = self.room.get_mut(launch as usize) {
                 *room -= load;
             }
-            self.from(member + 1, value + gain, stop)?;
+            self.descend(member + 1, value + gain, stop)?;
             if let Some(room) = self.room.get_mut(launch as usize) {
                 *room += load;
             }

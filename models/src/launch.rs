@@ -9,6 +9,7 @@ mod expectation;
 mod query;
 mod seeds;
 mod signals;
+mod tilt;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};

@@ -1,11 +1,12 @@
 //! A question for an audience: a product, as what is to be added up over the members' purchases.
 
 use super::LaunchModel;
-use super::seeds::{SeedWeights, Seeds};
+use super::seeds::{SeedWeights, Seeds, looked_at};
 use super::signals::{
     ANALOGUE_SUMS, BRAND, BRAND_CATEGORY, GOES_WITH, HABIT_PRIOR, OTHER_LEVELS, PRICE, PRICE_BAND, PRICED,
     SEED_PRODUCTS, SEED_SIGNALS, SIGNALS, Signals, Sums, TAGS,
 };
+use super::tilt::tilt;
 use crate::Model;
 use crate::affinity::spread;
 use crate::categories::LEVELS;
@@ -89,6 +90,10 @@ impl LaunchQuery {
             let variance = values.map(|x| (x - mean).powi(2)).sum::<f64>() / n;
             if variance > 1e-12 { variance.sqrt() as f32 } else { 1.0 }
         });
+        if !self.is_of_seeds_alone() {
+            let of_seeds = model.launch.signals_of(&self, &model.embeddings, &looked_at(seeds));
+            self.seeds.tilt = tilt(&of_seeds, &signals, &model.launch.fit.weights());
+        }
         self
     }
 
@@ -97,10 +102,14 @@ impl LaunchQuery {
         std::array::from_fn(|k| signals[SIGNALS.len() - SEED_SIGNALS + k] / self.seeds.deviations[k])
     }
 
+    /// Whether nothing but seeds is known: members like them are asked for, however much they buy.
+    fn is_of_seeds_alone(&self) -> bool {
+        self.habits.is_empty() && self.analogues.is_empty() && self.seeds.count > 0
+    }
+
     /// What a unit of each signal counts.
     pub(super) fn weights(&self, model: &LaunchModel) -> Signals {
-        // Nothing but seeds: members like them, however much they buy.
-        let alone = self.habits.is_empty() && self.analogues.is_empty() && self.seeds.count > 0;
+        let alone = self.is_of_seeds_alone();
         let mut weights = if alone { Signals::default() } else { model.fit.weights() };
         if self.seeds.count > 0 {
             self.seeds.add_weights(model, &mut weights, alone);

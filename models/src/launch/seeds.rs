@@ -44,6 +44,8 @@ pub(super) struct Seeds {
     pub(super) products: Vec<Scored>,
     /// Standard deviation of each signal over the base.
     pub(super) deviations: SeedWeights,
+    /// What they add to the weights of the other signals.
+    pub(super) tilt: Signals,
 }
 
 impl Seeds {
@@ -55,10 +57,11 @@ impl Seeds {
             centroid: centroid(model, seeds),
             products: products(model, seeds),
             deviations: [1.0; SEED_SIGNALS],
+            tilt: Signals::default(),
         }
     }
 
-    /// Adds what a unit of each seed signal counts: as learned for so many seeds.
+    /// Adds what a unit of each seed signal counts, as learned for so many seeds, and what the seeds say of the others.
     pub(super) fn add_weights(&self, model: &LaunchModel, to: &mut Signals, alone: bool) {
         // Without a product there is nothing that few seeds could be wrong about.
         let count = if alone { f32::INFINITY } else { self.count as f32 };
@@ -67,6 +70,7 @@ impl Seeds {
         for (k, weight) in weights.iter().enumerate() {
             to[from + k] = weight / self.deviations[k];
         }
+        to.iter_mut().zip(self.tilt).for_each(|(weight, tilt)| *weight += tilt);
     }
 }
 
@@ -102,15 +106,19 @@ fn centroid(model: &Model, seeds: &[u32]) -> Vec<f32> {
     mean
 }
 
+/// Some of the seeds, evenly spaced, where there are many.
+pub(super) fn looked_at(seeds: &[u32]) -> Vec<u32> {
+    seeds.iter().copied().step_by(seeds.len().div_ceil(MAX_SEEDS).max(1)).collect()
+}
+
 /// Products by how much more often seeds buy them: `n / (k + κ) · ln((n + κ r) / ((k + κ) r))` for `n` of `k`
 /// seeds, where a share `r` of the base does.
 fn products(model: &Model, seeds: &[u32]) -> Vec<Scored> {
     let mut counts = BTreeMap::<u32, f32>::new();
-    let step = seeds.len().div_ceil(MAX_SEEDS).max(1);
-    let looked_at = seeds.iter().step_by(step);
-    let k = looked_at.len() as f32;
-    for seed in looked_at {
-        let bought = model.history.member(*seed).filter(|p| p.decayed > 0.0);
+    let seeds = looked_at(seeds);
+    let k = seeds.len() as f32;
+    for seed in seeds {
+        let bought = model.history.member(seed).filter(|p| p.decayed > 0.0);
         bought.for_each(|p| *counts.entry(p.product).or_default() += 1.0);
     }
     let base = model.embeddings.fit.active_members.max(1) as f32;

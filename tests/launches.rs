@@ -203,6 +203,38 @@ fn one_and_several_threads_learn_the_same_of_launches() {
     assert_eq!(one, learned(3));
 }
 
+/// Members of two stores; what is new is carried by one of them, in turn, and bought there alone.
+#[tokio::test]
+async fn who_can_t_buy_it_at_home_comes_last() {
+    let mut tables = Tables::new();
+    (0..10).for_each(|p| tables.product(&format!("tea{p},,drinks/tea,tea house,30,,true")));
+    for week in 0..WEEKS {
+        tables.product(&format!("new{week:02},,drinks/tea,tea house,30,s{},true", week % 2));
+    }
+    for m in 0..2 * MEMBERS {
+        tables.member(&format!("m{m:03},s{},,,true,true,false,", m % 2));
+        for week in 0..WEEKS {
+            tables.buy(&format!("m{m:03}"), &format!("tea{}", (m + week) % 10), 7 * week + m % 7);
+            if week % 2 == m % 2 && m % 3 == 0 {
+                tables.buy(&format!("m{m:03}"), &format!("new{week:02}"), 7 * week + 1 + m % 5);
+            }
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = tables.write(folder.path());
+    params(&mut config);
+    let trained = trained_with(folder, config);
+    let running = serve(&trained).await;
+    for store in 0..2 {
+        let mut request = new_tea(Size::MemberCount(20));
+        request.attributes.as_mut().unwrap().store_ids = vec![format!("s{store}"), "elsewhere".into()];
+        let (_, members) = find(&running, request).await;
+        let at_home = members.iter().filter(|m| m.member_id[1..].parse::<u32>().unwrap() % 2 == store);
+        assert_eq!(at_home.count(), 20, "of 40 who buy what is new, those come first who can");
+    }
+    running.end().await.unwrap();
+}
+
 #[test]
 fn launches_of_the_held_out_days_are_judged() {
     let folder = tempfile::tempdir().unwrap();

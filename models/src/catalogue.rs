@@ -109,6 +109,7 @@ impl Products {
             brand: self.brands.get(row).map(str::to_owned),
             price: (price > 0.0).then_some(price),
             tags: self.tags.row(row).iter().map(|tag| self.tag_names.get(*tag).to_owned()).collect(),
+            stores: self.stores.row(row).iter().map(|store| self.store_names.get(*store).to_owned()).collect(),
         }
     }
 

@@ -32,6 +32,8 @@ pub struct Attributes {
     pub price: Option<f32>,
     /// Tags.
     pub tags: Vec<String>,
+    /// Stores that carry it; empty for all.
+    pub stores: Vec<String>,
 }
 
 /// What a feature is made of.
@@ -263,6 +265,7 @@ mod tests {
             brand: Some(brand.to_owned()),
             price: Some(10.0),
             tags: Vec::new(),
+            stores: Vec::new(),
         }
     }
 

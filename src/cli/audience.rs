@@ -36,7 +36,7 @@ const CHUNK: usize = 1 << 20;
     kindred audience --registry registry --products new.csv --out audience.parquet --filter filter.toml \
     --per-guide 20 --days 3\n\n\
     The columns may have the names of the products table that the version was trained on, or Kindred's own:\n  \
-    title, category (a path a/b/c), brand, price, tags.")]
+    title, category (a path a/b/c), brand, price, tags, stores.")]
 pub(super) struct Audience {
     #[command(flatten)]
     from: FromVersion,

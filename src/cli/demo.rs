@@ -184,6 +184,7 @@ async fn show_audience(model: &Model, channel: Channel) -> Result<(), Error> {
         brand: "Nutcracker".to_owned(),
         price: Some(69.0),
         tags: vec!["sugar-free".to_owned()],
+        store_ids: Vec::new(),
     };
     print::line(format!(
         "\nA launch that nobody has bought: {}, {}, {}. FindAudience answers:",

@@ -138,6 +138,7 @@ fn attributes(check: &mut Check, field: &str, given: &v1::ProductAttributes) {
     check.text(&format!("{field}.category"), &given.category, 1000);
     check.text(&format!("{field}.brand"), &given.brand, 256);
     check.ids(&format!("{field}.tags"), &given.tags, MAX_TAGS);
+    check.ids(&format!("{field}.store_ids"), &given.store_ids, MAX_PLACES);
     let priced = given.price.is_none_or(|price| price.is_finite() && price > 0.0);
     check.that(priced, &format!("{field}.price"), "must be above 0");
     check.that(*given != v1::ProductAttributes::default(), field, "must have at least one field set");
@@ -150,6 +151,7 @@ fn known_attributes(given: v1::ProductAttributes) -> Attributes {
         brand: Some(given.brand).filter(|b| !b.is_empty()),
         price: given.price,
         tags: given.tags,
+        stores: given.store_ids,
     }
 }
 

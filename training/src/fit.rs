@@ -87,6 +87,7 @@ pub(crate) fn as_of(
     stop: &Stop,
 ) -> Result<Model, TrainError> {
     let mut model = base(dataset, slice, config, progress, stop)?;
+    model.members = prepare::members(dataset, slice);
     add_launch_signals(&mut model, dataset, described, slice, config);
     stop.check()?;
     Ok(model)
@@ -176,7 +177,9 @@ pub(crate) struct Described {
 impl Described {
     fn of(dataset: &Dataset) -> Self {
         let rows = 0..dataset.products.len() as u32;
-        let attributes: Vec<Attributes> = rows.map(|row| dataset.products.attributes(row)).collect();
+        // Lists of stores are long, and say nothing of what a product is.
+        let without_stores = |row| Attributes { stores: Vec::new(), ..dataset.products.attributes(row) };
+        let attributes: Vec<Attributes> = rows.map(without_stores).collect();
         let content = ContentIndex::build(&attributes);
         let habits_of = |a: &Attributes| a.habits().into_iter().filter_map(|f| content.feature_row(f)).collect();
         let habits = attributes.par_iter().map(habits_of).collect();

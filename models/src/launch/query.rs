@@ -1,5 +1,7 @@
 //! A question for an audience: a product, as what is to be added up over the members' purchases.
 
+use std::collections::HashSet;
+
 use super::LaunchModel;
 use super::seeds::{SeedWeights, Seeds, looked_at};
 use super::signals::{
@@ -9,12 +11,14 @@ use super::signals::{
 use super::tilt::tilt;
 use crate::Model;
 use crate::affinity::spread;
+use crate::artifact::Array;
 use crate::categories::LEVELS;
 use crate::content::{Attributes, ContentIndex, Group};
 use crate::embeddings::Embeddings;
 use crate::kernels::{add_scaled, dot, ln_1p};
 use crate::ranking::Scored;
 use crate::scatter::Scatter;
+use crate::strings::NONE;
 
 /// How many similar products the signals look at: the nearest count in all three.
 const ANALOGUE_COUNTS: [usize; 3] = [5, 20, ANALOGUES];
@@ -41,6 +45,8 @@ pub struct LaunchQuery {
     pub analogues: Vec<Scored>,
     /// Products bought with those, with a weight of up to 1.
     goes_with: Vec<Scored>,
+    /// By home store of members, whether it carries the product, and the store of each; `None` where all do.
+    carried: Option<(Vec<bool>, Array<u32>)>,
     /// Members who are known to like it.
     pub(super) seeds: Seeds,
 }
@@ -59,6 +65,7 @@ impl LaunchQuery {
             bands: bands(attributes, content),
             goes_with: goes_with(model, &analogues, allowed),
             analogues,
+            carried: carried(model, attributes),
             seeds: Seeds::default(),
         }
     }
@@ -102,6 +109,15 @@ impl LaunchQuery {
         std::array::from_fn(|k| signals[SIGNALS.len() - SEED_SIGNALS + k] / self.seeds.deviations[k])
     }
 
+    /// Whether a member's home store is known not to carry the product.
+    #[inline]
+    pub(super) fn is_out_of_reach(&self, member: u32) -> bool {
+        self.carried.as_ref().is_some_and(|(carried, stores)| {
+            let store = stores.get(member as usize).copied().unwrap_or(NONE);
+            carried.get(store as usize).is_some_and(|carried| !carried)
+        })
+    }
+
     /// Whether nothing but seeds is known: members like them are asked for, however much they buy.
     fn is_of_seeds_alone(&self) -> bool {
         self.habits.is_empty() && self.analogues.is_empty() && self.seeds.count > 0
@@ -116,6 +132,13 @@ impl LaunchQuery {
         }
         weights
     }
+}
+
+fn carried(model: &Model, attributes: &Attributes) -> Option<(Vec<bool>, Array<u32>)> {
+    let (homes, stores) = (&model.members.stores, attributes.stores.iter().map(String::as_str));
+    let carrying: HashSet<&str> = stores.collect();
+    let carries = |name: &str| carrying.contains(name);
+    (!carrying.is_empty()).then(|| (homes.values.iter().map(carries).collect(), homes.rows.clone()))
 }
 
 fn habits(attributes: &Attributes, content: &ContentIndex) -> Vec<(usize, u32)> {

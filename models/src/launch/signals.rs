@@ -13,8 +13,9 @@ const PRICE_PRIOR: f32 = 3.0;
 
 /// Names of the signals, in the order of [`Signals`]: how active the member is; how much of the product's
 /// category, brand, price band and tags they buy; how much of the products most like it, and of what is bought
-/// with those; how near to what they usually pay it is; how well the vectors fit; how like the seeds they are.
-pub const SIGNALS: [&str; 24] = [
+/// with those; how near to what they usually pay it is; whether
+/// their home store does not carry it; how well the vectors fit; how like the seeds they are.
+pub const SIGNALS: [&str; 25] = [
     "activity",
     "recent_activity",
     "trips",
@@ -33,6 +34,7 @@ pub const SIGNALS: [&str; 24] = [
     "analogues_100",
     "goes_with_analogues",
     "usual_price",
+    "not_carried",
     "vector",
     "vector_cosine",
     "vector_cosine_20",
@@ -51,7 +53,7 @@ pub(super) const ACTIVITY: usize = 0;
 pub(super) const HABITS: usize = 5;
 pub(super) const ANALOGUES_20: usize = 14;
 pub(super) const ANALOGUES_100: usize = 15;
-pub(super) const VECTOR: usize = 18;
+pub(super) const VECTOR: usize = 19;
 
 /// What stands by where no launch could be replayed, in standard deviations: measured on launches of two
 /// chains by hand.
@@ -168,6 +170,7 @@ impl LaunchModel {
             ln_1p(few + more + most),
             ln_1p(sums[GOES_WITH]),
             -(bands / (sums[PRICED] + PRICE_PRIOR)).abs(),
+            f32::from(u8::from(query.is_out_of_reach(member))),
             fit,
             cosine(fit, question.lengths[0]),
             cosine(dot(vector, &query.few_vector), question.lengths[1]),

@@ -32,7 +32,6 @@ const OPTIONAL: [&str; 11] = [
 struct Product {
     attributes: Attributes,
     launched_at: Option<i64>,
-    stores: Vec<String>,
     available: bool,
     offer: Offer,
 }
@@ -60,9 +59,9 @@ impl Product {
                 brand: text("brand"),
                 price: price.map(|p| p as f32).filter(|p| *p > 0.0),
                 tags: columns.get("tags", cells).list(),
+                stores: columns.get("stores", cells).list(),
             },
             launched_at: unit.seconds(columns.get("launched_at", cells)).map_err(|_| Reason::BadTime)?,
-            stores: columns.get("stores", cells).list(),
             available: columns.get("available", cells).flag().map_err(|_| Reason::BadFlag)?.unwrap_or(true),
             offer: Offer {
                 value: amount(columns.get("value", cells))?,
@@ -137,7 +136,7 @@ impl ReadProducts {
             }
         }
         let (tag_names, tags) = named(sorted.iter().map(|p| &p.attributes.tags));
-        let (store_names, stores) = named(sorted.iter().map(|p| &p.stores));
+        let (store_names, stores) = named(sorted.iter().map(|p| &p.attributes.stores));
         let label = |of: fn(&Product) -> &Option<String>| {
             Labels::encode(&sorted.iter().map(|p| of(p).clone()).collect::<Vec<_>>())
         };

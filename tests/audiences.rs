@@ -150,7 +150,9 @@ async fn quotas_spread_an_audience_over_days() {
     let few = v1::FindAudienceRequest { size: Some(Size::MemberCount(3)), ..request.clone() };
     let (summary, few) = find(&running, few).await;
     assert_eq!(few, members[..3]);
-    assert_eq!(summary.reach.last().unwrap().member_count, 24, "more can't be reached");
+    let most = summary.reach.last().unwrap();
+    assert_eq!(most.member_count, 24, "more can't be reached");
+    assert!(most.lift > 1.0, "they are the best 24 of 60: {most:?}");
     let none = v1::Quota { per_store: Some(0), per_guide: None, days: 0 };
     let (summary, members) = find(&running, v1::FindAudienceRequest { quota: Some(none), ..request }).await;
     assert_eq!((members.len(), summary.reach.len()), (0, 0));

@@ -281,12 +281,13 @@ impl<'a> Asked<'a> {
         stop.check()?;
         let scored = eligible.len();
         eligible.par_sort_unstable();
+        let mean = self.chances.as_ref().map_or(0.0, |chances| chances.mean(&eligible));
         let scheduled = self.request.quota.is_set().then(|| {
             let scheduled = self.request.quota.schedule(&self.model.members, &eligible);
             eligible.clone_from(&scheduled.members);
             scheduled
         });
-        let reach = self.chances.as_ref().map_or_else(Vec::new, |c| c.reach(&eligible, eligible.len()));
+        let reach = self.chances.as_ref().map_or_else(Vec::new, |c| c.reach(&eligible, eligible.len(), mean));
         let of_chances = || self.chances.as_ref()?.count(self.request.size, &eligible);
         // Sizes that can't be said were refused when the question came in.
         eligible.truncate(self.count().or_else(of_chances).unwrap_or(0));
@@ -304,7 +305,10 @@ impl<'a> Asked<'a> {
     /// The audience that a graph found.
     fn answer_of_graph(&self, members: Vec<Scored>, scored: usize, stop: &Stop) -> Result<Audience, Stopped> {
         let eligible = self.eligibility.count();
-        let reach = self.chances.as_ref().map_or_else(Vec::new, |c| c.reach(&self.even_sample(), eligible));
+        let reach = self.chances.as_ref().map_or_else(Vec::new, |chances| {
+            let sample = self.even_sample();
+            chances.reach(&sample, eligible, chances.mean(&sample))
+        });
         let audience = self.described(members, reach, IndexKind::Hnsw, scored);
         stop.check()?;
         Ok(audience)

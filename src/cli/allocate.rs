@@ -130,7 +130,8 @@ impl Summary {
     fn of(request: &AllocationRequest, products: &NewProducts, answer: &Allocation, held_out: &[bool]) -> Self {
         let of = |(number, (launch, product)): (usize, (&Launch, &NewProduct))| {
             let members = || answer.members.iter().zip(held_out).filter(move |(m, _)| m.launch as usize == number);
-            let expected_buyers: f64 = members().map(|(m, _)| f64::from(m.probability)).sum();
+            // From 0, for the sum of nothing is −0.
+            let expected_buyers = members().fold(0.0, |sum, (m, _)| sum + f64::from(m.probability));
             LaunchSummary {
                 product_id: product.id.clone(),
                 members: members().count(),

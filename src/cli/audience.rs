@@ -169,7 +169,7 @@ impl Summary {
     /// How many times as likely as the mean eligible member its members are to buy: exactly where chances are
     /// known, as the next larger size of the curve otherwise.
     fn lift(&self) -> f64 {
-        let all = self.reach.last().and_then(|point| Some(point.expected_buyers? / point.members as f64));
+        let all = self.reach.last().and_then(|point| Some(point.precision? / point.lift));
         match (self.expected_buyers, all) {
             (Some([_, buyers, _]), Some(all)) if self.members > 0 && all > 0.0 => buyers / self.members as f64 / all,
             _ => self.reach.iter().find(|point| point.members >= self.members).map_or(1.0, |point| point.lift),

@@ -82,13 +82,18 @@ impl<'a> Chances<'a> {
         Some(Expected { buyers, low, high: high.min(members.len() as f64) })
     }
 
-    /// The reach curve of `eligible` members, of whom `sorted` are all or an even sample, best first.
-    pub(super) fn reach(&self, sorted: &[Scored], eligible: usize) -> Vec<ReachPoint> {
+    /// Mean chance, or what is in proportion to it.
+    pub(super) fn mean(&self, members: &[Scored]) -> f64 {
+        members.iter().map(|m| self.weight(m.score)).sum::<f64>() / members.len().max(1) as f64
+    }
+
+    /// The reach curve of `count` members, of whom `sorted` are all or an even sample, best first; `mean` is that of
+    /// all who are eligible.
+    pub(super) fn reach(&self, sorted: &[Scored], count: usize, mean: f64) -> Vec<ReachPoint> {
         if sorted.is_empty() {
             return Vec::new();
         }
-        let each = eligible as f64 / sorted.len() as f64;
-        let mean = sorted.iter().map(|m| self.weight(m.score)).sum::<f64>() / sorted.len() as f64;
+        let each = count as f64 / sorted.len() as f64;
         let (mut at, mut sum, mut curve) = (0, 0.0, Vec::<ReachPoint>::new());
         for share in SHARES {
             let count = ((share * sorted.len() as f64).round() as usize).max(1);
@@ -152,7 +157,7 @@ mod tests {
         assert_eq!(chances.count(AudienceSize::MinProbability(0.9), &sorted), Some(0));
         assert_eq!(chances.count(AudienceSize::ExpectedBuyers(10.5 * high), &sorted), Some(11));
         assert_eq!(chances.count(AudienceSize::ExpectedBuyers(1e9), &sorted), Some(1000));
-        let curve = chances.reach(&sorted, 1000);
+        let curve = chances.reach(&sorted, 1000, chances.mean(&sorted));
         assert_eq!((curve.len(), curve[0].members, curve[19].members), (20, 1, 1000));
         assert!((curve[19].expected_buyers.unwrap() - (100.0 * high + 900.0 * low)).abs() < 1e-2);
         assert!((curve[19].lift - 1.0).abs() < 1e-9 && curve[9].lift > 5.0);
@@ -165,7 +170,7 @@ mod tests {
         assert_eq!(chances.count(AudienceSize::MinProbability(0.1), &sorted), None);
         assert_eq!(chances.count(AudienceSize::Share(0.1), &sorted), Some(100));
         assert_eq!(chances.expected(&sorted), None);
-        let curve = chances.reach(&sorted, 1000);
+        let curve = chances.reach(&sorted, 1000, chances.mean(&sorted));
         assert!(curve.iter().all(|point| point.expected_buyers.is_none()));
         assert!((curve[9].lift - 10.0 / 1.9).abs() < 1e-5);
     }
@@ -175,7 +180,7 @@ mod tests {
         let (expectation, sorted) = (Expectation::example(), sorted());
         let chances = Chances { level: level(&sorted), expectation: Some(&expectation) };
         let sample: Vec<Scored> = sorted.iter().copied().step_by(10).collect();
-        let (all, sampled) = (chances.reach(&sorted, 1000), chances.reach(&sample, 1000));
+        let (all, sampled) = (chances.reach(&sorted, 1000, chances.mean(&sorted)), chances.reach(&sample, 1000, chances.mean(&sample)));
         let (all, sampled) = (all.last().unwrap(), sampled.last().unwrap());
         assert_eq!(all.members, sampled.members);
         assert!((all.expected_buyers.unwrap() - sampled.expected_buyers.unwrap()).abs() < 1e-6);

@@ -57,7 +57,7 @@ impl From<AudienceError> for Error {
     fn from(error: AudienceError) -> Self {
         match error {
             AudienceError::Stopped(_) => Self::Stopped,
-            AudienceError::NoChances => Self::Usage(error.to_string()),
+            AudienceError::NoChances | AudienceError::NoContacts => Self::Usage(error.to_string()),
         }
     }
 }

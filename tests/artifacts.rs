@@ -9,6 +9,9 @@ use std::path::Path;
 
 use kindred_models::Model;
 use kindred_models::artifact::{ArtifactError, FORMAT_VERSION, Registry, VersionId};
+use kindred_models::audience::{
+    AudienceError, AudienceRequest, AudienceSize, MaxContacts, MemberFilter, Quota, Subject, audience,
+};
 use kindred_models::feed::{FeedRequest, Visitor, feed};
 use support::{Trained, trained, trained_with, two_tastes};
 
@@ -208,5 +211,16 @@ fn frozen_versions_still_load() {
         let mut request = FeedRequest::new(Visitor::Member(t0), 1);
         request.include_purchased = false;
         assert_eq!(model.products.ids.get(feed(&model, &request)[0].product), "tea9");
+        // Whom older versions do not know to have been contacted, nobody may assume not to have been.
+        let filter = MemberFilter { max_contacts: Some(MaxContacts { count: 0, days: 7 }), ..MemberFilter::default() };
+        let asked = AudienceRequest {
+            subject: Subject::Known(0),
+            seeds: Vec::new(),
+            size: AudienceSize::Share(1.0),
+            filter,
+            quota: Quota::default(),
+        };
+        let answer = audience(&model, &asked, &kindred_models::stop::Stop::default());
+        assert_eq!(answer.err(), (format < 5).then_some(AudienceError::NoContacts), "format {format}");
     }
 }

@@ -125,6 +125,7 @@ async fn everybody_who_is_left_out_is_counted_once() {
     assert_eq!((e.no_consent_count, e.minor_count, e.seed_count), (1, 1, 1));
     // 29 of the other 59 are at s1, 9 of them with the tag, t6 alone of these bought lately.
     assert_eq!((e.store_count, e.tag_count, e.last_purchase_count, e.contact_count), (30, 20, 8, 0));
+    assert_eq!((e.city_count, e.guide_count, e.segment_count, e.any_of_count, e.none_of_count), (0, 0, 0, 0, 0));
     assert_eq!(e.filter_count, 58);
     assert_eq!(ids(members), ["t6"]);
     running.end().await.unwrap();
@@ -261,12 +262,21 @@ fn with_launches() -> Trained {
             tables.product(&format!("new-{kind}-{week:02},,drinks/{kind},{kind} house,30,,true"));
         }
         for m in 0..60 {
+            tables.member(&format!("{kind}-{m:02},,,,true,true,false,"));
             for week in 0..30 {
                 tables.buy(&format!("{kind}-{m:02}"), &format!("{kind}{}", (m + week) % 10), 7 * week + m % 7);
                 if week % 2 == offset && m % 3 == 0 {
                     tables.buy(&format!("{kind}-{m:02}"), &format!("new-{kind}-{week:02}"), 7 * week + 1 + m % 5);
                 }
             }
+        }
+    }
+    // Who would buy it first, and must not be asked.
+    for (id, marketing, minor) in [("shy", false, false), ("kid", true, true)] {
+        tables.member(&format!("{id},,,,true,{marketing},{minor},"));
+        for week in 0..30 {
+            tables.buy(id, &format!("tea{}", week % 10), 7 * week);
+            tables.buy(id, &format!("new-tea-{:02}", week / 2 * 2), 7 * week + 1);
         }
     }
     let folder = tempfile::tempdir().unwrap();
@@ -303,6 +313,9 @@ async fn launches_are_allocated_under_their_caps() {
         members.extend(chunk.members);
     }
     assert!(members.windows(2).all(|w| w[0].member_id < w[1].member_id), "each at most one");
+    assert!(members.iter().all(|m| m.member_id != "shy" && m.member_id != "kid"));
+    let excluded = summary.excluded.unwrap();
+    assert_eq!((excluded.no_consent_count, excluded.minor_count), (1, 1));
     let of = |launch: i32| members.iter().filter(move |m| m.launch == launch);
     assert_eq!((of(0).count(), summary.eligible_count, summary.horizon_days), (15, 120, 14));
     assert!(of(0).chain(of(2)).all(|m| m.member_id.starts_with("tea")));

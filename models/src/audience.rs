@@ -2,7 +2,7 @@
 //!
 //! The launch score of every eligible member, best first. A small audience of a large base comes from the
 //! index over members: those whose vector fits, and the buyers of similar products, are scored; every
-//! other question is answered by scoring all. The answer says which.
+//! other question is answered exactly, by scoring all or the eligible. The answer says which.
 
 mod allocation;
 mod eligibility;
@@ -43,6 +43,8 @@ const GRAPH_MAX_SHARE: f64 = 0.01;
 const REACH_MEMBERS: usize = 16_384;
 /// Members that the graph gives per member wanted.
 const GRAPH_OVERSAMPLING: usize = 10;
+/// Members per task where they are scored by themselves.
+const PICKED_ROWS: usize = 1 << 14;
 /// Scores that a scan for several audiences at once holds, at most.
 const BATCH_SCORES: usize = 1 << 26;
 
@@ -108,6 +110,12 @@ pub enum AudienceError {
          (launch.min_launches): without them, ask for an audience by count or by share"
     )]
     NoChances,
+    /// A filter by contacts, and none are known.
+    #[error(
+        "max_contacts: this version does not know who was contacted; train one from events with times, \
+         and contacts among them (kind = \"contact\")"
+    )]
+    NoContacts,
 }
 
 /// An audience, with what to expect of it.
@@ -143,15 +151,14 @@ pub struct Audience {
 /// # Errors
 /// [`AudienceError::Stopped`] once `stop` is raised, [`AudienceError::NoChances`] for a size that can't be said.
 pub fn audience(model: &Model, request: &AudienceRequest, stop: &Stop) -> Result<Audience, AudienceError> {
-    let asked = Asked::of(model, request, Arc::new(Eligibility::of(model, request)))?;
-    stop.check()?;
+    let asked = Asked::of(model, request, Arc::new(Eligibility::of(model, request, stop)?))?;
     let scores = |way| match way {
-        Way::Pick => Ok(asked.scored_eligible()),
+        Way::Pick => asked.scored_eligible(stop),
         _ => Ok(asked.eligible_of(model.launch.score_all(&[&asked.query], &model.embeddings, stop)?.remove(0))),
     };
     let (way, graph) = asked.way();
-    if let (Way::Graph, Some((size, [found, scored]))) = (way, graph) {
-        let members = asked.walked(size, found);
+    if let (Way::Graph, Some((size, [found, _]))) = (way, graph) {
+        let (members, scored) = asked.walked(size, found);
         if members.len() == size {
             return Ok(asked.answer_of_graph(members, scored, stop)?);
         }
@@ -173,7 +180,10 @@ pub fn audiences<E: From<AudienceError>>(
     let mut asked: Vec<Asked<'_>> = Vec::with_capacity(requests.len());
     for request in requests {
         let same = asked.last().filter(|a| a.request.filter == request.filter && a.request.seeds == request.seeds);
-        let eligibility = same.map_or_else(|| Arc::new(Eligibility::of(model, request)), |a| a.eligibility.clone());
+        let eligibility = match same {
+            Some(asked) => asked.eligibility.clone(),
+            None => Arc::new(Eligibility::of(model, request, stop)?),
+        };
         asked.push(Asked::of(model, request, eligibility)?);
     }
     let batch = (BATCH_SCORES / model.members.len().max(1)).max(1);
@@ -222,8 +232,10 @@ impl<'a> Asked<'a> {
     fn way(&self) -> (Way, Option<(usize, [usize; 2])>) {
         let (model, request) = (self.model, self.request);
         let few = self.count().filter(|n| *n as f64 <= GRAPH_MAX_SHARE * model.members.len() as f64);
-        // What the graph was measured for: no filter, and no seeds, which crowd around what they ask for.
-        let plain = request.filter == MemberFilter::default() && request.seeds.is_empty() && !request.quota.is_set();
+        // What the graph was measured for: no filter, no stores that a vector knows nothing of, and no seeds, which
+        // crowd around what they ask for.
+        let asked_plainly = request.filter == MemberFilter::default() && request.seeds.is_empty();
+        let plain = asked_plainly && !request.quota.is_set() && !self.query.is_sold_in_some_stores();
         let has_graph = model.member_index.serving().kind() == IndexKind::Hnsw;
         let graph = few.filter(|_| plain && has_graph).map(|size| {
             let buyers = self.query.analogues.iter().map(|a| model.launch.buyers.rows.range(a.row).len());
@@ -241,9 +253,11 @@ impl<'a> Asked<'a> {
     }
 
     /// The eligible members, scored by themselves.
-    fn scored_eligible(&self) -> Vec<Scored> {
+    fn scored_eligible(&self, stop: &Stop) -> Result<Vec<Scored>, Stopped> {
         let rows: Vec<u32> = self.eligibility.rows.iter().collect();
-        self.scored(&rows)
+        let scored = |rows: &[u32]| stop.check().map(|()| self.scored(rows));
+        let runs = rows.par_chunks(PICKED_ROWS).map(scored).collect::<Result<Vec<_>, Stopped>>()?;
+        Ok(runs.concat())
     }
 
     fn scored(&self, rows: &[u32]) -> Vec<Scored> {
@@ -260,8 +274,9 @@ impl<'a> Asked<'a> {
         sample
     }
 
-    /// The best `size` of `found` members that a walk finds, and of those who bought similar products.
-    fn walked(&self, size: usize, found: usize) -> Vec<Scored> {
+    /// The best `size` of `found` members that a walk finds, and of those who bought similar products; and how many
+    /// these are.
+    fn walked(&self, size: usize, found: usize) -> (Vec<Scored>, usize) {
         let allowed = |row: u32| self.eligibility.rows.contains(row);
         let found = self.model.member_index.serving().search(&self.query.vector, found, &allowed);
         let mut rows: Vec<u32> = found.iter().map(|s| s.row).collect();
@@ -273,7 +288,7 @@ impl<'a> Asked<'a> {
         rows.dedup();
         let mut top = Top::new(size);
         self.scored(&rows).into_iter().for_each(|m| top.push(m.row, m.score));
-        top.into_sorted()
+        (top.into_sorted(), rows.len())
     }
 
     /// The audience, from all eligible members.
@@ -287,6 +302,7 @@ impl<'a> Asked<'a> {
             eligible.clone_from(&scheduled.members);
             scheduled
         });
+        stop.check()?;
         let reach = self.chances.as_ref().map_or_else(Vec::new, |c| c.reach(&eligible, eligible.len(), mean));
         let of_chances = || self.chances.as_ref()?.count(self.request.size, &eligible);
         // Sizes that can't be said were refused when the question came in.
@@ -364,13 +380,16 @@ pub fn graph_recall(model: &Model, products: &[u32], size: usize) -> f32 {
             filter: MemberFilter::default(),
             quota: Quota::default(),
         };
-        let Ok(asked) = Asked::of(model, &request, Arc::new(Eligibility::of(model, &request))) else { return 0.0 };
-        let mut exact = asked.scored_eligible();
+        let stop = Stop::default();
+        // The flag of a default `Stop` is never raised.
+        let eligibility = Eligibility::of(model, &request, &stop);
+        let Ok(asked) = eligibility.and_then(|e| Asked::of(model, &request, Arc::new(e))) else { return 0.0 };
+        let mut exact = asked.scored_eligible(&stop).unwrap_or_default();
         exact.sort_unstable();
         exact.truncate(size);
         let worst = exact.last().map_or(f32::INFINITY, |s| s.score);
         // Scores of the two ways differ by rounding.
-        let found = asked.walked(size, size * GRAPH_OVERSAMPLING);
+        let (found, _) = asked.walked(size, size * GRAPH_OVERSAMPLING);
         let found = found.iter().filter(|s| s.score >= worst - 1e-4).count();
         if exact.is_empty() { 1.0 } else { found.min(exact.len()) as f32 / exact.len() as f32 }
     };

@@ -62,8 +62,15 @@ pub struct Groups {
     pub marketing: RoaringBitmap,
     /// Minors.
     pub minors: RoaringBitmap,
-    /// Messages sent.
-    pub contacts: Contacts,
+    /// Messages sent; `None` where that is not known.
+    pub contacts: Option<Contacts>,
+}
+
+/// The small values of [`Groups`].
+#[derive(Serialize, Deserialize)]
+struct Values {
+    segments: Vec<Segment>,
+    has_contacts: bool,
 }
 
 /// Messages sent to members in the [`CONTACT_DAYS`] up to the newest event.
@@ -86,7 +93,7 @@ impl Contacts {
 
 impl Groups {
     /// Groups members by their columns; segments and contacts are known to whoever saw the events.
-    pub fn of(members: &Members, segments: Bitmaps, contacts: Contacts) -> Self {
+    pub fn of(members: &Members, segments: Bitmaps, contacts: Option<Contacts>) -> Self {
         Self {
             stores: Bitmaps::of_labels(&members.stores),
             cities: Bitmaps::of_labels(&members.cities),
@@ -109,23 +116,26 @@ impl Groups {
     }
 
     pub(crate) fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
-        to.section("groups", &Segment::ALL, |s| {
+        let none = Contacts::default();
+        let contacts = self.contacts.as_ref().unwrap_or(&none);
+        let values = Values { segments: Segment::ALL.to_vec(), has_contacts: self.contacts.is_some() };
+        to.section("groups", &values, |s| {
             self.stores.write("stores", s)?;
             self.cities.write("cities", s)?;
             self.guides.write("guides", s)?;
             self.tags.write("tags", s)?;
             self.segments.write("segments", s)?;
-            s.array("contact_members", &self.contacts.members)?;
-            s.array("contact_days_ago", &self.contacts.days_ago)
+            s.array("contact_members", &contacts.members)?;
+            s.array("contact_days_ago", &contacts.days_ago)
         })
     }
 
     pub(crate) fn read(from: &Reader, members: &Members) -> Result<Self, ArtifactError> {
         if from.manifest().format_version < 5 {
-            return Ok(Self::of(members, Bitmaps::default(), Contacts::default()));
+            return Ok(Self::of(members, Bitmaps::default(), None));
         }
         let s = from.section("groups")?;
-        let segments: Vec<Segment> = s.values()?;
+        let Values { segments, has_contacts } = s.values()?;
         s.ensure(segments == Segment::ALL, "segments are not those that this program knows")?;
         let sets = |name, values| Bitmaps::read(name, values, members.len(), &s);
         let contacts = Contacts { members: s.array("contact_members")?, days_ago: s.array("contact_days_ago")? };
@@ -138,7 +148,7 @@ impl Groups {
             guides: sets("guides", members.guides.values.len())?,
             tags: sets("tags", members.tag_names.len())?,
             segments: sets("segments", Segment::ALL.len())?,
-            contacts,
+            contacts: has_contacts.then_some(contacts),
             ..Self::consenting(members)
         })
     }

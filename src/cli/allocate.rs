@@ -53,7 +53,7 @@ impl Allocate {
     pub(super) fn run(self) -> Result<(), Error> {
         let model = self.from.load()?;
         let (progress, stop) = (Terminal::new(), stop_flag());
-        let products = self.launches.read(&model, &progress)?;
+        let products = self.launches.read(&model, true, &progress)?;
         if products.list.len() > MAX_LAUNCHES {
             let count = products.list.len();
             return Err(Error::Usage(format!("--products: {count} launches, at most {MAX_LAUNCHES} can be allocated")));

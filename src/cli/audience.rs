@@ -103,7 +103,7 @@ impl Audience {
     pub(super) fn run(self) -> Result<(), Error> {
         let model = self.from.load()?;
         let (progress, stop) = (Terminal::new(), stop_flag());
-        let NewProducts { list: products, id_type, .. } = self.launches.read(&model, &progress)?;
+        let NewProducts { list: products, id_type, .. } = self.launches.read(&model, false, &progress)?;
         let filter = self.launches.filter()?;
         progress.start("audience", products.len() as u64);
         let columns = ["product_id", "member_id", "rank", "score", "probability", "held_out", "day"];

@@ -25,11 +25,11 @@ pub(super) struct Launches {
 }
 
 impl Launches {
-    /// The products of the table.
-    pub(super) fn read(&self, model: &Model, progress: &Terminal) -> Result<NewProducts, Error> {
+    /// The products of the table, with what they are worth and how much there is of them where that is asked for.
+    pub(super) fn read(&self, model: &Model, with_offers: bool, progress: &Terminal) -> Result<NewProducts, Error> {
         let mut tables = data_config(&model.info);
         tables.products.path = Some(std::path::absolute(&self.products)?);
-        let products = read_new_products(&tables)?;
+        let products = read_new_products(&tables, with_offers)?;
         let rejects = &products.rejects;
         if rejects.total() > 0 {
             progress.warn(&format!("{} of {} products rejected\n{rejects}", rejects.total(), rejects.rows));

@@ -208,21 +208,24 @@ fn nested_filter(
     depth: usize,
     count: &mut usize,
 ) -> MemberFilter {
-    *count += 1;
+    *count += 1 + given.last_purchases.len();
     if depth > MAX_FILTER_DEPTH || *count > MAX_FILTERS {
-        check.that(false, field, &format!("must not go {MAX_FILTER_DEPTH} deep, or have {MAX_FILTERS} filters in all"));
+        check.that(
+            false,
+            field,
+            &format!("must not go beyond {MAX_FILTER_DEPTH} deep, or {MAX_FILTERS} filters and last purchases in all"),
+        );
         return MemberFilter::default();
     }
     check.ids(&format!("{field}.store_ids"), &given.store_ids, MAX_PLACES);
     check.ids(&format!("{field}.cities"), &given.cities, MAX_PLACES);
     check.ids(&format!("{field}.guide_ids"), &given.guide_ids, MAX_PLACES);
     check.ids(&format!("{field}.tags"), &given.tags, MAX_TAGS);
+    check.ids(&format!("{field}.segments"), &given.segments, Segment::ALL.len());
     let segments: Option<Vec<Segment>> = given.segments.iter().map(|name| Segment::parse(name)).collect();
     let names = Segment::ALL.map(Segment::name).join(", ");
     check.that(segments.is_some(), &format!("{field}.segments"), &format!("must be of {names}"));
-    let purchases = &given.last_purchases;
-    check.that(purchases.len() <= MAX_TAGS, &format!("{field}.last_purchases"), "must not have more than 100 entries");
-    let last_purchases = purchases.iter().take(MAX_TAGS).enumerate();
+    let last_purchases = given.last_purchases.iter().enumerate();
     let last_purchases =
         last_purchases.map(|(i, last)| last_purchase(check, &format!("{field}.last_purchases[{i}]"), last)).collect();
     let max_contacts = given.max_contacts.map(|max| {

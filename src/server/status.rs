@@ -20,8 +20,8 @@ pub(super) enum Problem {
     UnknownVersion(String),
     /// A version that can't be read.
     Artifact(ArtifactError),
-    /// A size by chances, and none can be said.
-    NoChances(AudienceError),
+    /// A question that this version knows too little for.
+    NotKnown(AudienceError),
     /// The call was cancelled or its deadline passed.
     Stopped,
     /// The computation broke off.
@@ -38,7 +38,7 @@ impl From<AudienceError> for Problem {
     fn from(error: AudienceError) -> Self {
         match error {
             AudienceError::Stopped(_) => Self::Stopped,
-            AudienceError::NoChances => Self::NoChances(error),
+            AudienceError::NoChances | AudienceError::NoContacts => Self::NotKnown(error),
         }
     }
 }
@@ -75,7 +75,7 @@ impl From<Problem> for Status {
                 tracing::error!(%error, "the registry can't be read");
                 Self::internal("the registry can't be read; the server's log says why")
             }
-            Problem::NoChances(error) => Self::failed_precondition(error.to_string()),
+            Problem::NotKnown(error) => Self::failed_precondition(error.to_string()),
             Problem::Stopped => Self::cancelled("the call was cancelled"),
             Problem::Broken => Self::internal("the computation broke off; the server's log says why"),
         }

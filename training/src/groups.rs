@@ -5,9 +5,10 @@ use kindred_models::catalogue::Members;
 use kindred_models::groups::{CONTACT_DAYS, Contacts, Groups, Segment};
 use kindred_models::history::{History, UNKNOWN_DAYS};
 
-use crate::data::{Events, Kind};
+use crate::data::Kind;
 use crate::prepare::Slice;
 
+const DAY_SECONDS: i64 = 86_400;
 /// Days from the first purchase in which a member is new.
 const NEW_DAYS: u16 = 30;
 /// Gaps between purchases that the base's is worth beside a member's own.
@@ -59,9 +60,9 @@ fn segments(history: &History) -> Bitmaps {
     let rhythms: Vec<Option<Rhythm>> =
         (0..history.rows.len() as u32).map(|member| Rhythm::of(history, member)).collect();
     let known = || rhythms.iter().flatten();
-    let days: f32 = known().map(|r| f32::from(r.first - r.last)).sum();
-    let gaps: f32 = known().map(|r| f32::from(r.trips - 1)).sum();
-    let base_gap = if gaps > 0.0 { days / gaps } else { f32::from(NEW_DAYS) };
+    let days: f64 = known().map(|r| f64::from(r.first - r.last)).sum();
+    let gaps: f64 = known().map(|r| f64::from(r.trips - 1)).sum();
+    let base_gap = if gaps > 0.0 { (days / gaps) as f32 } else { f32::from(NEW_DAYS) };
     let in_segment = |segment: Segment| {
         let placed = (0u32..).zip(&rhythms).filter_map(move |(row, rhythm)| Some((row, (*rhythm)?.segment(base_gap))));
         placed.filter(move |(_, place)| *place == segment).map(|(row, _)| row).collect()
@@ -70,16 +71,16 @@ fn segments(history: &History) -> Bitmaps {
 }
 
 /// Whoever was contacted was, whatever they allow to be learned.
-fn contacts(slice: &Slice) -> Contacts {
+fn contacts(slice: &Slice) -> Option<Contacts> {
     if !slice.has_time() {
-        return Contacts::default();
+        return None;
     }
-    let days_ago = |time: i64| Events::day(slice.as_of) - Events::day(time);
+    let days_ago = |time: i64| (slice.as_of - time).div_euclid(DAY_SECONDS);
     let sent = slice.events.iter().filter(|e| e.kind == Kind::Contact);
     let recent =
         sent.map(|e| (e.member, days_ago(e.time))).filter(|(_, ago)| (0..i64::from(CONTACT_DAYS)).contains(ago));
     let (members, days_ago): (Vec<u32>, Vec<u16>) = recent.map(|(member, ago)| (member, ago as u16)).unzip();
-    Contacts { members: members.into(), days_ago: days_ago.into() }
+    Some(Contacts { members: members.into(), days_ago: days_ago.into() })
 }
 
 #[cfg(test)]
@@ -105,8 +106,8 @@ mod tests {
 
     #[test]
     fn contacts_are_kept_for_some_days() {
-        const DAY: i64 = 86_400;
-        let event = |member, day, kind| Event { member, product: 0, time: day * DAY, store: 0, channel: 0, kind };
+        let event =
+            |member, day, kind| Event { member, product: 0, time: day * DAY_SECONDS, store: 0, channel: 0, kind };
         let events = vec![
             event(0, 100, Kind::Contact),
             event(0, 191, Kind::Contact),
@@ -114,7 +115,8 @@ mod tests {
             event(2, 199, Kind::Contact),
             event(2, 200, Kind::Contact),
         ];
-        let found = contacts(&Slice::of(events, true));
+        let found = contacts(&Slice::of(events.clone(), true)).unwrap();
         assert_eq!((&found.members[..], &found.days_ago[..]), (&[0, 2, 2][..], &[9, 1, 0][..]));
+        assert!(contacts(&Slice::of(events, false)).is_none(), "without times, nothing is known");
     }
 }

@@ -11,8 +11,6 @@ mod exchange;
 mod prices;
 mod search;
 
-use std::sync::Arc;
-
 use super::eligibility::{Eligibility, Excluded};
 use super::forecast::Chances;
 use super::{AudienceError, AudienceRequest, AudienceSize, MemberFilter, Quota, Subject, query};
@@ -89,7 +87,10 @@ pub struct Allocation {
 /// [`AudienceError::Stopped`] once `stop` is raised, [`AudienceError::NoChances`] where too few launches could be
 /// replayed to say how many buy.
 pub fn allocate(model: &Model, request: &AllocationRequest, stop: &Stop) -> Result<Allocation, AudienceError> {
-    let eligibility = Arc::new(Eligibility::with(model, &[], &request.filter));
+    if model.launch.fit.expectation.is_none() {
+        return Err(AudienceError::NoChances);
+    }
+    let eligibility = Eligibility::with(model, &[], &request.filter, stop)?;
     let rows: Vec<u32> = eligibility.rows.iter().collect();
     let chances = chances(model, request, &rows, stop)?;
     let assignment = assign(&chances, &request.launches, request.contact_cost, stop)?;
@@ -155,9 +156,9 @@ fn question(launch: &Launch) -> AudienceRequest {
 
 /// No launch.
 pub const NOTHING: u16 = u16::MAX;
-/// What a contact costs at least, as a share of the highest value: of two ways to sell the same, the one that
-/// disturbs fewer members is taken.
-const DISTURBANCE: f64 = 1e-6;
+/// What a contact costs besides, as a share of the launch's value: of two ways to sell the same, the one that disturbs
+/// fewer members is taken.
+const DISTURBANCE: f64 = 1e-9;
 /// Share of the bound that may be missing.
 const CLOSE: f64 = 1e-4;
 /// Chances are rounded, and so are their sums.
@@ -186,14 +187,21 @@ pub struct Assignment {
 impl<'a> Problem<'a> {
     fn new(chances: &'a [Vec<f32>], launches: &'a [Launch], contact_cost: f64) -> Self {
         let highest_value = launches.iter().map(|launch| launch.value).fold(0.0, f64::max);
-        Self { chances, launches, contact_cost: contact_cost.max(DISTURBANCE * highest_value), highest_value }
+        Self { chances, launches, contact_cost, highest_value }
     }
 
     fn solve(&self, stop: &Stop) -> Result<Assignment, Stopped> {
-        let prices = self.prices(stop)?;
-        let mut launch_of = self.taken_at(&prices);
+        let mut prices = self.prices(stop)?;
+        let mut launch_of = self.taken_at(&prices, stop)?;
+        self.exchange(&mut launch_of, self.bound(&prices), stop)?;
+        // What was reached tells how far prices are off, and better prices what can be reached.
+        self.tighten(&mut prices, self.value(&launch_of), stop)?;
         let bound = self.bound(&prices);
-        self.exchange(&mut launch_of, bound, stop)?;
+        let mut other = self.taken_at(&prices, stop)?;
+        self.exchange(&mut other, bound, stop)?;
+        if self.value(&other) > self.value(&launch_of) {
+            launch_of = other;
+        }
         if bound - self.value(&launch_of) > CLOSE * bound {
             let value = self.value(&launch_of);
             self.search(&mut launch_of, value, &prices, stop)?;
@@ -213,7 +221,7 @@ impl<'a> Problem<'a> {
     #[inline]
     fn gain(&self, launch: u16, member: usize) -> f64 {
         let Some(chances) = self.chances.get(launch as usize) else { return 0.0 };
-        self.launches[launch as usize].value * f64::from(chances[member]) - self.contact_cost
+        self.launches[launch as usize].value * (f64::from(chances[member]) - DISTURBANCE) - self.contact_cost
     }
 
     /// What a member takes of a launch's cap.
@@ -254,13 +262,13 @@ mod tests {
 
     fn solved(chances: &[Vec<f32>], launches: &[Launch], contact_cost: f64) -> Assignment {
         let problem = Problem::new(chances, launches, contact_cost);
-        let solution = problem.solve(&Stop::default()).unwrap();
+        let assignment = problem.solve(&Stop::default()).unwrap();
         for number in problem.numbers() {
-            let of = solution.launch_of.iter().enumerate().filter(|(_, launch)| **launch == number);
+            let of = assignment.launch_of.iter().enumerate().filter(|(_, launch)| **launch == number);
             let load: f64 = of.map(|(member, _)| problem.load(number, member)).sum();
             assert!(problem.room(number).is_none_or(|room| load <= room + 1e-6), "{number} takes more than it can");
         }
-        solution
+        assignment
     }
 
     /// The best of all allocations, by trying all.
@@ -285,9 +293,9 @@ mod tests {
         // Both are worth most to the first member; the second loses more by not getting the first launch.
         let chances = [vec![0.9, 0.8], vec![0.8, 0.1]];
         let launches = [launch(1.0, Cap::Members(1)), launch(1.0, Cap::Members(1))];
-        let solution = solved(&chances, &launches, 0.0);
-        assert_eq!(solution.launch_of, [1, 0]);
-        assert!((solution.value - 1.6).abs() < 1e-5 && solution.bound >= solution.value - 1e-6);
+        let assignment = solved(&chances, &launches, 0.0);
+        assert_eq!(assignment.launch_of, [1, 0]);
+        assert!((assignment.value - 1.6).abs() < 1e-5 && assignment.bound >= assignment.value - 1e-6);
     }
 
     #[test]
@@ -315,12 +323,12 @@ mod tests {
         ) {
             let cap = |cap: &Option<usize>| cap.map_or(Cap::None, Cap::Members);
             let launches: Vec<Launch> = values.iter().zip(&caps).map(|(value, c)| launch(*value, cap(c))).collect();
-            let solution = solved(&chances, &launches, cost);
+            let assignment = solved(&chances, &launches, cost);
             let problem = Problem::new(&chances, &launches, cost);
             let mut room = problem.numbers().map(|l| problem.room(l).unwrap_or(f64::INFINITY)).collect();
             let best = exact(&problem, 0, &mut room);
-            prop_assert!(solution.value >= 0.99 * best - 1e-9, "{} of {best}", solution.value);
-            prop_assert!(solution.bound >= best - 1e-9);
+            prop_assert!(assignment.value >= 0.99 * best - 1e-9, "{} of {best}", assignment.value);
+            prop_assert!(assignment.bound >= best - 1e-9);
         }
 
         #[test]
@@ -330,11 +338,32 @@ mod tests {
         ) {
             let launches: Vec<Launch> =
                 values.iter().zip(&stocks).map(|(value, units)| launch(*value, Cap::Stock(*units))).collect();
-            let solution = solved(&chances, &launches, cost);
+            let assignment = solved(&chances, &launches, cost);
             let problem = Problem::new(&chances, &launches, cost);
             let best = exact(&problem, 0, &mut stocks.clone());
-            prop_assert!(solution.value >= 0.99 * best - 1e-9, "{} of {best}", solution.value);
-            prop_assert!(solution.bound >= best - 1e-9);
+            prop_assert!(assignment.value >= 0.99 * best - 1e-9, "{} of {best}", assignment.value);
+            prop_assert!(assignment.bound >= best - 1e-9);
+        }
+
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        #[test]
+        fn launches_that_are_alike_share_the_members(
+            (chances, values, _) in instance(2000..3000, 0.1),
+            (noise, launches, by_stock) in (prop_oneof![Just(0.0f32), 0.0f32..0.01], 2u16..5, any::<bool>()),
+        ) {
+            let of = |l: u16| (0..chances[0].len()).map(move |m| (l as usize * 31 + m * 17) % 97);
+            let alike = |l| -> Vec<f32> {
+                chances[0].iter().zip(of(l)).map(|(p, x)| p * (1.0 + noise * (x as f32 / 97.0 - 0.5))).collect()
+            };
+            let alike: Vec<Vec<f32>> = (0..launches).map(alike).collect();
+            let cap = if by_stock { Cap::Stock(5.0) } else { Cap::Members(100) };
+            let launches: Vec<Launch> = (0..launches).map(|_| launch(values[0], cap)).collect();
+            let assignment = solved(&alike, &launches, 0.0);
+            prop_assert!(assignment.value >= 0.99 * assignment.bound, "{} of {}", assignment.value, assignment.bound);
         }
 
         #[test]
@@ -343,8 +372,8 @@ mod tests {
         ) {
             let launches: Vec<Launch> =
                 values.iter().zip(&stocks).map(|(value, units)| launch(*value, Cap::Stock(*units))).collect();
-            let solution = solved(&chances, &launches, cost);
-            prop_assert!(solution.value >= 0.99 * solution.bound, "{} of {}", solution.value, solution.bound);
+            let assignment = solved(&chances, &launches, cost);
+            prop_assert!(assignment.value >= 0.99 * assignment.bound, "{} of {}", assignment.value, assignment.bound);
         }
     }
 }

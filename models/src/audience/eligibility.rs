@@ -4,8 +4,9 @@ use roaring::RoaringBitmap;
 use serde::Serialize;
 
 use super::filter::{Part, everyone};
-use super::{AudienceRequest, MemberFilter};
+use super::{AudienceError, AudienceRequest, MemberFilter};
 use crate::model::Model;
+use crate::stop::Stop;
 
 /// Members left out, each counted once, by the first reason that applies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -66,25 +67,31 @@ pub(super) struct Eligibility {
 }
 
 impl Eligibility {
-    pub(super) fn of(model: &Model, request: &AudienceRequest) -> Self {
-        Self::with(model, &request.seeds, &request.filter)
+    pub(super) fn of(model: &Model, request: &AudienceRequest, stop: &Stop) -> Result<Self, AudienceError> {
+        Self::with(model, &request.seeds, &request.filter, stop)
     }
 
     /// The only place that says who may be contacted; whatever a filter says, nobody comes back in.
-    pub(super) fn with(model: &Model, seeds: &[u32], filter: &MemberFilter) -> Self {
+    pub(super) fn with(
+        model: &Model,
+        seeds: &[u32],
+        filter: &MemberFilter,
+        stop: &Stop,
+    ) -> Result<Self, AudienceError> {
+        if filter.asks_for_contacts() && model.groups.contacts.is_none() {
+            return Err(AudienceError::NoContacts);
+        }
         let (mut rows, mut excluded) = (everyone(model), Excluded::default());
-        let mut keep = |set: &dyn Fn(&mut RoaringBitmap)| {
+        let mut keep = |change: &dyn Fn(&mut RoaringBitmap)| {
             let before = rows.len();
-            set(&mut rows);
+            change(&mut rows);
             (before - rows.len()) as usize
         };
         excluded.no_consent = keep(&|rows| *rows &= &model.groups.marketing);
         excluded.minor = keep(&|rows| *rows -= &model.groups.minors);
         excluded.seed = keep(&|rows| *rows -= seeds.iter().copied().collect::<RoaringBitmap>());
-        for (part, set) in filter.parts(model) {
-            *excluded.of(part) += keep(&|rows| *rows &= &set);
-        }
-        Self { rows, excluded }
+        filter.each_part(model, stop, &mut |part, set| *excluded.of(part) += keep(&|rows| *rows &= &set))?;
+        Ok(Self { rows, excluded })
     }
 
     /// How many may be in it.

@@ -1,5 +1,7 @@
 //! Which members a caller wants, as sets.
 
+use std::collections::BTreeSet;
+
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
 use serde::Deserialize;
@@ -8,6 +10,7 @@ use crate::bitmaps::Bitmaps;
 use crate::groups::{CONTACT_DAYS, Segment};
 use crate::history::UNKNOWN_DAYS;
 use crate::model::Model;
+use crate::stop::{Stop, Stopped};
 use crate::strings::{Labels, NONE};
 
 /// Which members a caller wants: those of whom all that is set holds. A name that the model does not know is no
@@ -84,39 +87,62 @@ impl MemberFilter {
         self.any_of.iter().chain(&self.none_of).try_for_each(Self::check)
     }
 
-    /// The members whom each part lets in.
-    pub(super) fn parts(&self, model: &Model) -> Vec<(Part, RoaringBitmap)> {
+    /// Whether it asks how often members were contacted.
+    pub(super) fn asks_for_contacts(&self) -> bool {
+        let mut within = self.any_of.iter().chain(&self.none_of);
+        self.max_contacts.is_some() || within.any(Self::asks_for_contacts)
+    }
+
+    /// Gives the members whom each part lets in, one after the other.
+    pub(super) fn each_part(
+        &self,
+        model: &Model,
+        stop: &Stop,
+        each: &mut dyn FnMut(Part, RoaringBitmap),
+    ) -> Result<(), Stopped> {
         let (members, groups) = (&model.members, &model.groups);
-        let mut parts = Vec::new();
-        let mut add = |part, asked: bool, set: &dyn Fn() -> RoaringBitmap| {
-            if asked {
-                parts.push((part, set()));
-            }
-        };
-        add(Part::Store, !self.stores.is_empty(), &|| named(&members.stores, &groups.stores, &self.stores));
-        add(Part::City, !self.cities.is_empty(), &|| named(&members.cities, &groups.cities, &self.cities));
-        add(Part::Guide, !self.guides.is_empty(), &|| named(&members.guides, &groups.guides, &self.guides));
-        add(Part::Segment, !self.segments.is_empty(), &|| {
-            groups.segments.union(self.segments.iter().map(|segment| *segment as u32))
-        });
+        if !self.stores.is_empty() {
+            each(Part::Store, named(&members.stores, &groups.stores, &self.stores));
+        }
+        if !self.cities.is_empty() {
+            each(Part::City, named(&members.cities, &groups.cities, &self.cities));
+        }
+        if !self.guides.is_empty() {
+            each(Part::Guide, named(&members.guides, &groups.guides, &self.guides));
+        }
+        if !self.segments.is_empty() {
+            let wanted: BTreeSet<u32> = self.segments.iter().map(|segment| *segment as u32).collect();
+            each(Part::Segment, groups.segments.union(wanted));
+        }
         for tag in &self.tags {
-            add(Part::Tag, true, &|| groups.tags.get(members.tag_names.find(tag).unwrap_or(NONE)));
+            each(Part::Tag, groups.tags.get(members.tag_names.find(tag).unwrap_or(NONE)));
         }
         for last in &self.last_purchases {
-            add(Part::LastPurchase, true, &|| last.set(model));
+            stop.check()?;
+            each(Part::LastPurchase, last.set(model));
         }
-        if let Some(max) = self.max_contacts {
-            add(Part::Contacts, true, &|| everyone(model) - groups.contacts.more_than(max.count, max.days));
+        if let (Some(max), Some(contacts)) = (self.max_contacts, &groups.contacts) {
+            each(Part::Contacts, everyone(model) - contacts.more_than(max.count, max.days));
         }
-        let union = |filters: &[Self]| filters.iter().fold(RoaringBitmap::new(), |all, filter| all | filter.set(model));
-        add(Part::AnyOf, !self.any_of.is_empty(), &|| union(&self.any_of));
-        add(Part::NoneOf, !self.none_of.is_empty(), &|| everyone(model) - union(&self.none_of));
-        parts
+        let union = |filters: &[Self]| {
+            filters
+                .iter()
+                .try_fold(RoaringBitmap::new(), |all, filter| Ok::<_, Stopped>(all | filter.set(model, stop)?))
+        };
+        if !self.any_of.is_empty() {
+            each(Part::AnyOf, union(&self.any_of)?);
+        }
+        if !self.none_of.is_empty() {
+            each(Part::NoneOf, everyone(model) - union(&self.none_of)?);
+        }
+        stop.check()
     }
 
     /// The members whom all parts let in.
-    fn set(&self, model: &Model) -> RoaringBitmap {
-        self.parts(model).into_iter().fold(everyone(model), |all, (_, set)| all & set)
+    fn set(&self, model: &Model, stop: &Stop) -> Result<RoaringBitmap, Stopped> {
+        let mut all = everyone(model);
+        self.each_part(model, stop, &mut |_, set| all &= set)?;
+        Ok(all)
     }
 }
 
@@ -128,7 +154,8 @@ pub(super) fn everyone(model: &Model) -> RoaringBitmap {
 }
 
 fn named(labels: &Labels, sets: &Bitmaps, wanted: &[String]) -> RoaringBitmap {
-    sets.union(wanted.iter().filter_map(|value| labels.values.find(value)))
+    let rows: BTreeSet<u32> = wanted.iter().filter_map(|value| labels.values.find(value)).collect();
+    sets.union(rows)
 }
 
 impl LastPurchase {

@@ -180,7 +180,8 @@ mod tests {
         let (expectation, sorted) = (Expectation::example(), sorted());
         let chances = Chances { level: level(&sorted), expectation: Some(&expectation) };
         let sample: Vec<Scored> = sorted.iter().copied().step_by(10).collect();
-        let (all, sampled) = (chances.reach(&sorted, 1000, chances.mean(&sorted)), chances.reach(&sample, 1000, chances.mean(&sample)));
+        let (all, sampled) =
+            (chances.reach(&sorted, 1000, chances.mean(&sorted)), chances.reach(&sample, 1000, chances.mean(&sample)));
         let (all, sampled) = (all.last().unwrap(), sampled.last().unwrap());
         assert_eq!(all.members, sampled.members);
         assert!((all.expected_buyers.unwrap() - sampled.expected_buyers.unwrap()).abs() < 1e-6);

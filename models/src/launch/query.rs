@@ -82,14 +82,27 @@ impl LaunchQuery {
         self
     }
 
+    /// The same query with members who are known to like the product, and whose liking tilts it.
+    pub fn with_seeds(self, seeds: &[u32], model: &Model) -> Self {
+        let rows = model.launch.sample_rows();
+        let mut query = self.with_seed_signals(seeds, model);
+        // Of who bought nothing, nothing can be learned.
+        let bought = |seed: &u32| model.launch.statics.activity.get(*seed as usize).is_some_and(|a| *a > 0.0);
+        let seeds: Vec<u32> = seeds.iter().copied().filter(bought).collect();
+        if !seeds.is_empty() && !query.is_of_seeds_alone() {
+            let signals = |rows: &[u32]| model.launch.signals_of(&query, &model.embeddings, rows);
+            query.seeds.tilt = tilt(&signals(&looked_at(&seeds)), &signals(&rows), &model.launch.fit.weights());
+        }
+        query
+    }
+
     /// The same query with members who are known to like the product.
-    pub fn with_seeds(mut self, seeds: &[u32], model: &Model) -> Self {
+    pub fn with_seed_signals(mut self, seeds: &[u32], model: &Model) -> Self {
         if seeds.is_empty() {
             return self;
         }
         self.seeds = Seeds::new(model, seeds, &self.vector);
-        let rows = model.launch.sample_rows();
-        let signals = model.launch.signals_of(&self, &model.embeddings, &rows);
+        let signals = model.launch.signals_of(&self, &model.embeddings, &model.launch.sample_rows());
         self.seeds.deviations = std::array::from_fn(|k| {
             let values = signals.iter().map(|s| f64::from(s[SIGNALS.len() - SEED_SIGNALS + k]));
             let n = signals.len().max(1) as f64;
@@ -97,16 +110,17 @@ impl LaunchQuery {
             let variance = values.map(|x| (x - mean).powi(2)).sum::<f64>() / n;
             if variance > 1e-12 { variance.sqrt() as f32 } else { 1.0 }
         });
-        if !self.is_of_seeds_alone() {
-            let of_seeds = model.launch.signals_of(&self, &model.embeddings, &looked_at(seeds));
-            self.seeds.tilt = tilt(&of_seeds, &signals, &model.launch.fit.weights());
-        }
         self
     }
 
     /// The signals of seeds among those of a member, in standard deviations.
     pub fn seed_signals(&self, signals: &Signals) -> SeedWeights {
         std::array::from_fn(|k| signals[SIGNALS.len() - SEED_SIGNALS + k] / self.seeds.deviations[k])
+    }
+
+    /// Whether only some stores carry the product.
+    pub(crate) fn is_sold_in_some_stores(&self) -> bool {
+        self.carried.is_some()
     }
 
     /// Whether a member's home store is known not to carry the product.

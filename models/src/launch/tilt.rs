@@ -6,8 +6,9 @@ use crate::linalg::solve_spd;
 
 /// Signals that are tilted: those of seeds count as they were learned.
 const TILTED: usize = SIGNALS.len() - SEED_SIGNALS;
-/// Steps of Newton's method.
-const STEPS: usize = 6;
+/// Steps of Newton's method at most, and halvings of a step that goes too far.
+const STEPS: usize = 12;
+const HALVINGS: i32 = 12;
 
 /// Seeds at which the tilt, in standard deviations, is about half of what they would have it alone. Found on past
 /// launches of two chains: of 300 to 3000 it matters little which, with fewer the ranking of others gets worse.
@@ -29,6 +30,10 @@ pub(super) fn tilt(seeds: &[Signals], base: &[Signals], weights: &Signals) -> Si
     for row in seeds.iter().map(scaled) {
         (0..TILTED).for_each(|k| of_seeds[k] += row[k] / n);
     }
+    let loss = |at: &[f64; TILTED]| {
+        let products = at.iter().zip(&of_seeds).map(|(w, x)| w * x).sum::<f64>();
+        n * (choice.log_total(at) - products) + 0.5 * PRIOR * at.iter().map(|w| w * w).sum::<f64>()
+    };
     let mut at = [0.0; TILTED];
     for _ in 0..STEPS {
         let (expected, covariance) = choice.moments(&at);
@@ -37,7 +42,11 @@ pub(super) fn tilt(seeds: &[Signals], base: &[Signals], weights: &Signals) -> Si
         let slope = |k: usize| (n * (of_seeds[k] - expected[k]) - PRIOR * at[k]) as f32;
         let mut step: Vec<f32> = (0..TILTED).map(slope).collect();
         solve_spd(&mut hessian, &mut step);
-        at.iter_mut().zip(step).for_each(|(w, step)| *w += f64::from(step.clamp(-1.0, 1.0)));
+        // The loss is convex, yet a whole step may go too far: what few of the base have bends it sharply.
+        let here = loss(&at);
+        let tried = (0..HALVINGS).map(|k| std::array::from_fn(|i| at[i] + f64::from(step[i]) * 0.5f64.powi(k)));
+        let Some(better) = tried.into_iter().find(|next| loss(next) < here) else { break };
+        at = better;
     }
     (0..TILTED).for_each(|k| tilt[k] = (at[k] / deviations[k]) as f32);
     tilt
@@ -54,6 +63,12 @@ impl Choice {
     fn new(rows: Vec<[f64; TILTED]>, scores: impl Iterator<Item = f32> + Clone) -> Self {
         let highest = scores.clone().fold(f32::NEG_INFINITY, f32::max);
         Self { rows, chances: scores.map(|score| f64::from(score - highest).exp()).collect() }
+    }
+
+    /// `ln` of the sum of all chances.
+    fn log_total(&self, tilt: &[f64; TILTED]) -> f64 {
+        let tilted = |row: &[f64; TILTED]| row.iter().zip(tilt).map(|(x, w)| x * w).sum::<f64>().exp();
+        self.rows.iter().zip(&self.chances).map(|(row, chance)| chance * tilted(row)).sum::<f64>().ln()
     }
 
     /// Mean and covariance (lower triangle) of the signals of whom the tilted model would choose.
@@ -106,6 +121,12 @@ mod tests {
         // Worked by hand: in deviations x = ±1, n (1 − tanh w) = 1000 w at n = 1000, w = 0.5213; the signal's
         // deviation is ½.
         assert!((tilted(1000) / 2.0 - 0.5213).abs() < 1e-3, "{}", tilted(1000));
+        // Half of many seeds have what 2 in 100 of the base have.
+        let rare: Vec<Signals> =
+            (0..5000).map(|i| std::array::from_fn(|k| f32::from(u8::from(k == 0 && i % 50 == 0)))).collect();
+        let half: Vec<Signals> = (0..1000).map(|i| rare[i % 2]).collect();
+        let odds = tilt(&half, &rare, &none)[0];
+        assert!((2.0..4.0).contains(&odds), "{odds}, and ln 49 = 3.9 unshrunk");
         // Seeds like the base say nothing.
         assert!(tilt(&base, &base, &none).iter().all(|t| t.abs() < 1e-6));
         assert_eq!(tilt(&[], &base, &none), none);

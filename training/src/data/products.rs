@@ -13,19 +13,9 @@ use super::{files, gate};
 use crate::config::{DataConfig, TableConfig};
 use crate::tables::{Cell, Reason, Rejects, TableError, TimeUnit};
 
-const OPTIONAL: [&str; 11] = [
-    "title",
-    "category",
-    "brand",
-    "price",
-    "tags",
-    "launched_at",
-    "stores",
-    "available",
-    "value",
-    "stock",
-    "max_members",
-];
+const OPTIONAL: [&str; 8] = ["title", "category", "brand", "price", "tags", "launched_at", "stores", "available"];
+/// What a table of launches may have besides.
+const OFFER: [&str; 3] = ["value", "stock", "max_members"];
 
 /// One product as the table has it.
 #[derive(Clone, Debug, Default)]
@@ -87,19 +77,20 @@ pub(super) struct ReadProducts {
 }
 
 pub(super) fn read(config: &DataConfig, ids: &mut Ids) -> Result<ReadProducts, TableError> {
-    read_as(config, ids, |table, _| table.clone())
+    read_as(config, ids, &OPTIONAL, |table, _| table.clone())
 }
 
 /// Reads the table, with its config adapted to each file's columns.
 fn read_as(
     config: &DataConfig,
     ids: &mut Ids,
+    optional: &[&'static str],
     adapt: impl Fn(&TableConfig, &[String]) -> TableConfig,
 ) -> Result<ReadProducts, TableError> {
     let mut read = ReadProducts::default();
     for file in files(config, &config.products)? {
         let table = &adapt(&config.products, &file.columns()?);
-        let columns = Columns::of(&file, table, &["product_id"], &OPTIONAL, false)?;
+        let columns = Columns::of(&file, table, &["product_id"], optional, false)?;
         file.read(&columns.names, &mut |(row, cells)| {
             read.rejects.rows += 1;
             let outcome = cells.ok_or(Reason::Malformed).and_then(|cells| {
@@ -190,13 +181,14 @@ pub struct NewProducts {
 }
 
 /// Products that a model does not know, by id, from a table like the products table, in its order; its
-/// columns have the names that the config says, or Kindred's own.
+/// columns have the names that the config says, or Kindred's own. Offers are read where they are asked for.
 ///
 /// # Errors
 /// If the table can't be read, or has too many rows that can't be used.
-pub fn read_new_products(config: &DataConfig) -> Result<NewProducts, TableError> {
+pub fn read_new_products(config: &DataConfig, with_offers: bool) -> Result<NewProducts, TableError> {
     let mut ids = Ids::default();
-    let read = read_as(config, &mut ids, TableConfig::where_present)?;
+    let optional = if with_offers { [&OPTIONAL[..], &OFFER].concat() } else { OPTIONAL.to_vec() };
+    let read = read_as(config, &mut ids, &optional, TableConfig::where_present)?;
     let ((names, id_type), rows) = ids.into_sorted();
     let products = read.list.into_iter().enumerate();
     let named = products.filter_map(|(number, product)| {

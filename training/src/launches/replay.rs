@@ -171,7 +171,7 @@ fn past(model: &Model, active: &[u32], product: u32, buyers: &[u32]) -> Past {
     let seeded = seeded.map(|seeds| {
         let is_seed = choose_seeds(product, buyers, seeds);
         let chosen: Vec<u32> = buyers.iter().zip(&is_seed).filter(|(_, is)| **is).map(|(m, _)| *m).collect();
-        let query = query.clone().with_seeds(&chosen, model);
+        let query = query.clone().with_seed_signals(&chosen, model);
         let places: Vec<usize> =
             (0..members.len()).filter(|place| !is_seed.get(*place).copied().unwrap_or(false)).collect();
         let signals = rows_of(&query);

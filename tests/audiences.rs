@@ -9,7 +9,6 @@ use kindred::proto::v1;
 use kindred::proto::v1::allocate_launches_response::Payload as Allocation;
 use kindred::proto::v1::audience_service_client::AudienceServiceClient;
 use kindred::proto::v1::find_audience_request::Size;
-use kindred::proto::v1::find_audience_response::Payload;
 use kindred::proto::v1::launch_to_allocate::Cap;
 use kindred_models::Model;
 use kindred_models::audience::{
@@ -18,7 +17,7 @@ use kindred_models::audience::{
 use kindred_models::content::Attributes;
 use kindred_models::index::IndexKind;
 use kindred_models::stop::Stop;
-use support::{Running, Tables, Trained, serve, trained, trained_with, two_tastes};
+use support::{Tables, Trained, find, serve, trained, trained_with, two_tastes};
 
 /// Two tastes, of whom some were contacted, and some bought long ago for the last time.
 fn tables() -> Tables {
@@ -45,20 +44,6 @@ fn all_with(filter: v1::MemberFilter) -> v1::FindAudienceRequest {
         filter: Some(filter),
         ..Default::default()
     }
-}
-
-async fn find(running: &Running, request: v1::FindAudienceRequest) -> (v1::AudienceSummary, Vec<v1::AudienceMember>) {
-    let mut client = AudienceServiceClient::new(running.channel.clone());
-    let mut stream = client.find_audience(request).await.unwrap().into_inner();
-    let Some(Payload::Summary(summary)) = stream.message().await.unwrap().unwrap().payload else {
-        panic!("the summary comes first")
-    };
-    let mut members = Vec::new();
-    while let Some(message) = stream.message().await.unwrap() {
-        let Some(Payload::Chunk(chunk)) = message.payload else { panic!("one summary") };
-        members.extend(chunk.members);
-    }
-    (summary, members)
 }
 
 fn ids(mut members: Vec<v1::AudienceMember>) -> Vec<String> {

@@ -4,32 +4,12 @@
 mod support;
 
 use kindred::proto::v1;
-use kindred::proto::v1::audience_service_client::AudienceServiceClient;
 use kindred::proto::v1::find_audience_request::Size;
-use kindred::proto::v1::find_audience_response::Payload;
 use kindred::proto::v1::recommendation_service_client::RecommendationServiceClient;
-use support::{Tables, serve, trained, two_tastes};
+use support::{Tables, find, serve, trained, two_tastes};
 
 fn ids(items: &[v1::Item]) -> Vec<&str> {
     items.iter().map(|i| i.product_id.as_str()).collect()
-}
-
-async fn audience(
-    channel: tonic::transport::Channel,
-    request: v1::FindAudienceRequest,
-) -> (v1::AudienceSummary, Vec<v1::AudienceMember>) {
-    let mut stream = AudienceServiceClient::new(channel).find_audience(request).await.unwrap().into_inner();
-    let (mut summary, mut members) = (None, Vec::new());
-    while let Some(message) = stream.message().await.unwrap() {
-        match message.payload.unwrap() {
-            Payload::Summary(s) => {
-                assert!(summary.is_none() && members.is_empty(), "the summary comes first, once");
-                summary = Some(s);
-            }
-            Payload::Chunk(chunk) => members.extend(chunk.members),
-        }
-    }
-    (summary.unwrap(), members)
 }
 
 #[tokio::test]
@@ -141,7 +121,7 @@ async fn a_launch_finds_its_obvious_audience() {
         size: Some(Size::MemberCount(30)),
         ..Default::default()
     };
-    let (summary, members) = audience(running.channel.clone(), request.clone()).await;
+    let (summary, members) = find(&running, request.clone()).await;
     assert_eq!((summary.eligible_count, summary.audience_count), (60, 30));
     let excluded = summary.excluded.unwrap();
     assert_eq!((excluded.no_consent_count, excluded.minor_count), (1, 1));
@@ -151,7 +131,7 @@ async fn a_launch_finds_its_obvious_audience() {
     // The same, in Wuhan, by share, with a tag.
     let filter = v1::MemberFilter { cities: vec!["Wuhan".into()], tags: vec!["vip".into()], ..Default::default() };
     let narrow = v1::FindAudienceRequest { filter: Some(filter), size: Some(Size::MemberShare(0.5)), ..request };
-    let (summary, members) = audience(running.channel.clone(), narrow).await;
+    let (summary, members) = find(&running, narrow).await;
     assert_eq!((summary.eligible_count, summary.audience_count), (10, 5));
     assert!(members.iter().all(|m| m.member_id.starts_with('t')), "{members:?}");
     running.end().await.unwrap();
@@ -167,14 +147,14 @@ async fn seeds_find_members_like_them() {
         size: Some(Size::MemberCount(27)),
         ..Default::default()
     };
-    let (summary, members) = audience(running.channel.clone(), request).await;
+    let (summary, members) = find(&running, request).await;
     assert_eq!(summary.unknown_seed_member_ids, ["nobody"]);
     assert_eq!(summary.excluded.unwrap().seed_count, 3);
     assert!(members.iter().all(|m| m.member_id.starts_with('c') && !seeds.contains(&m.member_id)), "{members:?}");
     // A known product, whose own buyers are its best audience.
     let known =
         v1::FindAudienceRequest { product_id: "tea9".into(), size: Some(Size::MemberCount(30)), ..Default::default() };
-    let (_, members) = audience(running.channel.clone(), known).await;
+    let (_, members) = find(&running, known).await;
     assert!(members.iter().all(|m| m.member_id.starts_with('t')));
     running.end().await.unwrap();
 }
@@ -238,7 +218,7 @@ async fn doubt_about_consent_is_no_consent() {
     let running = serve(&trained).await;
     let request =
         v1::FindAudienceRequest { product_id: "tea1".into(), size: Some(Size::MemberShare(1.0)), ..Default::default() };
-    let (summary, members) = audience(running.channel.clone(), request).await;
+    let (summary, members) = find(&running, request).await;
     assert_eq!(summary.excluded.unwrap().no_consent_count, 5);
     assert!(members.iter().all(|m| !doubtful.contains(&m.member_id.as_str())));
     running.end().await.unwrap();

@@ -6,13 +6,12 @@ mod support;
 use kindred::proto::v1;
 use kindred::proto::v1::audience_service_client::AudienceServiceClient;
 use kindred::proto::v1::find_audience_request::Size;
-use kindred::proto::v1::find_audience_response::Payload;
 use kindred_models::artifact::Registry;
 use kindred_models::stop::Stop;
 use kindred_training::config::{LaunchParams, TrainConfig};
 use kindred_training::progress::Quiet;
 use kindred_training::train::evaluate_only;
-use support::{Running, TRAINED_AT, Tables, Trained, serve, trained, trained_with, two_tastes};
+use support::{TRAINED_AT, Tables, Trained, find, serve, trained, trained_with, two_tastes};
 use tonic::Code;
 
 const MEMBERS: u32 = 60;
@@ -60,20 +59,6 @@ fn new_tea(size: Size) -> v1::FindAudienceRequest {
         ..Default::default()
     };
     v1::FindAudienceRequest { attributes: Some(attributes), size: Some(size), ..Default::default() }
-}
-
-async fn find(running: &Running, request: v1::FindAudienceRequest) -> (v1::AudienceSummary, Vec<v1::AudienceMember>) {
-    let mut client = AudienceServiceClient::new(running.channel.clone());
-    let mut stream = client.find_audience(request).await.unwrap().into_inner();
-    let Some(Payload::Summary(summary)) = stream.message().await.unwrap().unwrap().payload else {
-        panic!("the summary comes first")
-    };
-    let mut members = Vec::new();
-    while let Some(message) = stream.message().await.unwrap() {
-        let Some(Payload::Chunk(chunk)) = message.payload else { panic!("one summary") };
-        members.extend(chunk.members);
-    }
-    (summary, members)
 }
 
 #[tokio::test]

@@ -24,7 +24,8 @@ use crate::model::Model;
 use crate::ranking::{Scored, Top};
 use crate::stop::{Stop, Stopped};
 pub use allocation::{
-    Allocated, Allocation, AllocationRequest, Assignment, Cap, Launch, MAX_LAUNCHES, NOTHING, allocate, assign,
+    Allocated, Allocation, AllocationRequest, Assignment, Cap, Launch, LaunchOutcome, MAX_LAUNCHES, NOTHING, allocate,
+    assign,
 };
 use eligibility::Eligibility;
 pub use eligibility::Excluded;
@@ -33,7 +34,7 @@ use forecast::Chances;
 pub use forecast::{Expected, ReachPoint};
 pub use holdout::Holdout;
 pub use plan::Costs;
-use plan::Way;
+use plan::{Walk, Way};
 pub use quota::Quota;
 pub use traits::{Trait, TraitKind};
 
@@ -152,18 +153,18 @@ pub struct Audience {
 /// [`AudienceError::Stopped`] once `stop` is raised, [`AudienceError::NoChances`] for a size that can't be said.
 pub fn audience(model: &Model, request: &AudienceRequest, stop: &Stop) -> Result<Audience, AudienceError> {
     let asked = Asked::of(model, request, Arc::new(Eligibility::of(model, request, stop)?))?;
-    let scores = |way| match way {
-        Way::Pick => asked.scored_eligible(stop),
-        _ => Ok(asked.eligible_of(model.launch.score_all(&[&asked.query], &model.embeddings, stop)?.remove(0))),
-    };
-    let (way, graph) = asked.way();
-    if let (Way::Graph, Some((size, [found, _]))) = (way, graph) {
-        let (members, scored) = asked.walked(size, found);
-        if members.len() == size {
-            return Ok(asked.answer_of_graph(members, scored, stop)?);
+    let eligible = match asked.way() {
+        Way::Graph(size) => {
+            let (members, scored) = asked.walked(size);
+            if members.len() == size {
+                return Ok(asked.answer_of_graph(members, scored, stop)?);
+            }
+            asked.scored_eligible(stop)?
         }
-    }
-    Ok(asked.answer(scores(way).map_err(AudienceError::Stopped)?, stop)?)
+        Way::Pick => asked.scored_eligible(stop)?,
+        Way::Scan => asked.eligible_of(model.launch.score_all(&[&asked.query], &model.embeddings, stop)?.remove(0)),
+    };
+    Ok(asked.answer(eligible, stop)?)
 }
 
 /// The audiences of several products or seeds, all members being read once for as many of them as memory allows;
@@ -227,9 +228,8 @@ impl<'a> Asked<'a> {
         self.request.size.count(self.eligibility.count())
     }
 
-    /// The cheapest way, and what the graph would be asked for if it may serve: the size, and how many members a
-    /// walk finds and how many are scored then, about.
-    fn way(&self) -> (Way, Option<(usize, [usize; 2])>) {
+    /// The cheapest way of those that may answer.
+    fn way(&self) -> Way {
         let (model, request) = (self.model, self.request);
         let few = self.count().filter(|n| *n as f64 <= GRAPH_MAX_SHARE * model.members.len() as f64);
         // What the graph was measured for: no filter, no stores that a vector knows nothing of, and no seeds, which
@@ -240,11 +240,9 @@ impl<'a> Asked<'a> {
         let graph = few.filter(|_| plain && has_graph).map(|size| {
             let buyers = self.query.analogues.iter().map(|a| model.launch.buyers.rows.range(a.row).len());
             let found = size * GRAPH_OVERSAMPLING;
-            (size, [found, (found + buyers.sum::<usize>()).min(self.eligibility.count())])
+            Walk { size, found, scored: (found + buyers.sum::<usize>()).min(self.eligibility.count()) }
         });
-        let costs = &model.audience_costs;
-        let way = costs.cheapest(model.members.len(), self.eligibility.count(), graph.map(|(_, costs)| costs));
-        (way, graph)
+        model.audience_costs.cheapest(model.members.len(), self.eligibility.count(), graph)
     }
 
     /// The eligible members with their scores, from those of everybody.
@@ -274,11 +272,11 @@ impl<'a> Asked<'a> {
         sample
     }
 
-    /// The best `size` of `found` members that a walk finds, and of those who bought similar products; and how many
-    /// these are.
-    fn walked(&self, size: usize, found: usize) -> (Vec<Scored>, usize) {
+    /// The best `size` of the members that a walk finds, and of those who bought similar products; and how many these
+    /// are.
+    fn walked(&self, size: usize) -> (Vec<Scored>, usize) {
         let allowed = |row: u32| self.eligibility.rows.contains(row);
-        let found = self.model.member_index.serving().search(&self.query.vector, found, &allowed);
+        let found = self.model.member_index.serving().search(&self.query.vector, size * GRAPH_OVERSAMPLING, &allowed);
         let mut rows: Vec<u32> = found.iter().map(|s| s.row).collect();
         for analogue in &self.query.analogues {
             let buyers = self.model.launch.buyers.rows.row(analogue.row);
@@ -389,7 +387,7 @@ pub fn graph_recall(model: &Model, products: &[u32], size: usize) -> f32 {
         exact.truncate(size);
         let worst = exact.last().map_or(f32::INFINITY, |s| s.score);
         // Scores of the two ways differ by rounding.
-        let (found, _) = asked.walked(size, size * GRAPH_OVERSAMPLING);
+        let (found, _) = asked.walked(size);
         let found = found.iter().filter(|s| s.score >= worst - 1e-4).count();
         if exact.is_empty() { 1.0 } else { found.min(exact.len()) as f32 / exact.len() as f32 }
     };

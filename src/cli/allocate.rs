@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use kindred_models::Model;
-use kindred_models::audience::{Allocation, AllocationRequest, Cap, Launch, MAX_LAUNCHES, allocate};
+use kindred_models::audience::{Allocation, AllocationRequest, Cap, Launch, LaunchOutcome, MAX_LAUNCHES, allocate};
 use kindred_training::data::{NewProduct, NewProducts, Offer};
 use kindred_training::progress::Progress;
 use kindred_training::tables::{Column, TableWriter};
@@ -81,9 +81,7 @@ fn launch(product: &NewProduct) -> Result<Launch, Error> {
         (None, Some(members)) => Cap::Members(members as usize),
         (None, None) => Cap::None,
     };
-    let price = f64::from(product.attributes.price.unwrap_or(1.0));
-    let value = value.filter(|value| *value > 0.0).unwrap_or(price);
-    Ok(Launch { attributes: product.attributes.clone(), value, cap })
+    Ok(Launch::new(product.attributes.clone(), value, cap))
 }
 
 fn write(
@@ -128,20 +126,16 @@ struct LaunchSummary {
 
 impl Summary {
     fn of(request: &AllocationRequest, products: &NewProducts, answer: &Allocation, held_out: &[bool]) -> Self {
-        let of = |(number, (launch, product)): (usize, (&Launch, &NewProduct))| {
-            let members = || answer.members.iter().zip(held_out).filter(move |(m, _)| m.launch as usize == number);
-            // From 0, for the sum of nothing is −0.
-            let expected_buyers = members().fold(0.0, |sum, (m, _)| sum + f64::from(m.probability));
-            LaunchSummary {
-                product_id: product.id.clone(),
-                members: members().count(),
-                held_out: members().filter(|(_, held)| **held).count(),
-                expected_buyers,
-                expected_value: expected_buyers * launch.value,
-            }
+        let outcomes = answer.by_launch(&request.launches, held_out);
+        let of = |(product, outcome): (&NewProduct, LaunchOutcome)| LaunchSummary {
+            product_id: product.id.clone(),
+            members: outcome.members,
+            held_out: outcome.held_out,
+            expected_buyers: outcome.expected_buyers,
+            expected_value: outcome.expected_value,
         };
         Self {
-            launches: request.launches.iter().zip(&products.list).enumerate().map(of).collect(),
+            launches: products.list.iter().zip(outcomes).map(of).collect(),
             eligible: answer.eligible,
             members: answer.members.len(),
             expected_value: answer.value,

@@ -4,7 +4,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use kindred_models::Model;
-use kindred_models::audience::{Allocated, Audience, Excluded, Holdout, Launch, Trait, TraitKind, allocate, audience};
+use kindred_models::audience::{
+    Allocated, Audience, Excluded, Holdout, LaunchOutcome, Trait, TraitKind, allocate, audience,
+};
 use kindred_models::index::IndexKind;
 use kindred_models::ranking::Scored;
 use tokio_stream::{Stream, StreamExt};
@@ -75,8 +77,9 @@ impl AudienceService for Audiences {
             let answer = allocate(&model, &question, stop)?;
             let held_out: Vec<bool> =
                 answer.members.iter().map(|m| holdout.contains(model.members.ids.get(m.member))).collect();
+            let outcomes = answer.by_launch(&question.launches, &held_out);
             let summary = v1::AllocationSummary {
-                launches: launches(&question.launches, &answer.members, &held_out),
+                launches: outcomes.into_iter().map(launch_allocation).collect(),
                 expected_value: answer.value,
                 expected_value_bound: answer.bound,
                 eligible_count: answer.eligible as i64,
@@ -214,19 +217,13 @@ fn chunks(
     })
 }
 
-/// What to expect of each launch.
-fn launches(launches: &[Launch], members: &[Allocated], held_out: &[bool]) -> Vec<v1::LaunchAllocation> {
-    let mut described = vec![v1::LaunchAllocation::default(); launches.len()];
-    for (member, held_out) in members.iter().zip(held_out) {
-        let launch = &mut described[member.launch as usize];
-        launch.member_count += 1;
-        launch.holdout_count += i64::from(*held_out);
-        launch.expected_buyers += f64::from(member.probability);
+fn launch_allocation(outcome: LaunchOutcome) -> v1::LaunchAllocation {
+    v1::LaunchAllocation {
+        member_count: outcome.members as i64,
+        holdout_count: outcome.held_out as i64,
+        expected_buyers: outcome.expected_buyers,
+        expected_value: outcome.expected_value,
     }
-    for (described, launch) in described.iter_mut().zip(launches) {
-        described.expected_value = described.expected_buyers * launch.value;
-    }
-    described
 }
 
 fn allocation_chunks(

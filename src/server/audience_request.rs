@@ -129,8 +129,7 @@ fn launch(given: v1::LaunchToAllocate) -> Launch {
         Some(GivenCap::Stock(units)) => Cap::Stock(units),
         None => Cap::None,
     };
-    let price = f64::from(attributes.price.unwrap_or(1.0));
-    Launch { value: if given.value > 0.0 { given.value } else { price }, attributes, cap }
+    Launch::new(attributes, Some(given.value), cap)
 }
 
 fn attributes(check: &mut Check, field: &str, given: &v1::ProductAttributes) {

@@ -6,6 +6,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use kindred::config::ServeConfig;
+use kindred::proto::v1;
+use kindred::proto::v1::audience_service_client::AudienceServiceClient;
+use kindred::proto::v1::find_audience_response::Payload;
 use kindred::server;
 use kindred_models::Model;
 use kindred_models::artifact::{Registry, VersionId};
@@ -204,4 +207,22 @@ impl Running {
         drop(self.channel);
         self.server.await.unwrap()
     }
+}
+
+/// The summary and the members of an audience.
+pub async fn find(
+    running: &Running,
+    request: v1::FindAudienceRequest,
+) -> (v1::AudienceSummary, Vec<v1::AudienceMember>) {
+    let mut client = AudienceServiceClient::new(running.channel.clone());
+    let mut stream = client.find_audience(request).await.unwrap().into_inner();
+    let Some(Payload::Summary(summary)) = stream.message().await.unwrap().unwrap().payload else {
+        panic!("the summary comes first")
+    };
+    let mut members = Vec::new();
+    while let Some(message) = stream.message().await.unwrap() {
+        let Some(Payload::Chunk(chunk)) = message.payload else { panic!("one summary") };
+        members.extend(chunk.members);
+    }
+    (summary, members)
 }

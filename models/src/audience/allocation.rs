@@ -44,6 +44,14 @@ pub struct Launch {
     pub cap: Cap,
 }
 
+impl Launch {
+    /// A launch of which a purchase is worth `value`; without one its price, or 1 where there is none.
+    pub fn new(attributes: Attributes, value: Option<f64>, cap: Cap) -> Self {
+        let price = f64::from(attributes.price.unwrap_or(1.0));
+        Self { value: value.filter(|value| *value > 0.0).unwrap_or(price), attributes, cap }
+    }
+}
+
 /// A question for an allocation.
 #[derive(Clone, Debug)]
 pub struct AllocationRequest {
@@ -79,6 +87,36 @@ pub struct Allocation {
     pub eligible: usize,
     /// Members who could not.
     pub excluded: Excluded,
+}
+
+/// What to expect of one launch.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LaunchOutcome {
+    /// Members who get it.
+    pub members: usize,
+    /// Those of them who are held out.
+    pub held_out: usize,
+    /// How many of the members buy it, if all are contacted.
+    pub expected_buyers: f64,
+    /// What that is worth.
+    pub expected_value: f64,
+}
+
+impl Allocation {
+    /// What to expect of each launch; `held_out` says it of each of the members.
+    pub fn by_launch(&self, launches: &[Launch], held_out: &[bool]) -> Vec<LaunchOutcome> {
+        let mut outcomes = vec![LaunchOutcome::default(); launches.len()];
+        for (member, held_out) in self.members.iter().zip(held_out) {
+            let outcome = &mut outcomes[member.launch as usize];
+            outcome.members += 1;
+            outcome.held_out += usize::from(*held_out);
+            outcome.expected_buyers += f64::from(member.probability);
+        }
+        for (outcome, launch) in outcomes.iter_mut().zip(launches) {
+            outcome.expected_value = outcome.expected_buyers * launch.value;
+        }
+        outcomes
+    }
 }
 
 /// Allocates launches to members.
@@ -193,14 +231,17 @@ impl<'a> Problem<'a> {
     fn solve(&self, stop: &Stop) -> Result<Assignment, Stopped> {
         let mut prices = self.prices(stop)?;
         let mut launch_of = self.taken_at(&prices, stop)?;
-        self.exchange(&mut launch_of, self.bound(&prices), stop)?;
-        // What was reached tells how far prices are off, and better prices what can be reached.
-        self.tighten(&mut prices, self.value(&launch_of), stop)?;
-        let bound = self.bound(&prices);
-        let mut other = self.taken_at(&prices, stop)?;
-        self.exchange(&mut other, bound, stop)?;
-        if self.value(&other) > self.value(&launch_of) {
-            launch_of = other;
+        let mut bound = self.bound(&prices);
+        self.exchange(&mut launch_of, bound, stop)?;
+        if bound - self.value(&launch_of) > CLOSE * bound {
+            // What was reached tells how far prices are off, and better prices what can be reached.
+            self.tighten(&mut prices, self.value(&launch_of), stop)?;
+            bound = self.bound(&prices);
+            let mut other = self.taken_at(&prices, stop)?;
+            self.exchange(&mut other, bound, stop)?;
+            if self.value(&other) > self.value(&launch_of) {
+                launch_of = other;
+            }
         }
         if bound - self.value(&launch_of) > CLOSE * bound {
             let value = self.value(&launch_of);

@@ -33,12 +33,23 @@ impl Default for Costs {
 /// A way to an audience.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
-    /// Score whom a walk over the graph finds, and the buyers of similar products.
-    Graph,
+    /// Score whom a walk over the graph finds for so many, and the buyers of similar products.
+    Graph(usize),
     /// Score the eligible.
     Pick,
     /// Score everybody.
     Scan,
+}
+
+/// What a walk over the graph would take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Walk {
+    /// Members that are wanted.
+    pub(super) size: usize,
+    /// Members that it finds.
+    pub(super) found: usize,
+    /// Members who would be scored then, about.
+    pub(super) scored: usize,
 }
 
 impl Costs {
@@ -68,17 +79,16 @@ impl Costs {
         costs
     }
 
-    /// The cheapest way to score `eligible` of `members`; `graph` is how many a walk would find, and how many would
-    /// be scored then, where it may serve.
-    pub(super) fn cheapest(&self, members: usize, eligible: usize, graph: Option<[usize; 2]>) -> Way {
+    /// The cheapest way to score `eligible` of `members`, by a walk where it may serve.
+    pub(super) fn cheapest(&self, members: usize, eligible: usize, walk: Option<Walk>) -> Way {
         let scan = self.scanned * members as f64;
         let pick = self.picked * eligible as f64;
-        let graph =
-            graph.map_or(f64::INFINITY, |[found, scored]| self.walked * found as f64 + self.picked * scored as f64);
-        match () {
-            () if graph < scan.min(pick) => Way::Graph,
-            () if pick < scan => Way::Pick,
-            () => Way::Scan,
+        let exact = scan.min(pick);
+        let cost = |walk: &Walk| self.walked * walk.found as f64 + self.picked * walk.scored as f64;
+        match walk.filter(|walk| cost(walk) < exact) {
+            Some(walk) => Way::Graph(walk.size),
+            None if pick < scan => Way::Pick,
+            None => Way::Scan,
         }
     }
 }
@@ -90,9 +100,10 @@ mod tests {
     #[test]
     fn the_cheapest_way_is_taken() {
         let costs = Costs { scanned: 100.0, picked: 400.0, walked: 2000.0 };
+        let walk = |found| Some(Walk { size: 1000, found, scored: 20_000 });
         assert_eq!(costs.cheapest(1_000_000, 900_000, None), Way::Scan);
         assert_eq!(costs.cheapest(1_000_000, 1000, None), Way::Pick);
-        assert_eq!(costs.cheapest(1_000_000, 900_000, Some([10_000, 20_000])), Way::Graph);
-        assert_eq!(costs.cheapest(1_000_000, 900_000, Some([50_000, 20_000])), Way::Scan);
+        assert_eq!(costs.cheapest(1_000_000, 900_000, walk(10_000)), Way::Graph(1000));
+        assert_eq!(costs.cheapest(1_000_000, 900_000, walk(50_000)), Way::Scan);
     }
 }

@@ -13,13 +13,14 @@ mod plan;
 mod quota;
 mod traits;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use crate::content::Attributes;
 use crate::index::IndexKind;
-use crate::launch::LaunchQuery;
+use crate::launch::{self, LaunchQuery};
 use crate::model::Model;
 use crate::ranking::{Scored, Top};
 use crate::stop::{Stop, Stopped};
@@ -30,7 +31,7 @@ pub use allocation::{
 use eligibility::Eligibility;
 pub use eligibility::Excluded;
 pub use filter::{LastPurchase, MaxContacts, MemberFilter};
-use forecast::Chances;
+use forecast::{Chances, Ranked};
 pub use forecast::{Expected, ReachPoint};
 pub use holdout::Holdout;
 pub use plan::Costs;
@@ -40,13 +41,15 @@ pub use traits::{Trait, TraitKind};
 
 /// A graph may answer for audiences of up to this share of the members.
 const GRAPH_MAX_SHARE: f64 = 0.01;
-/// Members that the reach curve is measured on where not all were scored, at most.
+/// Members who stand for those beyond an answer, at most.
 const REACH_MEMBERS: usize = 16_384;
+/// Standard deviations of a sample's count by which a scan keeps more than are wanted.
+const SAMPLING_DEVIATIONS: f64 = 5.0;
 /// Members that the graph gives per member wanted.
 const GRAPH_OVERSAMPLING: usize = 10;
-/// Members per task where they are scored by themselves.
-const PICKED_ROWS: usize = 1 << 14;
-/// Scores that a scan for several audiences at once holds, at most.
+/// Members who are scored by themselves between two looks at whether the caller is still there.
+const PICKED_ROWS: usize = 1 << 18;
+/// Scores that a scan for several launches at once holds, at most.
 const BATCH_SCORES: usize = 1 << 26;
 
 /// How many members are wanted.
@@ -153,18 +156,18 @@ pub struct Audience {
 /// [`AudienceError::Stopped`] once `stop` is raised, [`AudienceError::NoChances`] for a size that can't be said.
 pub fn audience(model: &Model, request: &AudienceRequest, stop: &Stop) -> Result<Audience, AudienceError> {
     let asked = Asked::of(model, request, Arc::new(Eligibility::of(model, request, stop)?))?;
-    let eligible = match asked.way() {
-        Way::Graph(size) => {
-            let (members, scored) = asked.walked(size);
-            if members.len() == size {
-                return Ok(asked.answer_of_graph(members, scored, stop)?);
+    let ranked = match asked.way() {
+        Way::Graph(size) => match asked.walked(size) {
+            (members, scored) if members.len() == size => {
+                let ranked = asked.ranked(members, asked.sample());
+                return Ok(asked.answer(ranked, IndexKind::Hnsw, scored, stop)?);
             }
-            asked.scored_eligible(stop)?
-        }
-        Way::Pick => asked.scored_eligible(stop)?,
-        Way::Scan => asked.eligible_of(model.launch.score_all(&[&asked.query], &model.embeddings, stop)?.remove(0)),
+            _ => scan(model, std::slice::from_ref(&asked), stop)?.remove(0),
+        },
+        Way::Pick => Ranked::all(asked.scored_eligible(stop)?),
+        Way::Scan => scan(model, std::slice::from_ref(&asked), stop)?.remove(0),
     };
-    Ok(asked.answer(eligible, stop)?)
+    Ok(asked.answer(ranked, IndexKind::Exact, asked.eligibility.count(), stop)?)
 }
 
 /// The audiences of several products or seeds, all members being read once for as many of them as memory allows;
@@ -187,16 +190,58 @@ pub fn audiences<E: From<AudienceError>>(
         };
         asked.push(Asked::of(model, request, eligibility)?);
     }
-    let batch = (BATCH_SCORES / model.members.len().max(1)).max(1);
-    for (first, asked) in asked.chunks(batch).enumerate().map(|(i, asked)| (i * batch, asked)) {
-        let queries: Vec<&LaunchQuery> = asked.iter().map(|a| &a.query).collect();
-        let scores = model.launch.score_all(&queries, &model.embeddings, stop).map_err(AudienceError::Stopped)?;
-        for (i, (asked, scores)) in asked.iter().zip(scores).enumerate() {
-            let answer = asked.answer(asked.eligible_of(scores), stop).map_err(AudienceError::Stopped)?;
-            each(first + i, answer)?;
+    let (mut done, mut rest) = (0, &asked[..]);
+    while !rest.is_empty() {
+        let mut held = 0;
+        let fits = |asked: &&Asked<'_>| {
+            held += asked.held();
+            held <= BATCH_SCORES
+        };
+        let (batch, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+        for (asked, ranked) in batch.iter().zip(scan(model, batch, stop).map_err(AudienceError::Stopped)?) {
+            let scored = asked.eligibility.count();
+            let answer = asked.answer(ranked, IndexKind::Exact, scored, stop).map_err(AudienceError::Stopped)?;
+            each(done, answer)?;
+            done += 1;
         }
+        rest = later;
     }
     Ok(())
+}
+
+/// Scores everybody, once for all questions, and keeps of each those who are good enough to be in its answer.
+fn scan(model: &Model, asked: &[Asked<'_>], stop: &Stop) -> Result<Vec<Ranked>, Stopped> {
+    let samples: Vec<Vec<Scored>> = asked.iter().map(Asked::sample).collect();
+    let mut least: Vec<f32> = asked.iter().zip(&samples).map(|(asked, sample)| asked.least_score(sample)).collect();
+    let mut found = scan_from(model, asked, &least, stop)?;
+    for (i, members) in found.iter_mut().enumerate() {
+        // The sample was too good.
+        if least[i] > f32::NEG_INFINITY && !asked[i].is_whole(members) {
+            least[i] = f32::NEG_INFINITY;
+            *members = scan_from(model, &asked[i..=i], &least[i..=i], stop)?.remove(0);
+        }
+    }
+    Ok(asked.iter().zip(found).zip(samples).map(|((asked, found), sample)| asked.ranked(found, sample)).collect())
+}
+
+/// The eligible members with at least so high a score, best first, by question.
+fn scan_from(model: &Model, asked: &[Asked<'_>], least: &[f32], stop: &Stop) -> Result<Vec<Vec<Scored>>, Stopped> {
+    let queries: Vec<&LaunchQuery> = asked.iter().map(|asked| &asked.query).collect();
+    let keep = |query: usize, first: u32, scores: &[f32], kept: &mut Vec<Scored>| {
+        let eligible = &asked[query].eligibility.rows;
+        for (row, score) in (first..).zip(scores) {
+            if *score >= least[query] && eligible.contains(row) {
+                kept.push(Scored { row, score: *score });
+            }
+        }
+    };
+    let tasks = model.launch.scan_all(&queries, &model.embeddings, stop, keep)?;
+    let of_query = |query: usize| {
+        let mut found: Vec<Scored> = tasks.iter().flat_map(|kept| &kept[query]).copied().collect();
+        found.par_sort_unstable();
+        found
+    };
+    Ok((0..asked.len()).map(of_query).collect())
 }
 
 /// A question that was looked up.
@@ -245,17 +290,59 @@ impl<'a> Asked<'a> {
         model.audience_costs.cheapest(model.members.len(), self.eligibility.count(), graph)
     }
 
-    /// The eligible members with their scores, from those of everybody.
-    fn eligible_of(&self, scores: Vec<f32>) -> Vec<Scored> {
-        self.eligibility.rows.iter().map(|row| Scored { row, score: scores[row as usize] }).collect()
+    /// Members that a scan will hold for it.
+    fn held(&self) -> usize {
+        let eligible = self.eligibility.count();
+        self.count().filter(|_| !self.request.quota.is_set()).unwrap_or(eligible).min(eligible)
     }
 
-    /// The eligible members, scored by themselves.
+    /// A score that whoever is in the answer has at least, as far as a sample tells.
+    fn least_score(&self, sample: &[Scored]) -> f32 {
+        let each = self.eligibility.count() as f64 / sample.len().max(1) as f64;
+        let wanted = match (self.request.size, self.count()) {
+            _ if self.request.quota.is_set() => None,
+            (_, Some(count)) => Some(count as f64 / each),
+            (AudienceSize::MinProbability(least), None) => {
+                return self.chances.as_ref().map_or(f32::NEG_INFINITY, |chances| chances.score_below(least));
+            }
+            (AudienceSize::ExpectedBuyers(buyers), None) => {
+                let size = AudienceSize::ExpectedBuyers(buyers / each);
+                self.chances.as_ref().and_then(|chances| chances.count(size, sample)).map(|count| count as f64)
+            }
+            (AudienceSize::Count(_) | AudienceSize::Share(_), None) => None,
+        };
+        // So much further than the sample says that it hardly ever falls short.
+        let rank = wanted.map(|wanted| (wanted + SAMPLING_DEVIATIONS * (wanted.sqrt() + 2.0)) as usize);
+        rank.and_then(|rank| sample.get(rank)).map_or(f32::NEG_INFINITY, |s| s.score)
+    }
+
+    /// Whether members with at least some score are enough for the answer.
+    fn is_whole(&self, members: &[Scored]) -> bool {
+        match (self.count(), self.request.size, &self.chances) {
+            (Some(count), ..) => members.len() >= count,
+            (None, AudienceSize::ExpectedBuyers(wanted), Some(chances)) => {
+                chances.expected(members).is_some_and(|expected| expected.buyers >= wanted)
+            }
+            _ => true,
+        }
+    }
+
+    /// The best of the eligible, best first, and what a sample says of the others.
+    fn ranked(&self, best: Vec<Scored>, mut sample: Vec<Scored>) -> Ranked {
+        sample.retain(|s| best.last().is_none_or(|worst| s > worst));
+        Ranked { best, others: sample, count: self.eligibility.count() }
+    }
+
+    /// The eligible members, scored by themselves, best first.
     fn scored_eligible(&self, stop: &Stop) -> Result<Vec<Scored>, Stopped> {
         let rows: Vec<u32> = self.eligibility.rows.iter().collect();
-        let scored = |rows: &[u32]| stop.check().map(|()| self.scored(rows));
-        let runs = rows.par_chunks(PICKED_ROWS).map(scored).collect::<Result<Vec<_>, Stopped>>()?;
-        Ok(runs.concat())
+        let mut scored = Vec::with_capacity(rows.len());
+        for rows in rows.chunks(PICKED_ROWS) {
+            stop.check()?;
+            scored.extend(self.scored(rows));
+        }
+        scored.par_sort_unstable();
+        Ok(scored)
     }
 
     fn scored(&self, rows: &[u32]) -> Vec<Scored> {
@@ -263,10 +350,14 @@ impl<'a> Asked<'a> {
         rows.iter().zip(scores).map(|(row, score)| Scored { row: *row, score }).collect()
     }
 
-    /// Scores of eligible members, evenly spaced, best first.
-    fn even_sample(&self) -> Vec<Scored> {
-        let step = self.eligibility.count().div_ceil(REACH_MEMBERS).max(1);
-        let rows: Vec<u32> = self.eligibility.rows.iter().step_by(step).collect();
+    /// Some of the eligible members with their scores, best first; all of few.
+    fn sample(&self) -> Vec<Scored> {
+        let (eligible, runs) = (&self.eligibility.rows, launch::sample(self.eligibility.count(), REACH_MEMBERS));
+        let of_run = |run: Range<usize>| {
+            let first = eligible.select(run.start as u32).unwrap_or(u32::MAX);
+            eligible.range(first..).take(run.len())
+        };
+        let rows: Vec<u32> = runs.flat_map(of_run).collect();
         let mut sample = self.scored(&rows);
         sample.sort_unstable();
         sample
@@ -289,41 +380,28 @@ impl<'a> Asked<'a> {
         (top.into_sorted(), rows.len())
     }
 
-    /// The audience, from all eligible members.
-    fn answer(&self, mut eligible: Vec<Scored>, stop: &Stop) -> Result<Audience, Stopped> {
+    /// The audience.
+    fn answer(&self, mut ranked: Ranked, index: IndexKind, scored: usize, stop: &Stop) -> Result<Audience, Stopped> {
         stop.check()?;
-        let scored = eligible.len();
-        eligible.par_sort_unstable();
-        let mean = self.chances.as_ref().map_or(0.0, |chances| chances.mean(&eligible));
-        let scheduled = self.request.quota.is_set().then(|| {
-            let scheduled = self.request.quota.schedule(&self.model.members, &eligible);
-            eligible.clone_from(&scheduled.members);
+        let chances = self.chances.as_ref();
+        let mean = chances.map_or(0.0, |chances| chances.mean(&ranked));
+        let mut scheduled = self.request.quota.is_set().then(|| {
+            let scheduled = self.request.quota.schedule(&self.model.members, &ranked.best);
+            ranked = Ranked::all(scheduled.members.clone());
             scheduled
         });
         stop.check()?;
-        let reach = self.chances.as_ref().map_or_else(Vec::new, |c| c.reach(&eligible, eligible.len(), mean));
-        let of_chances = || self.chances.as_ref()?.count(self.request.size, &eligible);
+        let reach = chances.map_or_else(Vec::new, |chances| chances.reach(&ranked, mean));
+        let of_chances = || chances?.count(self.request.size, &ranked.best);
         // Sizes that can't be said were refused when the question came in.
-        eligible.truncate(self.count().or_else(of_chances).unwrap_or(0));
-        let mut audience = self.described(eligible, reach, IndexKind::Exact, scored);
-        if let Some(mut scheduled) = scheduled {
+        ranked.best.truncate(self.count().or_else(of_chances).unwrap_or(0));
+        let mut audience = self.described(ranked.best, reach, index, scored);
+        if let Some(scheduled) = &mut scheduled {
             scheduled.days.truncate(audience.members.len());
             let last = audience.members.len().checked_sub(1);
             audience.over_quota = last.map_or(0, |last| scheduled.passed_over[last] as usize);
-            audience.days = scheduled.days;
+            audience.days = std::mem::take(&mut scheduled.days);
         }
-        stop.check()?;
-        Ok(audience)
-    }
-
-    /// The audience that a graph found.
-    fn answer_of_graph(&self, members: Vec<Scored>, scored: usize, stop: &Stop) -> Result<Audience, Stopped> {
-        let eligible = self.eligibility.count();
-        let reach = self.chances.as_ref().map_or_else(Vec::new, |chances| {
-            let sample = self.even_sample();
-            chances.reach(&sample, eligible, chances.mean(&sample))
-        });
-        let audience = self.described(members, reach, IndexKind::Hnsw, scored);
         stop.check()?;
         Ok(audience)
     }
@@ -383,12 +461,10 @@ pub fn graph_recall(model: &Model, products: &[u32], size: usize) -> f32 {
         let eligibility = Eligibility::of(model, &request, &stop);
         let Ok(asked) = eligibility.and_then(|e| Asked::of(model, &request, Arc::new(e))) else { return 0.0 };
         let mut exact = asked.scored_eligible(&stop).unwrap_or_default();
-        exact.sort_unstable();
         exact.truncate(size);
         let worst = exact.last().map_or(f32::INFINITY, |s| s.score);
-        // Scores of the two ways differ by rounding.
         let (found, _) = asked.walked(size);
-        let found = found.iter().filter(|s| s.score >= worst - 1e-4).count();
+        let found = found.iter().filter(|s| s.score >= worst).count();
         if exact.is_empty() { 1.0 } else { found.min(exact.len()) as f32 / exact.len() as f32 }
     };
     if products.is_empty() { 1.0 } else { products.iter().map(share).sum::<f32>() / products.len() as f32 }

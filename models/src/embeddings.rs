@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::artifact::{Array, ArtifactError, Reader, Writer};
 use crate::kernels::{add_scaled, dot};
 use crate::linalg::solve_spd;
+use crate::quantized::Quantized;
 
 /// Observations gathered at a time by the direct solve, so that its memory does not grow with a row.
 const GATHER_ROWS: usize = 512;
@@ -181,6 +182,8 @@ pub struct Embeddings {
     pub factors: usize,
     /// `members × factors`; zero for a member without purchases or without consent.
     pub members: Array<f32>,
+    /// The same in a byte per coordinate: what launch scores are made of.
+    pub member_codes: Quantized,
     /// `products × factors`; a product that nobody bought has its vector from its content.
     pub products: Array<f32>,
     /// Diagonal of the Gramian of the products that were bought.
@@ -251,6 +254,7 @@ impl Embeddings {
     pub(crate) fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
         to.section("embeddings", &self.fit, |s| {
             s.array("members", &self.members)?;
+            self.member_codes.write("member_codes", s)?;
             s.array("products", &self.products)?;
             s.array("product_gramian", &self.product_gramian)?;
             s.array("member_gramian", &self.member_gramian)
@@ -261,17 +265,25 @@ impl Embeddings {
         let s = from.section("embeddings")?;
         let fit: Fit = s.values()?;
         let d = fit.factors;
+        let vectors: Array<f32> = s.array("members")?;
+        let codes_are_stored = from.manifest().format_version >= 6;
+        s.ensure(
+            (1..=4096).contains(&d) && vectors.len() == members * d,
+            "vectors do not fit their members or factors",
+        )?;
         let embeddings = Self {
             factors: d,
-            members: s.array("members")?,
+            member_codes: match codes_are_stored {
+                true => Quantized::read("member_codes", members, d, &s)?,
+                false => Quantized::new(&vectors, d),
+            },
+            members: vectors,
             products: s.array("products")?,
             product_gramian: s.array("product_gramian")?,
             member_gramian: s.array("member_gramian")?,
             fit,
         };
-        let fits = (1..=4096).contains(&d)
-            && embeddings.members.len() == members * d
-            && embeddings.products.len() == products * d
+        let fits = embeddings.products.len() == products * d
             && embeddings.product_gramian.len() == d
             && embeddings.member_gramian.len() == d * d;
         s.ensure(fits, "embeddings do not fit their members, products or factors")?;

@@ -7,18 +7,22 @@
 
 mod expectation;
 mod query;
+mod scan;
 mod seeds;
 mod signals;
 mod tilt;
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub use expectation::{Expectation, Level, top_level};
+use query::Question;
 pub use query::{ANALOGUES, LaunchQuery, mean_vector};
-use query::{Question, weighed};
+use scan::{BLOCK, Block, Folded, Members};
 pub use seeds::{SeedFit, SeedWeights};
-use signals::{ACTIVITY, ANALOGUES_20, ANALOGUES_100, HABITS, Known, Sums, VECTOR};
+use signals::{ACTIVITY, ANALOGUES_20, ANALOGUES_100, HABITS, Sums, VECTOR};
 pub use signals::{SIGNALS, Signals, Statics, prior};
 
 use crate::artifact::{Array, ArtifactError, Reader, Writer};
@@ -26,12 +30,12 @@ use crate::embeddings::Embeddings;
 use crate::sparse::Matrix;
 use crate::stop::{Stop, Stopped};
 
-/// Score of a member who bought nothing, or allows nothing to be known: nothing was learned of such, who come last.
-const NOTHING_KNOWN: f32 = -1e6;
-/// Members per task of a parallel scan: their sums stay in a core's cache.
-const CHUNK: usize = 4096;
-/// Members whose scores the level of a question is measured on, evenly spaced, at most.
+/// Members per task of a parallel scan: enough that finding the task's part of every list hardly counts.
+const TASK: usize = 16 * BLOCK;
+/// Members whose scores the level of a question is measured on, in runs, at most.
 const LEVEL_MEMBERS: usize = 16_384;
+/// Members in a run of a sample: what is known of neighbours lies side by side in memory.
+const SAMPLE_RUN: usize = 256;
 
 /// What the launch score looks at, for all members.
 #[derive(Clone, Debug, Default)]
@@ -133,46 +137,78 @@ impl LaunchModel {
         embeddings: &Embeddings,
         stop: &Stop,
     ) -> Result<Vec<Vec<f32>>, Stopped> {
-        let questions: Vec<_> =
-            queries.iter().map(|query| (Question::new(self, query, embeddings), query.weights(self))).collect();
         let mut scores = vec![vec![0f32; len]; queries.len()];
-        let mut chunks: Vec<Vec<&mut [f32]>> = Vec::new();
-        chunks.resize_with(len.div_ceil(CHUNK), Vec::new);
+        let mut tasks: Vec<Vec<&mut [f32]>> = Vec::new();
+        tasks.resize_with(len.div_ceil(TASK), Vec::new);
         for scores in &mut scores {
-            chunks.iter_mut().zip(scores.chunks_mut(CHUNK)).for_each(|(chunk, scores)| chunk.push(scores));
+            tasks.iter_mut().zip(scores.chunks_mut(TASK)).for_each(|(task, scores)| task.push(scores));
         }
-        chunks.par_iter_mut().enumerate().try_for_each(|(chunk, scores)| {
-            stop.check()?;
-            let start = (chunk * CHUNK) as u32;
-            let end = start + scores.first().map_or(0, |scores| scores.len()) as u32;
-            let known: Vec<Known> = (start..end).map(|member| self.known(embeddings, member)).collect();
-            for ((question, weights), scores) in questions.iter().zip(scores) {
-                let mut sums = vec![Sums::default(); scores.len()];
-                question.add_run(start, &mut sums);
-                for (i, score) in scores.iter_mut().enumerate() {
-                    *score = self.score(weights, question, &known[i], start + i as u32, &sums[i]);
-                }
-            }
-            Ok(())
+        let asked: Vec<Folded<'_>> = queries.iter().map(|query| Folded::new(self, query, embeddings)).collect();
+        tasks.par_iter_mut().enumerate().try_for_each_init(Block::default, |block, (task, into)| {
+            let start = (task * TASK) as u32;
+            let rows = start..start + into.first().map_or(0, |scores| scores.len()) as u32;
+            self.scan(&asked, rows, block, stop, |query, first, scores| {
+                into[query][(first - start) as usize..][..scores.len()].copy_from_slice(scores);
+            })
         })?;
         Ok(scores)
     }
 
-    /// Scores some members, given by sorted row; the same scores as [`score_all`](Self::score_all) gives them.
-    pub fn score_some(&self, query: &LaunchQuery, embeddings: &Embeddings, members: &[u32]) -> Vec<f32> {
-        let (question, weights) = (Question::new(self, query, embeddings), query.weights(self));
-        let mut sums = vec![Sums::default(); members.len()];
-        question.add_some(members, &mut sums);
-        let score = |(member, sums)| self.score(&weights, &question, &self.known(embeddings, member), member, sums);
-        members.iter().copied().zip(&sums).map(score).collect()
+    /// Scores every member for each of some queries, reading the members once, and keeps what `keep` makes of a run's
+    /// scores: by task, then query. Nothing is allocated per member.
+    ///
+    /// # Errors
+    /// [`Stopped`] once `stop` is raised.
+    pub fn scan_all<T: Default + Send>(
+        &self,
+        queries: &[&LaunchQuery],
+        embeddings: &Embeddings,
+        stop: &Stop,
+        keep: impl Fn(usize, u32, &[f32], &mut T) + Sync,
+    ) -> Result<Vec<Vec<T>>, Stopped> {
+        let asked: Vec<Folded<'_>> = queries.iter().map(|query| Folded::new(self, query, embeddings)).collect();
+        let tasks = (0..self.len().div_ceil(TASK)).into_par_iter();
+        let kept = tasks.map_init(Block::default, |block, task| {
+            let mut kept: Vec<T> = Vec::new();
+            kept.resize_with(queries.len(), T::default);
+            let rows = (task * TASK) as u32..((task + 1) * TASK).min(self.len()) as u32;
+            self.scan(&asked, rows, block, stop, |query, first, scores| keep(query, first, scores, &mut kept[query]))?;
+            Ok(kept)
+        });
+        kept.collect()
     }
 
-    fn score(&self, weights: &Signals, question: &Question<'_>, known: &Known, member: u32, sums: &Sums) -> f32 {
-        if self.statics.activity[member as usize] > 0.0 {
-            weighed(weights, &self.signals(question, known, member, sums))
-        } else {
-            NOTHING_KNOWN
+    /// Scores a run of members, block by block; `each` hears of the query, the first row, and the scores.
+    fn scan(
+        &self,
+        asked: &[Folded<'_>],
+        rows: Range<u32>,
+        block: &mut Block,
+        stop: &Stop,
+        mut each: impl FnMut(usize, u32, &[f32]),
+    ) -> Result<(), Stopped> {
+        let Some(embeddings) = asked.first().map(Folded::embeddings) else { return Ok(()) };
+        let mut cursors: Vec<Vec<usize>> = asked.iter().map(|asked| asked.cursors(rows.start)).collect();
+        for start in rows.clone().step_by(BLOCK) {
+            stop.check()?;
+            let members = Members::Run(start..rows.end.min(start + BLOCK as u32));
+            block.look_up(self, embeddings, &members);
+            for (query, (asked, cursors)) in asked.iter().zip(&mut cursors).enumerate() {
+                each(query, start, block.score(asked, &members, cursors));
+            }
         }
+        Ok(())
+    }
+
+    /// Scores some members, given by sorted row; the same scores as [`score_all`](Self::score_all) gives them.
+    pub fn score_some(&self, query: &LaunchQuery, embeddings: &Embeddings, members: &[u32]) -> Vec<f32> {
+        let asked = Folded::new(self, query, embeddings);
+        let blocks = members.par_chunks(BLOCK).map_init(Block::default, |block, rows| {
+            let members = Members::Some(rows);
+            block.look_up(self, embeddings, &members);
+            block.score(&asked, &members, &mut []).to_vec()
+        });
+        blocks.collect::<Vec<_>>().concat()
     }
 
     /// The signals of some members, given by sorted row.
@@ -180,16 +216,15 @@ impl LaunchModel {
         let question = Question::new(self, query, embeddings);
         let mut sums = vec![Sums::default(); members.len()];
         question.add_some(members, &mut sums);
-        let signals = |(member, sums)| self.signals(&question, &self.known(embeddings, member), member, sums);
+        let signals = |(member, sums)| self.signals(&question, member, sums);
         members.iter().copied().zip(&sums).map(signals).collect()
     }
 
-    /// Members who bought anything, evenly spaced where there are many: what the level of a query, and the scale of
+    /// Members who bought anything, some of them where there are many: what the level of a query, and the scale of
     /// seeds, is measured on.
     pub fn sample_rows(&self) -> Vec<u32> {
-        let step = self.len().div_ceil(LEVEL_MEMBERS).max(1);
         let active = |member: &u32| self.statics.activity[*member as usize] > 0.0;
-        (0..self.len() as u32).step_by(step).filter(active).collect()
+        sample(self.len(), LEVEL_MEMBERS).flatten().map(|row| row as u32).filter(active).collect()
     }
 
     pub(crate) fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
@@ -240,6 +275,12 @@ impl LaunchModel {
         s.ensure(complete && model.rates.len() == features, "launch signals do not fit their members or features")?;
         Ok(model)
     }
+}
+
+/// Up to about `most` of the numbers below `n`, in short runs, evenly spaced.
+pub fn sample(n: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let step = if n > most { (n * SAMPLE_RUN).div_ceil(most) } else { SAMPLE_RUN };
+    (0..n).step_by(step).map(move |start| start..n.min(start + SAMPLE_RUN))
 }
 
 fn read_fit(s: &crate::artifact::Section<'_>) -> Result<LaunchFit, ArtifactError> {

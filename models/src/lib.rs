@@ -27,6 +27,7 @@ pub mod linalg;
 pub mod model;
 pub mod neighbours;
 pub mod popularity;
+pub mod quantized;
 pub mod ranker;
 pub mod ranking;
 pub mod repeat;

@@ -7,6 +7,7 @@
 //! Sums are taken in an order that does not depend on the number of threads.
 
 use kindred_models::embeddings::{Embeddings, Fit, Gramian, RowSolver, Scratch};
+use kindred_models::quantized::Quantized;
 use kindred_models::sparse::Matrix;
 use kindred_models::stop::Stop;
 use linfa_linalg::eigh::{EigSort, Eigh};
@@ -50,9 +51,11 @@ pub fn fit(
     // The last half-epoch was the members': their vectors are what a fold-in of their purchases gives.
     let product_gramian = gramian(&items.view()).diag().mapv(|x| x as f32);
     let member_gramian = gramian(&members.view()).mapv(|x| x as f32);
+    let members = members.into_raw_vec_and_offset().0;
     Ok(Embeddings {
         factors: params.factors,
-        members: members.into_raw_vec_and_offset().0.into(),
+        member_codes: Quantized::new(&members, params.factors),
+        members: members.into(),
         products: items.into_raw_vec_and_offset().0.into(),
         product_gramian: product_gramian.to_vec().into(),
         member_gramian: member_gramian.iter().copied().collect::<Vec<_>>().into(),

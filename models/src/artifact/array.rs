@@ -15,7 +15,7 @@ pub(super) trait Element: Pod {
 macro_rules! element {
     ($($t:ty),*) => { $(impl Element for $t { const NAME: &'static str = stringify!($t); })* };
 }
-element!(u8, u16, u32, u64, i64, f32);
+element!(i8, u8, u16, u32, u64, i64, f32);
 
 /// A read-only array of plain values: owned when it was just fitted, mapped when it was loaded. Clones
 /// share a mapping.

@@ -35,6 +35,31 @@ pub struct ReachPoint {
     pub lift: f64,
 }
 
+/// The eligible members by their scores.
+#[derive(Clone, Debug)]
+pub(super) struct Ranked {
+    /// The best one by one, best first.
+    pub(super) best: Vec<Scored>,
+    /// Of the others a sample, best first.
+    pub(super) others: Vec<Scored>,
+    /// How many there are in all.
+    pub(super) count: usize,
+}
+
+impl Ranked {
+    /// Of whom each is known.
+    pub(super) fn all(best: Vec<Scored>) -> Self {
+        Self { count: best.len(), best, others: Vec::new() }
+    }
+
+    /// The scores, best first, and how many members each stands for.
+    fn scores(&self) -> impl Iterator<Item = (f32, f64)> {
+        let each = (self.count - self.best.len()) as f64 / self.others.len().max(1) as f64;
+        let best = self.best.iter().map(|m| (m.score, 1.0));
+        best.chain(self.others.iter().map(move |m| (m.score, each)))
+    }
+}
+
 /// From scores to chances, for one question.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chances<'a> {
@@ -83,28 +108,33 @@ impl<'a> Chances<'a> {
     }
 
     /// Mean chance, or what is in proportion to it.
-    pub(super) fn mean(&self, members: &[Scored]) -> f64 {
-        members.iter().map(|m| self.weight(m.score)).sum::<f64>() / members.len().max(1) as f64
+    pub(super) fn mean(&self, ranked: &Ranked) -> f64 {
+        ranked.scores().map(|(score, members)| members * self.weight(score)).sum::<f64>() / ranked.count.max(1) as f64
     }
 
-    /// The reach curve of `count` members, of whom `sorted` are all or an even sample, best first; `mean` is that of
-    /// all who are eligible.
-    pub(super) fn reach(&self, sorted: &[Scored], count: usize, mean: f64) -> Vec<ReachPoint> {
-        if sorted.is_empty() {
-            return Vec::new();
-        }
-        let each = count as f64 / sorted.len() as f64;
-        let (mut at, mut sum, mut curve) = (0, 0.0, Vec::<ReachPoint>::new());
+    /// A score a little below that of a member with this chance to buy.
+    pub(super) fn score_below(&self, chance: f64) -> f32 {
+        let score = self.level.score(chance);
+        if score.is_finite() { score - score.abs().max(1.0) * 1e-5 } else { f32::NEG_INFINITY }
+    }
+
+    /// The reach curve; `mean` is that of all who are eligible.
+    pub(super) fn reach(&self, ranked: &Ranked, mean: f64) -> Vec<ReachPoint> {
+        let (mut covered, mut sum, mut curve) = (0.0, 0.0, Vec::<ReachPoint>::new());
+        let mut rest = ranked.scores().peekable();
         for share in SHARES {
-            let count = ((share * sorted.len() as f64).round() as usize).max(1);
-            sum += sorted[at..count].iter().map(|m| self.weight(m.score)).sum::<f64>();
-            at = count;
-            let members = (count as f64 * each).round() as usize;
+            let wanted = (share * ranked.count as f64).round().max(1.0);
+            // To the member, or to the one of the sample that is nearest.
+            while let Some((score, members)) = rest.next_if(|(_, members)| covered + 0.5 * members <= wanted) {
+                covered += members;
+                sum += members * self.weight(score);
+            }
+            let members = covered.round() as usize;
             // A small base has fewer sizes.
-            if curve.last().is_none_or(|last| last.members < members) {
-                let expected_buyers = self.expectation.map(|_| sum * each);
-                let precision = expected_buyers.map(|buyers| buyers / members as f64);
-                curve.push(ReachPoint { members, expected_buyers, precision, lift: sum / (count as f64 * mean) });
+            if members > curve.last().map_or(0, |last| last.members) {
+                let expected_buyers = self.expectation.map(|_| sum);
+                let precision = expected_buyers.map(|buyers| buyers / covered);
+                curve.push(ReachPoint { members, expected_buyers, precision, lift: sum / (covered * mean) });
             }
         }
         curve
@@ -157,7 +187,8 @@ mod tests {
         assert_eq!(chances.count(AudienceSize::MinProbability(0.9), &sorted), Some(0));
         assert_eq!(chances.count(AudienceSize::ExpectedBuyers(10.5 * high), &sorted), Some(11));
         assert_eq!(chances.count(AudienceSize::ExpectedBuyers(1e9), &sorted), Some(1000));
-        let curve = chances.reach(&sorted, 1000, chances.mean(&sorted));
+        let ranked = Ranked::all(sorted.clone());
+        let curve = chances.reach(&ranked, chances.mean(&ranked));
         assert_eq!((curve.len(), curve[0].members, curve[19].members), (20, 1, 1000));
         assert!((curve[19].expected_buyers.unwrap() - (100.0 * high + 900.0 * low)).abs() < 1e-2);
         assert!((curve[19].lift - 1.0).abs() < 1e-9 && curve[9].lift > 5.0);
@@ -170,7 +201,8 @@ mod tests {
         assert_eq!(chances.count(AudienceSize::MinProbability(0.1), &sorted), None);
         assert_eq!(chances.count(AudienceSize::Share(0.1), &sorted), Some(100));
         assert_eq!(chances.expected(&sorted), None);
-        let curve = chances.reach(&sorted, 1000, chances.mean(&sorted));
+        let ranked = Ranked::all(sorted.clone());
+        let curve = chances.reach(&ranked, chances.mean(&ranked));
         assert!(curve.iter().all(|point| point.expected_buyers.is_none()));
         assert!((curve[9].lift - 10.0 / 1.9).abs() < 1e-5);
     }
@@ -179,9 +211,15 @@ mod tests {
     fn a_sample_stands_for_all() {
         let (expectation, sorted) = (Expectation::example(), sorted());
         let chances = Chances { level: level(&sorted), expectation: Some(&expectation) };
-        let sample: Vec<Scored> = sorted.iter().copied().step_by(10).collect();
-        let (all, sampled) =
-            (chances.reach(&sorted, 1000, chances.mean(&sorted)), chances.reach(&sample, 1000, chances.mean(&sample)));
+        let others = sorted.iter().copied().skip(50).step_by(10).collect();
+        let sampled = Ranked { best: sorted[..50].to_vec(), others, count: 1000 };
+        let all = Ranked::all(sorted);
+        let curve = |ranked: &Ranked| chances.reach(ranked, chances.mean(ranked));
+        for (all, sampled) in curve(&all).iter().zip(curve(&sampled)) {
+            assert_eq!(all.members.next_multiple_of(10), sampled.members.next_multiple_of(10));
+            assert!((all.lift - sampled.lift).abs() < 1e-6 * all.lift);
+        }
+        let (all, sampled) = (curve(&all), curve(&sampled));
         let (all, sampled) = (all.last().unwrap(), sampled.last().unwrap());
         assert_eq!(all.members, sampled.members);
         assert!((all.expected_buyers.unwrap() - sampled.expected_buyers.unwrap()).abs() < 1e-6);

@@ -48,6 +48,7 @@ pub(super) fn model(given: &[Given], baskets: &[(u32, u32, f32)]) -> Model {
     let embeddings = Embeddings {
         factors: 2,
         members: crate::artifact::Array::default(),
+        member_codes: crate::quantized::Quantized::default(),
         products: given.iter().flat_map(|g| g.2).collect::<Vec<_>>().into(),
         product_gramian: vec![1.0, 1.0].into(),
         member_gramian: vec![0.0; 4].into(),

@@ -98,6 +98,11 @@ impl Level {
     pub fn probability(self, score: f32) -> f64 {
         logistic(f64::from(score + self.intercept))
     }
+
+    /// The score of a member with this chance to buy.
+    pub fn score(self, probability: f64) -> f32 {
+        (probability / (1.0 - probability)).ln() as f32 - self.intercept
+    }
 }
 
 fn logistic(log_odds: f64) -> f64 {

@@ -16,6 +16,7 @@ use crate::categories::LEVELS;
 use crate::content::{Attributes, ContentIndex, Group};
 use crate::embeddings::Embeddings;
 use crate::kernels::{add_scaled, dot, ln_1p};
+use crate::quantized::QuantizedQuery;
 use crate::ranking::Scored;
 use crate::scatter::Scatter;
 use crate::strings::NONE;
@@ -44,7 +45,7 @@ pub struct LaunchQuery {
     /// Products like it that somebody bought, best first, with their cosine.
     pub analogues: Vec<Scored>,
     /// Products bought with those, with a weight of up to 1.
-    goes_with: Vec<Scored>,
+    pub goes_with: Vec<Scored>,
     /// By home store of members, whether it carries the product, and the store of each; `None` where all do.
     carried: Option<(Vec<bool>, Array<u32>)>,
     /// Members who are known to like it.
@@ -116,6 +117,11 @@ impl LaunchQuery {
     /// The signals of seeds among those of a member, in standard deviations.
     pub fn seed_signals(&self, signals: &Signals) -> SeedWeights {
         std::array::from_fn(|k| signals[SIGNALS.len() - SEED_SIGNALS + k] / self.seeds.deviations[k])
+    }
+
+    /// Whether members are known who like it.
+    pub(super) fn has_seeds(&self) -> bool {
+        self.seeds.count > 0
     }
 
     /// Whether only some stores carry the product.
@@ -205,33 +211,24 @@ pub fn mean_vector(embeddings: &Embeddings, analogues: &[Scored]) -> Vec<f32> {
     mean
 }
 
-/// How a purchase counts in a sum.
-#[derive(Clone, Copy, Debug)]
-enum Form {
-    /// `scale · count`.
-    Linear,
-    /// `ln(1 + scale · count)`: how far the count stands above what the base's rate would give.
-    Log,
-}
-
 /// Members who bought something, with decayed purchases, and the sum that it goes to.
 #[derive(Clone, Copy, Debug)]
-struct Posting<'a> {
-    place: usize,
-    scale: f32,
-    form: Form,
-    members: &'a [u32],
-    counts: &'a [f32],
+pub(super) struct Posting<'a> {
+    pub(super) place: usize,
+    pub(super) scale: f32,
+    /// A purchase counts `ln(1 + scale · count)`, how far it stands above what the base's rate would give, in place of
+    /// `scale · count`.
+    pub(super) is_log: bool,
+    pub(super) members: &'a [u32],
+    pub(super) counts: &'a [f32],
 }
 
 impl Posting<'_> {
+    /// What an entry counts.
     #[inline]
-    fn value(&self, at: usize) -> f32 {
+    pub(super) fn value(&self, at: usize) -> f32 {
         let x = self.scale * self.counts[at];
-        match self.form {
-            Form::Linear => x,
-            Form::Log => ln_1p(x),
-        }
+        if self.is_log { ln_1p(x) } else { x }
     }
 }
 
@@ -240,13 +237,15 @@ impl Posting<'_> {
 pub(super) struct Question<'a> {
     pub(super) query: &'a LaunchQuery,
     pub(super) embeddings: &'a Embeddings,
-    /// Lengths of the query's vectors.
+    /// Its vector, that of few analogues, of its seeds, and their centre.
+    pub(super) codes: [QuantizedQuery; 4],
+    /// Lengths of the first two.
     pub(super) lengths: [f32; 2],
     /// Per habit sum, how many features are in it.
     pub(super) known: [f32; OTHER_LEVELS + 1],
     /// Bands of the base's mean price in the finest category above the product's.
     pub(super) usual_price_band: f32,
-    postings: Vec<Posting<'a>>,
+    pub(super) postings: Vec<Posting<'a>>,
 }
 
 impl<'a> Question<'a> {
@@ -257,19 +256,19 @@ impl<'a> Question<'a> {
             known[*place] += 1.0;
             let scale = 1.0 / (HABIT_PRIOR * model.rates[*feature as usize]);
             let (members, counts) = model.habits.row(*feature);
-            postings.push(Posting { place: *place, scale, form: Form::Log, members, counts });
+            postings.push(Posting { place: *place, scale, is_log: true, members, counts });
         }
         let (mut rates, mut above_own) = (0.0, 0.0);
         for (above, feature) in &query.bands {
             let rate = model.rates[*feature as usize];
             (rates, above_own) = (rates + rate, above_own + above * rate);
             let (members, counts) = model.habits.row(*feature);
-            let linear = |place, scale| Posting { place, scale, form: Form::Linear, members, counts };
+            let linear = |place, scale| Posting { place, scale, is_log: false, members, counts };
             postings.extend([linear(PRICED, 1.0), linear(PRICE, *above)]);
         }
         let bought = |place: usize, product: &Scored| {
             let (members, counts) = model.buyers.row(product.row);
-            Posting { place, scale: product.score, form: Form::Linear, members, counts }
+            Posting { place, scale: product.score, is_log: false, members, counts }
         };
         for (rank, analogue) in query.analogues.iter().enumerate() {
             let class = ANALOGUE_COUNTS.iter().position(|end| rank < *end).unwrap_or(0);
@@ -278,9 +277,15 @@ impl<'a> Question<'a> {
         postings.extend(query.goes_with.iter().map(|product| bought(GOES_WITH, product)));
         postings.extend(query.seeds.products.iter().map(|product| bought(SEED_PRODUCTS, product)));
         let length = |vector: &[f32]| dot(vector, vector).sqrt();
+        let none = vec![0.0; if query.has_seeds() { 0 } else { embeddings.factors }];
+        let [seed_vector, centroid] = match query.has_seeds() {
+            true => [&query.seeds.vector, &query.seeds.centroid],
+            false => [&none; 2],
+        };
         Self {
             query,
             embeddings,
+            codes: [&query.vector, &query.few_vector, seed_vector, centroid].map(|vector| QuantizedQuery::new(vector)),
             lengths: [length(&query.vector), length(&query.few_vector)],
             known,
             usual_price_band: if rates > 0.0 { above_own / rates } else { 0.0 },
@@ -288,33 +293,25 @@ impl<'a> Question<'a> {
         }
     }
 
-    /// Adds up the sums of the members from `start` on.
-    pub(super) fn add_run(&self, start: u32, sums: &mut [Sums]) {
-        let end = start + sums.len() as u32;
-        for posting in &self.postings {
-            let from = posting.members.partition_point(|m| *m < start);
-            for (at, member) in posting.members.iter().enumerate().skip(from).take_while(|(_, m)| **m < end) {
-                sums[(member - start) as usize][posting.place] += posting.value(at);
-            }
-        }
-    }
-
     /// Adds up the sums of some members, given by sorted row.
     pub(super) fn add_some(&self, rows: &[u32], sums: &mut [Sums]) {
+        self.each_of(rows, |i, posting, at| sums[i][posting.place] += posting.value(at));
+    }
+
+    /// Every purchase of some members, given by sorted row, that counts: the member's place among them, the posting
+    /// and its entry.
+    pub(super) fn each_of(&self, rows: &[u32], mut each: impl FnMut(usize, &Posting<'_>, usize)) {
         for posting in &self.postings {
-            if posting.members.len() < rows.len() {
-                for (at, member) in posting.members.iter().enumerate() {
-                    if let Ok(i) = rows.binary_search(member) {
-                        sums[i][posting.place] += posting.value(at);
-                    }
-                }
-            } else {
-                let mut at = 0;
-                for (i, member) in rows.iter().enumerate() {
-                    at = gallop(posting.members, at, *member);
-                    if posting.members.get(at) == Some(member) {
-                        sums[i][posting.place] += posting.value(at);
-                    }
+            let (mut i, mut at) = (0, 0);
+            // Both are sorted: each leaps to where the other stands.
+            while let Some(row) = rows.get(i) {
+                at = gallop(posting.members, at, *row);
+                let Some(member) = posting.members.get(at) else { break };
+                if member == row {
+                    each(i, posting, at);
+                    (i, at) = (i + 1, at + 1);
+                } else {
+                    i = gallop(rows, i, *member);
                 }
             }
         }
@@ -323,7 +320,7 @@ impl<'a> Question<'a> {
 
 /// Where the first of sorted values that is not below `wanted` stands, at `from` or later: in time that grows with the
 /// logarithm of how far that is.
-fn gallop(sorted: &[u32], from: usize, wanted: u32) -> usize {
+pub(super) fn gallop(sorted: &[u32], from: usize, wanted: u32) -> usize {
     let (mut low, mut step) = (from, 1);
     while sorted.get(low + step).is_some_and(|value| *value < wanted) {
         low += step;
@@ -337,6 +334,20 @@ fn gallop(sorted: &[u32], from: usize, wanted: u32) -> usize {
 #[inline]
 pub(super) fn weighed(weights: &Signals, signals: &Signals) -> f32 {
     (0..SIGNALS.len()).map(|k| weights[k] * signals[k]).sum()
+}
+
+#[cfg(test)]
+impl LaunchQuery {
+    /// One of everything: its vectors; places and rows of habits; price bands; analogues, and what goes with them.
+    pub(super) fn example(
+        [vector, few_vector]: [Vec<f32>; 2],
+        habits: Vec<(usize, u32)>,
+        bands: Vec<(f32, u32)>,
+        [analogues, goes_with]: [Vec<Scored>; 2],
+        seeds: Seeds,
+    ) -> Self {
+        Self { vector, few_vector, habits, bands, analogues, goes_with, carried: None, seeds }
+    }
 }
 
 #[cfg(test)]

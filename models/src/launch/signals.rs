@@ -4,12 +4,12 @@ use super::LaunchModel;
 use super::query::Question;
 use crate::artifact::Array;
 use crate::embeddings::Embeddings;
-use crate::kernels::{dot, ln_1p};
+use crate::kernels::ln_1p;
 
 /// Purchases' worth of the base's rate that a member's own rate is shrunk by.
 pub(super) const HABIT_PRIOR: f32 = 5.0;
 /// Purchases' worth of the base's prices that a member's own are shrunk by.
-const PRICE_PRIOR: f32 = 3.0;
+pub(super) const PRICE_PRIOR: f32 = 3.0;
 
 /// Names of the signals, in the order of [`Signals`]: how active the member is; how much of the product's
 /// category, brand, price band and tags they buy; how much of the products most like it, and of what is bought
@@ -48,12 +48,24 @@ pub(super) const SEED_SIGNALS: usize = 3;
 /// The signals of one member for one product, before they are weighed.
 pub type Signals = [f32; SIGNALS.len()];
 
-/// Place of a signal.
+/// Place of a signal; of those that have a sum of habits, the first.
 pub(super) const ACTIVITY: usize = 0;
 pub(super) const HABITS: usize = 5;
+pub(super) const HABIT_SIGNALS: usize = 6;
+pub(super) const ANALOGUES_5: usize = 13;
 pub(super) const ANALOGUES_20: usize = 14;
 pub(super) const ANALOGUES_100: usize = 15;
+pub(super) const GOES_WITH_ANALOGUES: usize = 16;
+pub(super) const USUAL_PRICE: usize = 17;
+pub(super) const NOT_CARRIED: usize = 18;
 pub(super) const VECTOR: usize = 19;
+pub(super) const VECTOR_COSINE: usize = 20;
+pub(super) const VECTOR_COSINE_20: usize = 21;
+pub(super) const SEED_VECTOR: usize = 22;
+pub(super) const SEED_COSINE: usize = 23;
+pub(super) const SEEDS_BUY: usize = 24;
+/// The first signals are of the member alone.
+pub(super) const STATICS: usize = 5;
 
 /// What stands by where no launch could be replayed, in standard deviations: measured on launches of two
 /// chains by hand.
@@ -93,7 +105,7 @@ pub(super) const TAGS: usize = 6;
 /// Of category levels beyond the third.
 pub(super) const OTHER_LEVELS: usize = 7;
 /// Those that the mean of the habits is of.
-const MEAN_HABITS: [usize; 6] = [0, 1, 2, BRAND, BRAND_CATEGORY, OTHER_LEVELS];
+pub(super) const MEAN_HABITS: [usize; 6] = [0, 1, 2, BRAND, BRAND_CATEGORY, OTHER_LEVELS];
 /// Purchases in the product's finest category, and their price bands above the product's.
 pub(super) const PRICED: usize = 8;
 pub(super) const PRICE: usize = 9;
@@ -108,11 +120,11 @@ pub(super) const SEED_PRODUCTS: usize = 14;
 /// What a question adds up over a member's purchases.
 pub(super) type Sums = [f32; 15];
 
-/// What the signals take of a member, whatever the product: looked up once for all questions of a scan.
+/// What the signals take of a member, whatever the product.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Known {
+struct Known {
     /// The first signals.
-    statics: [f32; 5],
+    statics: [f32; STATICS],
     /// What a habit that is as strong as the base's comes to.
     usual: f32,
     /// Length of the member's vector.
@@ -121,34 +133,30 @@ pub(super) struct Known {
 
 impl LaunchModel {
     /// Looks up a member.
-    pub(super) fn known(&self, embeddings: &Embeddings, member: u32) -> Known {
+    fn known(&self, embeddings: &Embeddings, member: u32) -> Known {
         let statics = &self.statics;
         let of = |array: &Array<f32>| array.get(member as usize).copied().unwrap_or(0.0);
-        let vector = embeddings.member(member);
         let activity = of(&statics.activity);
         let logs = [of(&statics.recent), of(&statics.trips), of(&statics.recency), of(&statics.early)].map(ln_1p);
         Known {
             statics: [ln_1p(activity), logs[0], logs[1], -logs[2], logs[3]],
             usual: ln_1p(activity / HABIT_PRIOR),
-            length: dot(vector, vector).sqrt(),
+            length: embeddings.member_codes.lengths[member as usize],
         }
     }
 
     /// The signals of a member, from what the question added up over their purchases.
-    pub(super) fn signals(&self, question: &Question<'_>, known: &Known, member: u32, sums: &Sums) -> Signals {
+    pub(super) fn signals(&self, question: &Question<'_>, member: u32, sums: &Sums) -> Signals {
+        let known = self.known(question.embeddings, member);
         let above_usual = |sum: f32, count: f32| if count > 0.0 { sum / count - known.usual } else { 0.0 };
         let habit = |k: usize| above_usual(sums[k], question.known[k]);
         let total = |of: &[f32]| MEAN_HABITS.iter().map(|k| of[*k]).sum::<f32>();
         let [few, more, most] = [0, 1, 2].map(|k| sums[ANALOGUE_SUMS + k]);
         let bands = sums[PRICE] + PRICE_PRIOR * question.usual_price_band;
-        let vector = question.embeddings.member(member);
         let length = known.length;
+        let [fit, few_fit, seed_fit, seed_cosine] =
+            question.codes.each_ref().map(|query| question.embeddings.member_codes.dot(member, query));
         let cosine = |fit: f32, other: f32| if length * other > 1e-12 { fit / (length * other) } else { 0.0 };
-        let (query, fit) = (question.query, dot(vector, &question.query.vector));
-        let [seed_fit, seed_cosine] = match query.seeds.count {
-            0 => [0.0; 2],
-            _ => [dot(vector, &query.seeds.vector), cosine(dot(vector, &query.seeds.centroid), 1.0)],
-        };
         let [activity, recent, trips, recency, early] = known.statics;
         // In the order of their names.
         [
@@ -170,12 +178,12 @@ impl LaunchModel {
             ln_1p(few + more + most),
             ln_1p(sums[GOES_WITH]),
             -(bands / (sums[PRICED] + PRICE_PRIOR)).abs(),
-            f32::from(u8::from(query.is_out_of_reach(member))),
+            f32::from(u8::from(question.query.is_out_of_reach(member))),
             fit,
             cosine(fit, question.lengths[0]),
-            cosine(dot(vector, &query.few_vector), question.lengths[1]),
+            cosine(few_fit, question.lengths[1]),
             seed_fit,
-            seed_cosine,
+            cosine(seed_cosine, 1.0),
             ln_1p(sums[SEED_PRODUCTS]),
         ]
     }

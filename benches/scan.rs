@@ -1,0 +1,139 @@
+//! How near to the speed of memory is the scan for an audience?
+//!
+//! `cargo bench --bench scan -- [MEMBERS]`, 10 million unless told. The best hundredth of a base, by vectors of 64
+//! bytes, five numbers per member, and the sparse rows of who buys the product's category, brand and price band, and
+//! the products like it. On 1 and on 2 threads, against a plain sum over the very bytes that the scan reads; and
+//! eight launches in one pass against one.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+#[path = "synthetic/mod.rs"]
+mod synthetic;
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use kindred_models::Model;
+use kindred_models::audience::{
+    AudienceError, AudienceRequest, AudienceSize, MemberFilter, Quota, Subject, audience, audiences,
+};
+use kindred_models::launch::LaunchQuery;
+use kindred_models::stop::Stop;
+use rayon::prelude::*;
+
+const PRODUCTS: usize = 2000;
+const FACTORS: usize = 64;
+const PURCHASES: f64 = 12.0;
+const ROUNDS: usize = 5;
+const LAUNCHES: u32 = 8;
+
+fn main() {
+    let members = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(10_000_000);
+    let model = synthetic::launch_model(members, PRODUCTS, FACTORS, PURCHASES);
+    let query = LaunchQuery::from_attributes(&model, &model.products.attributes(0), |row| row != 0);
+    let read = Read::of(&model, &query);
+    println!("{members} members, {:.1} bytes read per member", read.bytes() as f64 / members as f64);
+    println!("milliseconds, and the share of the sum's speed:");
+    println!("threads  sum GB/s     sum    scan share  audience share   eight  to one");
+    for threads in [1, 2] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| measure(threads, &model, &query, &read));
+    }
+}
+
+fn measure(threads: usize, model: &Model, query: &LaunchQuery, read: &Read<'_>) {
+    let stop = Stop::default();
+    let sum = best(|| read.sum());
+    let keep = |_: usize, _: u32, scores: &[f32], best: &mut f32| *best = scores.iter().fold(*best, |a, b| a.max(*b));
+    let scan = best(|| model.launch.scan_all(&[query], &model.embeddings, &stop, keep).unwrap());
+    let one = best(|| audience(model, &request(model, 0), &stop).unwrap());
+    let requests: Vec<AudienceRequest> = (0..LAUNCHES).map(|product| request(model, product)).collect();
+    let eight = best(|| {
+        let each = |_, audience| {
+            black_box(audience);
+            Ok::<(), AudienceError>(())
+        };
+        audiences(model, &requests, &stop, each).unwrap();
+    });
+    println!(
+        "{threads:>7} {:>9.1} {:>7.1} {:>7.1} {:>5.2} {:>9.1} {:>5.2} {:>7.1} {:>7.2}",
+        read.bytes() as f64 / sum / 1e9,
+        sum * 1e3,
+        scan * 1e3,
+        sum / scan,
+        one * 1e3,
+        sum / one,
+        eight * 1e3,
+        eight / one
+    );
+}
+
+fn request(model: &Model, product: u32) -> AudienceRequest {
+    AudienceRequest {
+        subject: Subject::New(model.products.attributes(product)),
+        seeds: Vec::new(),
+        size: AudienceSize::Share(0.01),
+        filter: MemberFilter::default(),
+        quota: Quota::default(),
+    }
+}
+
+/// Seconds of the fastest of some rounds: what else the machine does only ever adds to them.
+fn best<T>(mut work: impl FnMut() -> T) -> f64 {
+    let timed = (0..ROUNDS).map(|_| {
+        let since = Instant::now();
+        black_box(work());
+        since.elapsed().as_secs_f64()
+    });
+    timed.fold(f64::INFINITY, f64::min)
+}
+
+/// What a scan reads.
+struct Read<'a> {
+    codes: &'a [i8],
+    numbers: Vec<&'a [f32]>,
+    rows: Vec<&'a [u32]>,
+}
+
+impl<'a> Read<'a> {
+    fn of(model: &'a Model, query: &LaunchQuery) -> Self {
+        let (codes, launch) = (&model.embeddings.member_codes, &model.launch);
+        let s = &launch.statics;
+        let mut numbers: Vec<&[f32]> =
+            vec![&codes.scales, &codes.lengths, &s.activity, &s.recent, &s.trips, &s.recency, &s.early];
+        let mut rows = Vec::new();
+        let mut add = |(members, counts): (&'a [u32], &'a [f32])| {
+            rows.push(members);
+            numbers.push(counts);
+        };
+        let attributes = model.products.attributes(0);
+        let own = attributes.price_band();
+        let bands = own.into_iter().flat_map(|own| own - 12..=own + 12).map(|band| attributes.in_price_band(band));
+        for feature in attributes.habits().into_iter().chain(bands) {
+            model.content.feature_row(feature).into_iter().for_each(|row| add(launch.habits.row(row)));
+        }
+        query.analogues.iter().chain(&query.goes_with).for_each(|product| add(launch.buyers.row(product.row)));
+        Self { codes: &codes.codes, numbers, rows }
+    }
+
+    fn bytes(&self) -> usize {
+        let words = self.numbers.iter().map(|of| of.len()).chain(self.rows.iter().map(|of| of.len()));
+        self.codes.len() + 4 * words.sum::<usize>()
+    }
+
+    fn sum(&self) -> u64 {
+        const CHUNK: usize = 1 << 18;
+        let codes = self.codes.par_chunks(CHUNK).map(|codes| {
+            codes
+                .as_chunks::<8>()
+                .0
+                .iter()
+                .fold(0u64, |sum, x| sum.wrapping_add(u64::from_le_bytes(x.map(|c| c as u8))))
+        });
+        let floats = |values: &[f32]| values.iter().fold(0u32, |sum, x| sum.wrapping_add(x.to_bits()));
+        let words = |values: &[u32]| values.iter().fold(0u32, |sum, x| sum.wrapping_add(*x));
+        let numbers = self.numbers.par_iter().flat_map(|of| of.par_chunks(CHUNK)).map(floats);
+        let rows = self.rows.par_iter().flat_map(|of| of.par_chunks(CHUNK)).map(words);
+        let total = |sums: Vec<u32>| sums.into_iter().map(u64::from).sum::<u64>();
+        codes.reduce(|| 0, u64::wrapping_add).wrapping_add(total(numbers.collect())).wrapping_add(total(rows.collect()))
+    }
+}

@@ -49,7 +49,7 @@ fn main() {
         let since = Instant::now();
         let (graph, _) = Graph::build(&table, PARAMS);
         let build = since.elapsed().as_secs_f64();
-        let (exact, hnsw) = (ExactIndex::new(table.clone()), HnswIndex::new(table, graph, PARAMS.ef_search));
+        let (exact, hnsw) = (ExactIndex::by_length(table.clone()), HnswIndex::new(table, graph, PARAMS.ef_search));
         let (mut exact_times, mut graph_times) = (Vec::new(), Vec::new());
         for row in 0..QUERIES as u32 {
             let query = queries.row(row);

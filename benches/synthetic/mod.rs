@@ -54,8 +54,8 @@ pub(crate) fn launch_model(members: usize, products: usize, factors: usize, purc
     let (embeddings, scorer) = (embeddings(members, products, factors), Scorer::Linear(Blend::default().linear()));
     Model {
         tree: CategoryTree::new(&catalogue.categories, &popularity.overall),
-        product_index: GatedIndex::exact(&Model::product_table(&embeddings), String::new()),
-        member_index: GatedIndex::exact(&Model::member_table(&embeddings), String::new()),
+        product_index: GatedIndex::exact(Model::exact_products(&embeddings), String::new()),
+        member_index: GatedIndex::exact(Model::exact_members(&embeddings), String::new()),
         affinity: Affinity { by_member: Matrix::from_sorted(products, &together), by_basket: Matrix::default() },
         members: Members {
             ids: (0..members).map(|row| format!("m{row:08}")).collect(),

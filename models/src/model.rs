@@ -14,7 +14,7 @@ use crate::content::ContentIndex;
 use crate::embeddings::Embeddings;
 use crate::groups::Groups;
 use crate::history::History;
-use crate::index::{GatedIndex, Table};
+use crate::index::{ExactIndex, GatedIndex, Table};
 use crate::launch::LaunchModel;
 use crate::neighbours::Neighbours;
 use crate::popularity::Popularity;
@@ -80,14 +80,14 @@ pub struct ModelInfo {
 }
 
 impl Model {
-    /// Table of the products' vectors.
-    pub fn product_table(embeddings: &Embeddings) -> Table {
-        Table { values: embeddings.products.clone(), dimension: embeddings.factors }
+    /// The exact index over the products' vectors: every feed asks it.
+    pub fn exact_products(embeddings: &Embeddings) -> ExactIndex {
+        ExactIndex::by_length(Table { values: embeddings.products.clone(), dimension: embeddings.factors })
     }
 
-    /// Table of the members' vectors.
-    pub fn member_table(embeddings: &Embeddings) -> Table {
-        Table { values: embeddings.members.clone(), dimension: embeddings.factors }
+    /// The exact index over the members' vectors: asked only to measure a graph, so that it keeps nothing of its own.
+    pub fn exact_members(embeddings: &Embeddings) -> ExactIndex {
+        ExactIndex::whole(Table { values: embeddings.members.clone(), dimension: embeddings.factors })
     }
 
     /// Writes the model as a new version of the registry that `to` belongs to, and makes it the current one.
@@ -144,8 +144,8 @@ impl Model {
             ranker: Ranker::default(),
             tree: CategoryTree::new(&products.categories, &popularity.overall),
             popularity,
-            product_index: GatedIndex::read("product_index", &Self::product_table(&embeddings), &from)?,
-            member_index: GatedIndex::read("member_index", &Self::member_table(&embeddings), &from)?,
+            product_index: GatedIndex::read("product_index", Self::exact_products(&embeddings), &from)?,
+            member_index: GatedIndex::read("member_index", Self::exact_members(&embeddings), &from)?,
             audience_costs: Costs::default(),
             info: ModelInfo::of(&from, id),
             products,

@@ -54,6 +54,12 @@ impl Top {
         }
     }
 
+    /// The one to beat: the worst that is kept, once there are as many as are wanted.
+    #[inline]
+    pub fn worst(&self) -> Option<&Scored> {
+        if self.kept.len() < self.k { None } else { self.kept.peek() }
+    }
+
     /// Takes over what another selection kept.
     pub fn merge(mut self, other: Self) -> Self {
         for s in other.kept {

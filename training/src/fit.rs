@@ -68,7 +68,7 @@ pub fn fit(
     add_launch_signals(&mut model, dataset, &described, slice, config);
     stop.check()?;
     model.embeddings = with_cold_products(&model, &described.attributes);
-    model.product_index = GatedIndex::exact(&Model::product_table(&model.embeddings), "not built yet".to_owned());
+    model.product_index = GatedIndex::exact(Model::exact_products(&model.embeddings), "not built yet".to_owned());
     stop.check()?;
     let (learned, launches) = launches::fit(dataset, &described, slice, config, &mut earlier.launches, progress, stop)?;
     model.launch.fit = LaunchFit { deviations: deviations(&model, &described.attributes), ..learned };
@@ -131,8 +131,8 @@ fn base(
     let embeddings = crate::ials::fit(&weights, products, &config.embeddings, progress, stop)?;
     let by_member = affinity::fit(&affinity::purchases(&history), products, &given.affinity, stop)?;
     Ok(Model {
-        product_index: GatedIndex::exact(&Model::product_table(&embeddings), "not built yet".to_owned()),
-        member_index: GatedIndex::exact(&Model::member_table(&embeddings), "not built yet".to_owned()),
+        product_index: GatedIndex::exact(Model::exact_products(&embeddings), "not built yet".to_owned()),
+        member_index: GatedIndex::exact(Model::exact_members(&embeddings), "not built yet".to_owned()),
         products: dataset.products.clone(),
         members: dataset.members.clone(),
         repeat: Repeat::default(),

@@ -65,8 +65,8 @@ pub(super) fn model(given: &[Given], baskets: &[(u32, u32, f32)]) -> Model {
     let scorer = Scorer::Linear(Blend::default().linear());
     Model {
         tree: CategoryTree::new(&products.categories, &popularity.overall),
-        product_index: GatedIndex::exact(&Model::product_table(&embeddings), String::new()),
-        member_index: GatedIndex::exact(&Model::member_table(&embeddings), String::new()),
+        product_index: GatedIndex::exact(Model::exact_products(&embeddings), String::new()),
+        member_index: GatedIndex::exact(Model::exact_members(&embeddings), String::new()),
         affinity: Affinity { by_member: Matrix::from_sorted(n, &[]), by_basket: Matrix::from_sorted(n, baskets) },
         members: Members::default(),
         groups: Groups::default(),

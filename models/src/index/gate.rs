@@ -1,24 +1,26 @@
 //! Chooses the index that serves a table: a graph only where it is faster, and only if it finds enough.
 
-use std::ops::RangeInclusive;
-
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Allowed, ExactIndex, Graph, HnswIndex, HnswParams, IndexKind, IndexReport, Table, VectorIndex, recall};
 use crate::artifact::{ArtifactError, Reader, Writer};
 use crate::ranking::Scored;
 
-/// Queries that recall is measured with.
-const RECALL_QUERIES: usize = 200;
+/// Queries that an index is measured with.
+const QUERIES: usize = 200;
+/// Rows that these ask for where it is counted what an exact search looks at: as many as a feed does.
+const LOOKED_FOR: usize = 300;
 
 /// When a graph is built, and when it may serve.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IndexParams {
     /// How the graph is built and walked.
     pub hnsw: HnswParams,
-    /// Numbers of points for which a graph is built: with fewer the exact scan is faster, with more the
-    /// graph takes too long to build.
-    pub hnsw_points: RangeInclusive<usize>,
+    /// Vectors that an exact search looks at on average, from which on a graph is built: with fewer it is faster.
+    pub hnsw_min_points: usize,
+    /// Vectors of a table for which a graph is built, at most: with more it takes too long.
+    pub hnsw_max_points: usize,
     /// Recall@10 and @100 that a graph must reach to serve; 0 to 1.
     pub min_recall: f32,
 }
@@ -44,18 +46,24 @@ struct Stored {
 
 impl GatedIndex {
     /// Builds what the parameters ask for, and measures it with up to 200 of `queries`, evenly spaced.
-    pub fn build(table: &Table, queries: &Table, params: &IndexParams) -> Self {
-        if table.len() < 2 || !params.hnsw_points.contains(&table.len()) {
-            let (low, high) = (params.hnsw_points.start(), params.hnsw_points.end());
-            return Self::exact(table, format!("{} points; a graph is built from {low} to {high}", table.len()));
+    pub fn build(exact: ExactIndex, queries: &Table, params: &IndexParams) -> Self {
+        let (table, most) = (exact.table().clone(), params.hnsw_max_points);
+        if table.len() < 2 || table.len() > most {
+            return Self::exact(exact, format!("{} points; a graph is built for up to {most}", table.len()));
         }
-        let (graph, built_share) = Graph::build(table, params.hnsw);
-        let hnsw = HnswIndex::new(table.clone(), graph.clone(), params.hnsw.ef_search);
-        let exact = ExactIndex::new(table.clone());
-        let step = (queries.len() / RECALL_QUERIES).max(1);
-        let rows = (0..queries.len() as u32).step_by(step).take(RECALL_QUERIES).map(|row| queries.row(row));
+        let step = (queries.len() / QUERIES).max(1);
+        let rows = (0..queries.len() as u32).step_by(step).take(QUERIES).map(|row| queries.row(row));
         // A member without purchases has a zero vector, to which every product is equal.
         let sample: Vec<&[f32]> = rows.filter(|q| q.iter().any(|x| *x != 0.0)).collect();
+        let looked_at: usize = sample.par_iter().map(|query| exact.looked_at(query, LOOKED_FOR)).sum();
+        let looked_at = looked_at / sample.len().max(1);
+        if looked_at < params.hnsw_min_points {
+            let (points, least) = (table.len(), params.hnsw_min_points);
+            let why = format!("an exact search looks at {looked_at} of {points} points; a graph is built from {least}");
+            return Self::exact(exact, why);
+        }
+        let (graph, built_share) = Graph::build(&table, params.hnsw);
+        let hnsw = HnswIndex::new(table, graph.clone(), params.hnsw.ef_search);
         let at_10 = recall(&hnsw, &exact, &sample, 10);
         let at_100 = recall(&hnsw, &exact, &sample, 100);
         let passes = at_10.min(at_100) >= params.min_recall;
@@ -73,13 +81,13 @@ impl GatedIndex {
             audience_recall: None,
         };
         if !passes {
-            return Self { report, ..Self::exact(table, String::new()) };
+            return Self { report, ..Self::exact(exact, String::new()) };
         }
         Self { index: Box::new(hnsw), exact, graph: Some(graph), report }
     }
 
     /// The exact index alone.
-    pub fn exact(table: &Table, why: String) -> Self {
+    pub fn exact(exact: ExactIndex, why: String) -> Self {
         let report = IndexReport {
             kind: IndexKind::Exact,
             why,
@@ -89,7 +97,6 @@ impl GatedIndex {
             reachable_share: None,
             audience_recall: None,
         };
-        let exact = ExactIndex::new(table.clone());
         Self { index: Box::new(exact.clone()), exact, graph: None, report }
     }
 
@@ -123,15 +130,15 @@ impl GatedIndex {
         })
     }
 
-    pub(crate) fn read(name: &str, table: &Table, from: &Reader) -> Result<Self, ArtifactError> {
+    pub(crate) fn read(name: &str, exact: ExactIndex, from: &Reader) -> Result<Self, ArtifactError> {
         let section = from.section(name)?;
         let stored: Stored = section.values()?;
-        let exact = ExactIndex::new(table.clone());
+        let table = exact.table().clone();
         let Some(layers) = stored.upper_layers else {
             return Ok(Self { index: Box::new(exact.clone()), exact, graph: None, report: stored.report });
         };
         let graph = Graph::read(&section, table.len(), layers)?;
-        let hnsw = HnswIndex::new(table.clone(), graph.clone(), stored.ef_search);
+        let hnsw = HnswIndex::new(table, graph.clone(), stored.ef_search);
         Ok(Self { index: Box::new(hnsw), exact, graph: Some(graph), report: stored.report })
     }
 }
@@ -148,17 +155,19 @@ mod tests {
         Table { values: values.into(), dimension: 16 }
     }
 
-    fn params(ef_search: usize, points: RangeInclusive<usize>) -> IndexParams {
-        IndexParams { hnsw: HnswParams { m: 8, ef_construction: 60, ef_search }, hnsw_points: points, min_recall: 0.95 }
+    fn params(ef_search: usize, hnsw_min_points: usize, hnsw_max_points: usize) -> IndexParams {
+        let hnsw = HnswParams { m: 8, ef_construction: 60, ef_search };
+        IndexParams { hnsw, hnsw_min_points, hnsw_max_points, min_recall: 0.95 }
     }
 
     #[test]
     fn a_graph_that_finds_too_little_does_not_serve() {
         let (table, queries) = (random(2000, 1), random(100, 2));
-        let poor = GatedIndex::build(&table, &queries, &params(1, 10..=5000));
+        let exact = ExactIndex::by_length(table);
+        let poor = GatedIndex::build(exact.clone(), &queries, &params(1, 10, 5000));
         assert_eq!((poor.report.kind, poor.serving().kind()), (IndexKind::Exact, IndexKind::Exact));
         assert!(poor.report.recall_at_10.unwrap() < 0.95 && poor.report.why.contains("below 0.95"));
-        let good = GatedIndex::build(&table, &queries, &params(400, 10..=5000));
+        let good = GatedIndex::build(exact, &queries, &params(400, 10, 5000));
         assert_eq!((good.report.kind, good.serving().kind()), (IndexKind::Hnsw, IndexKind::Hnsw));
         assert_eq!(good.report.reachable_share, Some(1.0));
     }
@@ -166,19 +175,32 @@ mod tests {
     #[test]
     fn no_graph_is_built_outside_of_its_range() {
         let (table, queries) = (random(100, 1), random(10, 2));
-        for points in [101..=5000, 2..=99] {
-            let index = GatedIndex::build(&table, &queries, &params(50, points));
+        for (min_points, max_points) in [(101, 5000), (2, 99)] {
+            let exact = ExactIndex::whole(table.clone());
+            let index = GatedIndex::build(exact, &queries, &params(50, min_points, max_points));
             assert_eq!((index.report.kind, index.report.recall_at_10), (IndexKind::Exact, None));
         }
     }
 
     #[test]
+    fn no_graph_is_built_where_few_vectors_are_long() {
+        let queries = random(100, 2);
+        let long_tail = |table: Table| -> Table {
+            let scaled = |(i, x): (usize, &f32)| x * (-0.01 * (i / table.dimension) as f32).exp();
+            Table { values: table.values.iter().enumerate().map(scaled).collect::<Vec<_>>().into(), ..table }
+        };
+        let exact = ExactIndex::by_length(long_tail(random(3000, 1)));
+        let index = GatedIndex::build(exact, &queries, &params(400, 2500, 5000));
+        assert!(index.report.kind == IndexKind::Exact && index.report.why.contains("looks at"), "{:?}", index.report);
+    }
+
+    #[test]
     fn a_walk_that_finds_too_little_is_made_up_for() {
         let (table, queries) = (random(2000, 1), random(10, 2));
-        let index = GatedIndex::build(&table, &queries, &params(400, 10..=5000));
+        let index = GatedIndex::build(ExactIndex::by_length(table.clone()), &queries, &params(400, 10, 5000));
         let rare = |row: u32| row % 200 == 7;
         let found = index.search(queries.row(0), 10, false, &rare);
-        assert_eq!(found, ExactIndex::new(table).search(queries.row(0), 10, &rare));
+        assert_eq!(found, ExactIndex::whole(table).search(queries.row(0), 10, &rare));
         assert_eq!(found.len(), 10);
     }
 }

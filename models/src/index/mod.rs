@@ -3,6 +3,7 @@
 mod exact;
 mod gate;
 mod hnsw;
+mod lengths;
 mod norms;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use exact::ExactIndex;
 pub use gate::{GatedIndex, IndexParams};
 pub use hnsw::{Graph, HnswIndex, HnswParams};
+pub use lengths::LengthIndex;
 
 use crate::artifact::Array;
 use crate::ranking::Scored;
@@ -31,7 +33,7 @@ pub trait VectorIndex: Send + Sync + std::fmt::Debug {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum IndexKind {
-    /// Every vector is looked at.
+    /// Every vector is looked at, or as many of the longest as can be in the answer.
     Exact,
     /// A walk over a hierarchical navigable small world graph.
     Hnsw,

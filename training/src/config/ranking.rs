@@ -119,9 +119,9 @@ pub struct IndexConfig {
     pub ef_construction: usize,
     /// Candidates while searching; 1 to 10000.
     pub ef_search: usize,
-    /// Points from which a graph is built: below, the exact scan is faster.
+    /// Vectors that an exact search looks at on average, from which on a graph is built: below, it is faster.
     pub hnsw_min_points: usize,
-    /// Points up to which a graph is built: above, building takes longer than a night allows.
+    /// Vectors of a table up to which a graph is built: above, building takes longer than a night allows.
     pub hnsw_max_points: usize,
     /// Recall that a graph must reach to serve.
     pub min_recall: f32,
@@ -133,7 +133,7 @@ impl Default for IndexConfig {
             m: 16,
             ef_construction: 200,
             ef_search: 200,
-            hnsw_min_points: 20_000,
+            hnsw_min_points: 150_000,
             hnsw_max_points: 300_000,
             min_recall: 0.95,
         }
@@ -155,7 +155,8 @@ impl IndexConfig {
         check("index.min_recall", recall, (0.0..=1.0).contains(&recall), "must be from 0 to 1")?;
         Ok(IndexParams {
             hnsw: HnswParams { m: self.m, ef_construction: self.ef_construction, ef_search: self.ef_search },
-            hnsw_points: self.hnsw_min_points..=self.hnsw_max_points,
+            hnsw_min_points: self.hnsw_min_points,
+            hnsw_max_points: self.hnsw_max_points,
             min_recall: self.min_recall,
         })
     }

@@ -8,11 +8,11 @@
 //! With one side fixed, each row of the other is a ridge regression of its own, solved exactly by
 //! [`RowSolver`]: in training, and when a member is folded in at serving time.
 
-use ndarray::{ArrayView2, s};
+use ndarray::{ArrayView2, ArrayViewMut2};
 use serde::{Deserialize, Serialize};
 
 use crate::artifact::{Array, ArtifactError, Reader, Writer};
-use crate::kernels::{add_scaled, dot};
+use crate::kernels::{Packed, add_scaled, lower_inner_products};
 use crate::linalg::solve_spd;
 use crate::quantized::Quantized;
 
@@ -43,7 +43,7 @@ pub enum Gramian<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct RowSolver<'a> {
     /// The fixed side, `rows × factors`.
-    pub table: ArrayView2<'a, f32>,
+    pub table: &'a [f32],
     /// Its Gramian.
     pub gramian: Gramian<'a>,
     /// `N`: how many rows of the fixed side count in the objective.
@@ -58,6 +58,8 @@ pub struct Scratch {
     gathered: Vec<f32>,
     scaled: Vec<f32>,
     system: Vec<f32>,
+    solution: Vec<f32>,
+    packed: Packed,
 }
 
 impl RowSolver<'_> {
@@ -102,7 +104,7 @@ impl RowSolver<'_> {
         let (n, d) = (observed.len(), out.len());
         let reg = self.regularization(n);
         let inverse = |value: &f32| 1.0 / (self.objective.unobserved_weight * value + reg);
-        self.gather(observed, &mut scratch.gathered);
+        self.gather(observed, d, &mut scratch.gathered);
         scratch.scaled.clear();
         for row in scratch.gathered.chunks_exact(d) {
             scratch.scaled.extend(row.iter().zip(eigenvalues).map(|(x, value)| x * inverse(value)));
@@ -110,16 +112,13 @@ impl RowSolver<'_> {
         let (rows, scaled) = (&scratch.gathered, &scratch.scaled);
         scratch.system.clear();
         scratch.system.resize(n * n, 0.0);
-        for i in 0..n {
-            for j in 0..=i {
-                scratch.system[i * n + j] = dot(&scaled[i * d..][..d], &rows[j * d..][..d]);
-            }
-            scratch.system[i * n + i] += 1.0 / weights[i];
-        }
-        let mut z = vec![1.0; n];
-        solve_spd(&mut scratch.system, &mut z);
+        lower_inner_products(scaled, rows, d, &mut scratch.packed, &mut scratch.system);
+        (0..n).for_each(|i| scratch.system[i * n + i] += 1.0 / weights[i]);
+        scratch.solution.clear();
+        scratch.solution.resize(n, 1.0);
+        solve_spd(&mut scratch.system, &mut scratch.solution);
         out.fill(0.0);
-        for (row, z) in scaled.chunks_exact(d).zip(&z) {
+        for (row, z) in scaled.chunks_exact(d).zip(&scratch.solution) {
             add_scaled(out, *z, row);
         }
     }
@@ -135,43 +134,39 @@ impl RowSolver<'_> {
     ) {
         let d = out.len();
         let reg = self.regularization(observed.len());
-        let mut system = ndarray::Array2::<f32>::zeros((d, d));
+        let unobserved = self.objective.unobserved_weight;
+        scratch.system.clear();
         match self.gramian {
-            Gramian::Diagonal(values) => system.diag_mut().assign(&ndarray::ArrayView1::from(values)),
-            Gramian::Dense(values) => {
-                if let Some(slice) = system.as_slice_mut() {
-                    slice.copy_from_slice(values);
-                }
+            Gramian::Diagonal(values) => {
+                scratch.system.resize(d * d, 0.0);
+                (0..d).for_each(|i| scratch.system[i * d + i] = unobserved * values[i]);
             }
+            Gramian::Dense(values) => scratch.system.extend(values.iter().map(|x| unobserved * x)),
         }
-        system *= self.objective.unobserved_weight;
-        system.diag_mut().mapv_inplace(|x| x + reg);
+        (0..d).for_each(|i| scratch.system[i * d + i] += reg);
         out.fill(0.0);
         if let Some(prior) = prior {
             add_scaled(out, reg, prior);
         }
         for (rows, weights) in observed.chunks(GATHER_ROWS).zip(weights.chunks(GATHER_ROWS)) {
-            self.gather(rows, &mut scratch.gathered);
+            self.gather(rows, d, &mut scratch.gathered);
             scratch.scaled.clear();
             for (row, weight) in scratch.gathered.chunks_exact(d).zip(weights) {
                 add_scaled(out, *weight, row);
                 scratch.scaled.extend(row.iter().map(|x| x * weight));
             }
             let view = |values| ArrayView2::from_shape((rows.len(), d), values);
-            if let (Ok(plain), Ok(scaled)) = (view(&scratch.gathered), view(&scratch.scaled)) {
+            let system = ArrayViewMut2::from_shape((d, d), &mut scratch.system);
+            if let (Ok(plain), Ok(scaled), Ok(mut system)) = (view(&scratch.gathered), view(&scratch.scaled), system) {
                 ndarray::linalg::general_mat_mul(1.0, &plain.t(), &scaled, 1.0, &mut system);
             }
         }
-        scratch.system.clear();
-        scratch.system.extend(system.iter());
         solve_spd(&mut scratch.system, out);
     }
 
-    fn gather(&self, rows: &[u32], into: &mut Vec<f32>) {
+    fn gather(&self, rows: &[u32], d: usize, into: &mut Vec<f32>) {
         into.clear();
-        for row in rows {
-            into.extend(self.table.slice(s![*row as usize, ..]));
-        }
+        rows.iter().for_each(|row| into.extend_from_slice(&self.table[*row as usize * d..][..d]));
     }
 }
 
@@ -223,15 +218,13 @@ impl Embeddings {
     /// The vector of a member with these purchases: the very solve that training ends with.
     pub fn fold_in_member(&self, products: &[u32], weights: &[f32]) -> Vec<f32> {
         let mut vector = vec![0.0; self.factors];
-        if let Ok(table) = ArrayView2::from_shape((self.products.len() / self.factors, self.factors), &self.products) {
-            let solver = RowSolver {
-                table,
-                gramian: Gramian::Diagonal(&self.product_gramian),
-                population: self.fit.bought_products,
-                objective: self.fit.objective,
-            };
-            solver.solve(products, weights, None, &mut Scratch::default(), &mut vector);
-        }
+        let solver = RowSolver {
+            table: &self.products,
+            gramian: Gramian::Diagonal(&self.product_gramian),
+            population: self.fit.bought_products,
+            objective: self.fit.objective,
+        };
+        solver.solve(products, weights, None, &mut Scratch::default(), &mut vector);
         vector
     }
 
@@ -239,15 +232,13 @@ impl Embeddings {
     pub fn fold_in_product(&self, members: &[u32], prior: &[f32]) -> Vec<f32> {
         let mut vector = vec![0.0; self.factors];
         let weights = vec![1.0; members.len()];
-        if let Ok(table) = ArrayView2::from_shape((self.members.len() / self.factors, self.factors), &self.members) {
-            let solver = RowSolver {
-                table,
-                gramian: Gramian::Dense(&self.member_gramian),
-                population: self.fit.active_members,
-                objective: self.fit.objective,
-            };
-            solver.solve(members, &weights, Some(prior), &mut Scratch::default(), &mut vector);
-        }
+        let solver = RowSolver {
+            table: &self.members,
+            gramian: Gramian::Dense(&self.member_gramian),
+            population: self.fit.active_members,
+            objective: self.fit.objective,
+        };
+        solver.solve(members, &weights, Some(prior), &mut Scratch::default(), &mut vector);
         vector
     }
 
@@ -301,7 +292,7 @@ mod tests {
         Objective { unobserved_weight: 0.1, regularization: 0.5, regularization_exponent: 1.0 };
 
     fn solver<'a>(table: &'a Array2<f32>, gramian: Gramian<'a>) -> RowSolver<'a> {
-        RowSolver { table: table.view(), gramian, population: table.nrows(), objective: OBJECTIVE }
+        RowSolver { table: table.as_slice().unwrap(), gramian, population: table.nrows(), objective: OBJECTIVE }
     }
 
     #[test]

@@ -102,6 +102,51 @@ fn dot_row(row: &[i8], query: &[i16]) -> i32 {
     row.iter().zip(query).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum()
 }
 
+/// Rows that are multiplied side by side.
+const PACKED: usize = 16;
+/// Rows, 16 side by side, by coordinate.
+pub type Packed = Vec<[f32; PACKED]>;
+
+dispatched! {
+    /// Inner products of the rows of `a` with those of `b`, both of length `d`: the lower triangle of the matrix `out`,
+    /// row-major, with as many rows as they have. `packed` is working memory.
+    pub fn lower_inner_products(a: &[f32], b: &[f32], d: usize, packed: &mut Packed, out: &mut [f32]) {
+        let n = a.len() / d.max(1);
+        packed.clear();
+        packed.resize(n.div_ceil(PACKED) * d, [0.0; PACKED]);
+        for (j, row) in b.chunks_exact(d).enumerate() {
+            let block = &mut packed[j / PACKED * d..][..d];
+            block.iter_mut().zip(row).for_each(|(lanes, x)| lanes[j % PACKED] = *x);
+        }
+        for (first, block) in (0..n).step_by(PACKED).zip(packed.chunks_exact(d)) {
+            for i in (first..n).step_by(4) {
+                // Beyond the last row, it is taken again, and thrown away.
+                let rows = [i, i + 1, i + 2, i + 3].map(|row| &a[row.min(n - 1) * d..][..d]);
+                for (row, sums) in (i..n).zip(four_by_packed(rows, block)) {
+                    let until = (row + 1 - first).min(PACKED);
+                    out[row * n + first..][..until].copy_from_slice(&sums[..until]);
+                }
+            }
+        }
+    }
+}
+
+/// Inner products of four rows with packed ones: named one by one, they stay in registers.
+#[inline(always)]
+fn four_by_packed(rows: [&[f32]; 4], block: &[[f32; PACKED]]) -> [[f32; PACKED]; 4] {
+    let add = |sums: [f32; PACKED], x: f32, lanes: &[f32; PACKED]| -> [f32; PACKED] {
+        std::array::from_fn(|lane| sums[lane] + x * lanes[lane])
+    };
+    let (mut a, mut b, mut c, mut d) = ([0.0; PACKED], [0.0; PACKED], [0.0; PACKED], [0.0; PACKED]);
+    for (k, lanes) in block.iter().enumerate() {
+        a = add(a, rows[0][k], lanes);
+        b = add(b, rows[1][k], lanes);
+        c = add(c, rows[2][k], lanes);
+        d = add(d, rows[3][k], lanes);
+    }
+    [a, b, c, d]
+}
+
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 #[allow(unsafe_code)]
@@ -174,6 +219,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn rows_multiply_as_they_do_one_by_one(n in 0usize..14, d in 1usize..70, values in prop::collection::vec(-2f32..2.0, 2000)) {
+            let (a, b) = (&values[..n * d], &values[1000..1000 + n * d]);
+            let mut out = vec![f32::NAN; n * n];
+            lower_inner_products(a, b, d, &mut Packed::new(), &mut out);
+            for i in 0..n {
+                for j in 0..n {
+                    let exact = dot_scalar(&a[i * d..][..d], &b[j * d..][..d]);
+                    let found = out[i * n + j];
+                    let right = if j <= i { (found - exact).abs() < 1e-3 } else { found.is_nan() };
+                    prop_assert!(right);
+                }
+            }
+        }
+
         #[test]
         fn codes_multiply_exactly(d in 1usize..140, rows in 0usize..9, seed in any::<u64>()) {
             let code = |i: usize| (seed.wrapping_mul(2 * i as u64 + 1) >> 40) as i32;

@@ -1,32 +1,52 @@
 //! Symmetric positive definite systems, small and dense.
 
-use crate::kernels::dot;
+use crate::kernels::{dispatched, dot};
 
 /// Solves `A x = b` in place for a symmetric positive definite `A` (row-major, `n × n`, lower triangle
-/// read and overwritten by its Cholesky factor); `b` becomes `x`. Pivots are kept above a tiny floor, so
+/// read; the upper becomes its Cholesky factor); `b` becomes `x`. Pivots are kept above a tiny floor, so
 /// that a matrix that is singular in `f32` gives a finite answer.
 pub fn solve_spd(a: &mut [f32], b: &mut [f32]) {
-    let n = b.len();
-    debug_assert_eq!(a.len(), n * n);
-    for i in 0..n {
-        let (above, from_i) = a.split_at_mut(i * n);
-        let row = &mut from_i[..n];
-        for j in 0..i {
-            let upper = &above[j * n..j * n + n];
-            row[j] = (row[j] - dot(&row[..j], &upper[..j])) / upper[j];
+    factorize(a, b.len());
+    substitute(a, b);
+}
+
+dispatched! {
+    /// `A = UᵀU`, with `U` in the upper triangle: row by row, so that every step runs along a row.
+    fn factorize(a: &mut [f32], n: usize) {
+        debug_assert_eq!(a.len(), n * n);
+        let floors: Vec<f32> = (0..n).map(|i| 1e-6 * a[i * n + i].abs() + f32::MIN_POSITIVE).collect();
+        for i in 0..n {
+            for j in 0..i {
+                a[j * n + i] = a[i * n + j];
+            }
         }
-        let floor = 1e-6 * row[i].abs() + f32::MIN_POSITIVE;
-        row[i] = (row[i] - dot(&row[..i], &row[..i])).max(floor).sqrt();
+        for (k, floor) in floors.iter().enumerate() {
+            let (above, below) = a.split_at_mut((k + 1) * n);
+            let row = &mut above[k * n..];
+            let scale = 1.0 / row[k].max(*floor).sqrt();
+            row[k..].iter_mut().for_each(|x| *x *= scale);
+            row[k] = 1.0 / scale;
+            for (i, other) in (k + 1..n).zip(below.chunks_exact_mut(n)) {
+                let factor = row[i];
+                other[i..].iter_mut().zip(&row[i..]).for_each(|(x, y)| *x -= factor * y);
+            }
+        }
     }
-    for i in 0..n {
-        let row = &a[i * n..i * n + n];
-        b[i] = (b[i] - dot(&row[..i], &b[..i])) / row[i];
-    }
-    for i in (0..n).rev() {
-        b[i] /= a[i * n + i];
-        let x = b[i];
-        for j in 0..i {
-            b[j] -= x * a[i * n + j];
+}
+
+dispatched! {
+    /// Solves `UᵀU x = b` in place.
+    fn substitute(a: &[f32], b: &mut [f32]) {
+        let n = b.len();
+        for k in 0..n {
+            let row = &a[k * n..(k + 1) * n];
+            b[k] /= row[k];
+            let x = b[k];
+            b[k + 1..].iter_mut().zip(&row[k + 1..]).for_each(|(b, y)| *b -= x * y);
+        }
+        for k in (0..n).rev() {
+            let row = &a[k * n..(k + 1) * n];
+            b[k] = (b[k] - dot(&row[k + 1..], &b[k + 1..])) / row[k];
         }
     }
 }

@@ -88,7 +88,8 @@ fn solve_side(
 ) -> Result<(), TrainError> {
     let values = diagonalize(fixed)?;
     let solver = RowSolver {
-        table: fixed.view(),
+        // Tables are made row by row, and turned in place.
+        table: fixed.as_slice().unwrap_or_default(),
         gramian: Gramian::Diagonal(&values),
         population,
         objective: params.objective(),

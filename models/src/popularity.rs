@@ -4,6 +4,8 @@
 //! channel and the daypart of a request multiply what the place says by how much more, or less, of a
 //! product is bought there or then than in the chain.
 
+use rayon::prelude::*;
+
 use crate::artifact::{Array, ArtifactError, Reader, Section, SectionWriter, Writer};
 use crate::ranking::{Scored, Top};
 use crate::sparse::Matrix;
@@ -41,6 +43,9 @@ pub struct Popularity {
     pub totals: [f32; 3],
 }
 
+/// Products of a part that are kept in order.
+const BEST: usize = 512;
+
 /// Counts by some part of the chain.
 #[derive(Clone, Debug, Default)]
 pub struct Segment {
@@ -50,6 +55,10 @@ pub struct Segment {
     pub counts: Matrix,
     /// Sum of each row of `counts`.
     pub totals: Array<f32>,
+    /// The products bought most in each part, best first, up to [`BEST`]; not stored.
+    best: Vec<Vec<u32>>,
+    /// The counts of a part that sells most of the products, by product; empty for others. Not stored.
+    dense: Vec<Vec<f32>>,
 }
 
 /// Where and when a feed is shown, as far as known.
@@ -82,11 +91,26 @@ pub fn daypart(hour: u8) -> &'static str {
 impl Segment {
     /// From counts by part and product.
     pub fn new(names: Strings, counts: Matrix) -> Self {
-        let totals: Vec<f32> = (0..counts.rows.len() as u32).map(|row| counts.row(row).1.iter().sum()).collect();
-        Self { names, counts, totals: totals.into() }
+        let rows = 0..counts.rows.len() as u32;
+        let totals: Vec<f32> = rows.clone().map(|row| counts.row(row).1.iter().sum()).collect();
+        let best = rows.clone().into_par_iter().map(|row| most_bought(counts.row(row), BEST, |_| true)).collect();
+        let dense = rows.into_par_iter().map(|row| dense(counts.row(row))).collect();
+        Self { names, counts, totals: totals.into(), best, dense }
+    }
+
+    /// The `k` allowed products that are bought most in a part, best first.
+    fn top(&self, row: Option<u32>, k: usize, allowed: impl Fn(u32) -> bool) -> Vec<u32> {
+        let Some(best) = row.and_then(|row| self.best.get(row as usize)) else { return Vec::new() };
+        let all = self.counts.row(row.unwrap_or(NONE));
+        let found: Vec<u32> = best.iter().copied().filter(|product| allowed(*product)).take(k).collect();
+        // Of few that are allowed, more may stand further down.
+        if found.len() == k || best.len() == all.0.len() { found } else { most_bought(all, k, allowed) }
     }
 
     fn count(&self, row: u32, product: u32) -> f32 {
+        if let Some(count) = self.dense[row as usize].get(product as usize) {
+            return *count;
+        }
         let (products, counts) = self.counts.row(row);
         products.binary_search(&product).map_or(0.0, |at| counts[at])
     }
@@ -113,6 +137,24 @@ impl Segment {
         let counts = Matrix::read(&format!("by_{name}"), names.len(), products, from)?;
         Ok(Self::new(names, counts))
     }
+}
+
+/// Counts by product where at least half of those up to the last are bought: no more memory than the row itself takes.
+fn dense((products, counts): (&[u32], &[f32])) -> Vec<f32> {
+    let len = products.last().map_or(0, |last| *last as usize + 1);
+    if 2 * products.len() < len {
+        return Vec::new();
+    }
+    let mut dense = vec![0.0; len];
+    products.iter().zip(counts).for_each(|(product, count)| dense[*product as usize] = *count);
+    dense
+}
+
+fn most_bought((products, counts): (&[u32], &[f32]), k: usize, allowed: impl Fn(u32) -> bool) -> Vec<u32> {
+    let mut top = Top::new(k);
+    let pairs = products.iter().zip(counts).filter(|(product, _)| allowed(**product));
+    pairs.for_each(|(product, count)| top.push(*product, *count));
+    top.into_sorted().iter().map(|s| s.row).collect()
 }
 
 impl Popularity {
@@ -258,7 +300,12 @@ impl Here<'_> {
     /// The share on a scale from 0 to about 1, on which half as many purchases are a step down that does not
     /// depend on how large the chain is.
     pub fn score(&self, product: u32) -> f32 {
-        (self.share(product) / self.best).max(0.0).sqrt()
+        self.score_of(self.share(product))
+    }
+
+    /// The score of a product with such a share.
+    pub fn score_of(&self, share: f32) -> f32 {
+        (share / self.best).max(0.0).sqrt()
     }
 
     /// The `k` allowed products with the highest share here, best first: among those bought in the store, and
@@ -270,11 +317,7 @@ impl Here<'_> {
         }
         let mut rows: Vec<u32> = p.top(2 * k, &allowed).collect();
         for (segment, row) in [(&p.stores, self.store), (&p.cities, self.city), (&p.channels, self.channel)] {
-            let (products, counts) = segment.counts.row(row.unwrap_or(NONE));
-            let mut top = Top::new(2 * k);
-            let pairs = products.iter().zip(counts).filter(|(product, _)| allowed(**product));
-            pairs.for_each(|(product, count)| top.push(*product, *count));
-            rows.extend(top.into_sorted().iter().map(|s| s.row));
+            rows.extend(segment.top(row, 2 * k, &allowed));
         }
         rows.sort_unstable();
         rows.dedup();
@@ -318,6 +361,18 @@ mod tests {
         assert_eq!(order(&at("c")), [1, 2, 0], "a store without purchases sells what its city buys");
         assert_eq!(order(&at("elsewhere")), [2, 0, 1]);
         assert_eq!(popularity().here(&at("a")).top(2, |row| row != 0)[0], 2);
+    }
+
+    #[test]
+    fn what_few_are_allowed_is_found_further_down() {
+        // A later product is bought less.
+        let products = 2 * BEST as u32;
+        let entries: Vec<(u32, u32, f32)> = (0..products).map(|row| (0, row, (products - row) as f32)).collect();
+        let segment = segment(&["a"], &entries);
+        assert_eq!(segment.top(Some(0), 3, |_| true), [0, 1, 2]);
+        assert_eq!(segment.top(Some(0), 3, |row| row % 100 == 7), [7, 107, 207]);
+        assert_eq!(segment.top(Some(0), 3, |row| row > products - 3), [products - 2, products - 1]);
+        assert!(segment.top(None, 3, |_| true).is_empty() && segment.top(Some(1), 3, |_| true).is_empty());
     }
 
     #[test]

@@ -203,8 +203,9 @@ impl<'a> Signals<'a> {
         let chain = p.share(product) + prior;
         let (long, short) = (p.long_share(product) + prior, p.short_share(product) + prior);
         set(Feature::Popularity, chain.ln());
-        set(Feature::PopularityScore, self.here.score(product));
-        set(Feature::PopularityHere, ((self.here.share(product) + prior) / chain).ln());
+        let here = self.here.share(product);
+        set(Feature::PopularityScore, self.here.score_of(here));
+        set(Feature::PopularityHere, ((here + prior) / chain).ln());
         set(Feature::LongTrend, (chain / long).ln());
         set(Feature::ShortTrend, (short / chain).ln());
         set(Feature::Age, f32::from(p.age_days[row]).ln_1p());

@@ -29,7 +29,6 @@ use asked::{Asked, query, scan};
 use eligibility::Eligibility;
 pub use eligibility::Excluded;
 pub use filter::{LastPurchase, MaxContacts, MemberFilter};
-use forecast::Ranked;
 pub use forecast::{Expected, ReachPoint};
 pub use holdout::Holdout;
 pub use plan::Costs;
@@ -144,16 +143,15 @@ pub struct Audience {
 /// [`AudienceError::Stopped`] once `stop` is raised, [`AudienceError::NoChances`] for a size that can't be said.
 pub fn audience(model: &Model, request: &AudienceRequest, stop: &Stop) -> Result<Audience, AudienceError> {
     let asked = Asked::of(model, request, Arc::new(Eligibility::of(model, request, stop)?))?;
-    let ranked = match asked.way() {
-        Way::Graph(size) => match asked.walked(size) {
-            (members, scored) if members.len() == size => {
-                let ranked = asked.ranked(members, asked.sample());
-                return Ok(asked.answer(ranked, IndexKind::Hnsw, scored, stop)?);
-            }
-            _ => scan(model, std::slice::from_ref(&asked), stop)?.remove(0),
-        },
-        Way::Pick => Ranked::all(asked.scored_eligible(stop)?),
-        Way::Scan => scan(model, std::slice::from_ref(&asked), stop)?.remove(0),
+    let way = asked.way();
+    if let Way::Graph(size) = way
+        && let Some((ranked, scored)) = asked.walk(size)
+    {
+        return Ok(asked.answer(ranked, IndexKind::Hnsw, scored, stop)?);
+    }
+    let ranked = match way {
+        Way::Pick => asked.pick(stop)?,
+        Way::Scan | Way::Graph(_) => scan(model, std::slice::from_ref(&asked), stop)?.remove(0),
     };
     Ok(asked.answer(ranked, IndexKind::Exact, asked.eligibility.count(), stop)?)
 }

@@ -59,6 +59,7 @@ pub struct Scratch {
     scaled: Vec<f32>,
     system: Vec<f32>,
     solution: Vec<f32>,
+    inverses: Vec<f32>,
     packed: Packed,
 }
 
@@ -104,10 +105,12 @@ impl RowSolver<'_> {
         let (n, d) = (observed.len(), out.len());
         let reg = self.regularization(n);
         let inverse = |value: &f32| 1.0 / (self.objective.unobserved_weight * value + reg);
+        scratch.inverses.clear();
+        scratch.inverses.extend(eigenvalues.iter().map(inverse));
         self.gather(observed, d, &mut scratch.gathered);
         scratch.scaled.clear();
         for row in scratch.gathered.chunks_exact(d) {
-            scratch.scaled.extend(row.iter().zip(eigenvalues).map(|(x, value)| x * inverse(value)));
+            scratch.scaled.extend(row.iter().zip(&scratch.inverses).map(|(x, inverse)| x * inverse));
         }
         let (rows, scaled) = (&scratch.gathered, &scratch.scaled);
         scratch.system.clear();

@@ -8,7 +8,7 @@ mod basket;
 mod candidates;
 mod filter;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod group;
 mod persona;
 mod reason;

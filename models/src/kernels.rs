@@ -63,9 +63,53 @@ pub fn add_scaled(y: &mut [f32], scale: f32, x: &[f32]) {
     }
 }
 
+/// Inner product for use within what is [`dispatched`]: in an order that does not depend on the instructions.
+#[inline(always)]
+pub(crate) fn sum_of_products(a: &[f32], b: &[f32]) -> f32 {
+    let n = a.len().min(b.len());
+    let ((a, rest_a), (b, rest_b)) = (a[..n].as_chunks::<LANES>(), b[..n].as_chunks::<LANES>());
+    let mut sums = [0f32; LANES];
+    for (a, b) in a.iter().zip(b) {
+        for lane in 0..LANES {
+            sums[lane] += a[lane] * b[lane];
+        }
+    }
+    for (lane, (a, b)) in rest_a.iter().zip(rest_b).enumerate() {
+        sums[lane] += a * b;
+    }
+    fold(sums)
+}
+
+/// Lets a test run the narrower compilations: 2 for all, 1 up to AVX2, 0 for none but the scalar one.
+#[cfg(test)]
+pub(crate) mod widest {
+    use std::cell::Cell;
+
+    thread_local! {
+        static WIDEST: Cell<u8> = const { Cell::new(2) };
+    }
+
+    pub(crate) fn get() -> u8 {
+        WIDEST.get()
+    }
+
+    /// What `f` gives with each compilation that the CPU has, the narrowest first.
+    pub(crate) fn each<T>(f: impl Fn() -> T) -> Vec<T> {
+        let of = |widest| {
+            WIDEST.set(widest);
+            f()
+        };
+        (0..3).map(of).collect()
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 #[inline]
 pub(crate) fn has_avx2() -> bool {
+    #[cfg(test)]
+    if widest::get() < 1 {
+        return false;
+    }
     // The macro caches its answer in an atomic: a load and a branch per call.
     std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
 }
@@ -74,6 +118,10 @@ pub(crate) fn has_avx2() -> bool {
 #[inline]
 pub(crate) fn has_avx512() -> bool {
     use std::arch::is_x86_feature_detected as has;
+    #[cfg(test)]
+    if widest::get() < 2 {
+        return false;
+    }
     has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512vnni")
 }
 
@@ -220,10 +268,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_multiply_as_they_do_one_by_one(n in 0usize..14, d in 1usize..70, values in prop::collection::vec(-2f32..2.0, 2000)) {
+        fn rows_multiply_as_they_do_one_by_one(n in 0usize..40, d in 1usize..25, values in prop::collection::vec(-2f32..2.0, 2000)) {
             let (a, b) = (&values[..n * d], &values[1000..1000 + n * d]);
-            let mut out = vec![f32::NAN; n * n];
-            lower_inner_products(a, b, d, &mut Packed::new(), &mut out);
+            let by_width = widest::each(|| {
+                let mut out = vec![f32::NAN; n * n];
+                lower_inner_products(a, b, d, &mut Packed::new(), &mut out);
+                out
+            });
+            let bits = |out: &Vec<f32>| out.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            prop_assert!(by_width.iter().all(|out| bits(out) == bits(&by_width[0])));
+            let out = &by_width[0];
             for i in 0..n {
                 for j in 0..n {
                     let exact = dot_scalar(&a[i * d..][..d], &b[j * d..][..d]);
@@ -239,9 +293,13 @@ mod tests {
             let code = |i: usize| (seed.wrapping_mul(2 * i as u64 + 1) >> 40) as i32;
             let codes: Vec<i8> = (0..d * rows).map(|i| code(i) as i8).collect();
             let query: Vec<i16> = (0..d).map(|i| code(i + 7) as i16).collect();
-            let mut out = vec![0; rows];
-            dot_codes(&codes, &query, &mut out);
-            for (row, out) in codes.chunks_exact(d).zip(out) {
+            let by_width = widest::each(|| {
+                let mut out = vec![0; rows];
+                dot_codes(&codes, &query, &mut out);
+                out
+            });
+            prop_assert!(by_width.iter().all(|out| *out == by_width[0]));
+            for (row, out) in codes.chunks_exact(d).zip(by_width[0].iter().copied()) {
                 let exact: i64 = row.iter().zip(&query).map(|(a, b)| i64::from(*a) * i64::from(*b)).sum();
                 prop_assert_eq!(i64::from(out), exact);
             }

@@ -6,6 +6,8 @@
 //! choice behavior"), so that `exp(score)` is in proportion to the chance of a purchase.
 
 mod expectation;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod query;
 mod scan;
 mod seeds;
@@ -31,11 +33,12 @@ use crate::sparse::Matrix;
 use crate::stop::{Stop, Stopped};
 
 /// Members per task of a parallel scan: enough that finding the task's part of every list hardly counts.
-const TASK: usize = 16 * BLOCK;
+pub(crate) const TASK: usize = 16 * BLOCK;
 /// Members whose scores the level of a question is measured on, in runs, at most.
 const LEVEL_MEMBERS: usize = 16_384;
-/// Members in a run of a sample: what is known of neighbours lies side by side in memory.
-const SAMPLE_RUN: usize = 256;
+/// Members in a run of a sample: what is known of neighbours lies side by side in memory. Few, as neighbours may be
+/// alike.
+const SAMPLE_RUN: usize = 16;
 
 /// What the launch score looks at, for all members.
 #[derive(Clone, Debug, Default)]
@@ -277,8 +280,8 @@ impl LaunchModel {
     }
 }
 
-/// Up to about `most` of the numbers below `n`, in short runs, evenly spaced.
-pub fn sample(n: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
+/// Up to `most`, and a run, of the numbers below `n`, in short runs, evenly spaced.
+pub(crate) fn sample(n: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
     let step = if n > most { (n * SAMPLE_RUN).div_ceil(most) } else { SAMPLE_RUN };
     (0..n).step_by(step).map(move |start| start..n.min(start + SAMPLE_RUN))
 }

@@ -86,6 +86,11 @@ impl Quantized {
         };
         let fits = read.codes.len() == rows * dimension && read.len() == rows && read.lengths.len() == rows;
         from.ensure(fits, &format!("quantized rows '{name}' are not {rows} of {dimension} codes"))?;
+        let is_size = |x: &f32| x.is_finite() && *x >= 0.0;
+        let sound = read.codes.par_iter().all(|code| *code != i8::MIN)
+            && read.scales.iter().all(is_size)
+            && read.lengths.iter().all(is_size);
+        from.ensure(sound, &format!("quantized rows '{name}' have codes or scales out of range"))?;
         Ok(read)
     }
 }

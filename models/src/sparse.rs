@@ -78,6 +78,8 @@ impl Rows {
             && rows.offsets.is_sorted()
             && rows.columns.iter().all(|c| (*c as usize) < columns);
         from.ensure(whole, &format!("sparse rows '{name}' are not {len} rows over {columns} columns"))?;
+        let sorted = (0..len as u32).all(|row| rows.row(row).is_sorted_by(|a, b| a < b));
+        from.ensure(sorted, &format!("sparse rows '{name}' are not sorted"))?;
         Ok(rows)
     }
 }

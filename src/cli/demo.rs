@@ -26,7 +26,7 @@ use crate::proto::v1::recommendation_service_client::RecommendationServiceClient
 use crate::server;
 use crate::signal::{asked_to_end, stop_flag};
 
-/// Points from which the demo builds graphs, so that its products are answered from one.
+/// Vectors that an exact search looks at, from which the demo builds graphs, so that one is seen.
 const GRAPH_POINTS: usize = 1000;
 /// Buyers from which a demo product first sold in the held-out days counts as a launch: its base is small.
 const LAUNCH_BUYERS: u32 = 2;

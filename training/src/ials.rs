@@ -88,8 +88,7 @@ fn solve_side(
 ) -> Result<(), TrainError> {
     let values = diagonalize(fixed)?;
     let solver = RowSolver {
-        // Tables are made row by row, and turned in place.
-        table: fixed.as_slice().unwrap_or_default(),
+        table: fixed.as_slice().expect("tables are made row by row, and turned in place"),
         gramian: Gramian::Diagonal(&values),
         population,
         objective: params.objective(),

@@ -20,8 +20,9 @@ use crate::stop::{Stop, Stopped};
 const GRAPH_MAX_SHARE: f64 = 0.01;
 /// Members who stand for those beyond an answer, at most.
 const REACH_MEMBERS: usize = 16_384;
-/// Standard deviations of a sample's count by which a scan keeps more than are wanted.
-const SAMPLING_DEVIATIONS: f64 = 5.0;
+/// Standard deviations of a sample's count by which a scan keeps more than are wanted: many, as the sample is of runs
+/// of neighbours, who may be alike.
+const SAMPLING_DEVIATIONS: f64 = 8.0;
 /// Members that the graph gives per member wanted.
 const GRAPH_OVERSAMPLING: usize = 10;
 /// Members who are scored by themselves between two looks at whether the caller is still there.
@@ -34,6 +35,10 @@ pub(super) struct Asked<'a> {
     pub(super) eligibility: Arc<Eligibility>,
     query: LaunchQuery,
     chances: Option<Chances<'a>>,
+    /// Some of the eligible members with their scores, best first; none with a quota, which needs all of them.
+    sample: Vec<Scored>,
+    /// A score that whoever is in the answer has at least, as far as the sample tells.
+    least: f32,
 }
 
 impl<'a> Asked<'a> {
@@ -44,9 +49,14 @@ impl<'a> Asked<'a> {
     ) -> Result<Self, AudienceError> {
         let query = query(model, request);
         let chances = is_launch(request).then(|| Chances::of(model, request, &query));
-        let asked = Self { model, request, eligibility, query, chances };
+        let (sample, least) = (Vec::new(), f32::NEG_INFINITY);
+        let mut asked = Self { model, request, eligibility, query, chances, sample, least };
         if asked.count().is_none() && !asked.chances.as_ref().is_some_and(Chances::are_known) {
             return Err(AudienceError::NoChances);
+        }
+        if !request.quota.is_set() {
+            asked.sample = asked.sampled();
+            asked.least = asked.least_score();
         }
         Ok(asked)
     }
@@ -73,30 +83,30 @@ impl<'a> Asked<'a> {
         model.audience_costs.cheapest(model.members.len(), self.eligibility.count(), graph)
     }
 
-    /// Members that a scan will hold for it.
+    /// Members that are held for it, about.
     pub(super) fn held(&self) -> usize {
-        let eligible = self.eligibility.count();
-        self.count().filter(|_| !self.request.quota.is_set()).unwrap_or(eligible).min(eligible)
+        let kept = self.sample.partition_point(|s| s.score >= self.least);
+        if self.sample.is_empty() { self.eligibility.count() } else { (kept as f64 * self.each()).ceil() as usize }
     }
 
-    /// A score that whoever is in the answer has at least, as far as a sample tells.
-    fn least_score(&self, sample: &[Scored]) -> f32 {
-        let each = self.eligibility.count() as f64 / sample.len().max(1) as f64;
-        let wanted = match (self.request.size, self.count()) {
-            _ if self.request.quota.is_set() => None,
-            (_, Some(count)) => Some(count as f64 / each),
-            (AudienceSize::MinProbability(least), None) => {
-                return self.chances.as_ref().map_or(f32::NEG_INFINITY, |chances| chances.score_below(least));
+    /// Eligible members that one of the sample stands for.
+    fn each(&self) -> f64 {
+        self.eligibility.count() as f64 / self.sample.len().max(1) as f64
+    }
+
+    fn least_score(&self) -> f32 {
+        let wanted = match (self.request.size, self.count(), &self.chances) {
+            (_, Some(count), _) => count as f64 / self.each(),
+            (AudienceSize::MinProbability(least), None, Some(chances)) => return chances.score_below(least),
+            (AudienceSize::ExpectedBuyers(buyers), None, Some(chances)) => {
+                let size = AudienceSize::ExpectedBuyers(buyers / self.each());
+                chances.count(size, &self.sample).unwrap_or(usize::MAX) as f64
             }
-            (AudienceSize::ExpectedBuyers(buyers), None) => {
-                let size = AudienceSize::ExpectedBuyers(buyers / each);
-                self.chances.as_ref().and_then(|chances| chances.count(size, sample)).map(|count| count as f64)
-            }
-            (AudienceSize::Count(_) | AudienceSize::Share(_), None) => None,
+            _ => return f32::NEG_INFINITY,
         };
         // So much further than the sample says that it hardly ever falls short.
-        let rank = wanted.map(|wanted| (wanted + SAMPLING_DEVIATIONS * (wanted.sqrt() + 2.0)) as usize);
-        rank.and_then(|rank| sample.get(rank)).map_or(f32::NEG_INFINITY, |s| s.score)
+        let rank = wanted + SAMPLING_DEVIATIONS * (wanted.sqrt() + 2.0);
+        self.sample.get(rank as usize).map_or(f32::NEG_INFINITY, |s| s.score)
     }
 
     /// Whether members with at least some score are enough for the answer.
@@ -110,13 +120,30 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// The best of the eligible, best first, and what a sample says of the others.
-    pub(super) fn ranked(&self, best: Vec<Scored>, mut sample: Vec<Scored>) -> Ranked {
-        sample.retain(|s| best.last().is_none_or(|worst| s > worst));
-        Ranked { best, others: sample, count: self.eligibility.count() }
+    /// The best of the eligible, best first, and what the sample says of the others.
+    fn ranked(&self, best: Vec<Scored>) -> Ranked {
+        let is_other = |s: &&Scored| best.last().is_none_or(|worst| *s > worst);
+        let others = self.sample.iter().filter(is_other).copied().collect();
+        Ranked { best, others, count: self.eligibility.count() }
     }
 
-    /// The eligible members, scored by themselves, best first.
+    /// Those whom a walk over the graph finds, and how many were scored for it; `None` if they are too few.
+    pub(super) fn walk(&self, size: usize) -> Option<(Ranked, usize)> {
+        let (members, scored) = self.walked(size);
+        (members.len() == size).then(|| (self.ranked(members), scored))
+    }
+
+    /// Scores the eligible by themselves, and keeps what a scan would keep.
+    pub(super) fn pick(&self, stop: &Stop) -> Result<Ranked, Stopped> {
+        let mut members = self.scored_eligible(stop)?;
+        let good = members.partition_point(|m| m.score >= self.least);
+        if self.is_whole(&members[..good]) {
+            members.truncate(good);
+        }
+        Ok(self.ranked(members))
+    }
+
+    /// The eligible members, best first.
     pub(super) fn scored_eligible(&self, stop: &Stop) -> Result<Vec<Scored>, Stopped> {
         let rows: Vec<u32> = self.eligibility.rows.iter().collect();
         let mut scored = Vec::with_capacity(rows.len());
@@ -133,8 +160,7 @@ impl<'a> Asked<'a> {
         rows.iter().zip(scores).map(|(row, score)| Scored { row: *row, score }).collect()
     }
 
-    /// Some of the eligible members with their scores, best first; all of few.
-    pub(super) fn sample(&self) -> Vec<Scored> {
+    fn sampled(&self) -> Vec<Scored> {
         let (eligible, runs) = (&self.eligibility.rows, launch::sample(self.eligibility.count(), REACH_MEMBERS));
         let of_run = |run: Range<usize>| {
             let first = eligible.select(run.start as u32).unwrap_or(u32::MAX);
@@ -236,35 +262,124 @@ pub(super) fn query(model: &Model, request: &AudienceRequest) -> LaunchQuery {
 
 /// Scores everybody, once for all questions, and keeps of each those who are good enough to be in its answer.
 pub(super) fn scan(model: &Model, asked: &[Asked<'_>], stop: &Stop) -> Result<Vec<Ranked>, Stopped> {
-    let samples: Vec<Vec<Scored>> = asked.iter().map(Asked::sample).collect();
-    let mut least: Vec<f32> = asked.iter().zip(&samples).map(|(asked, sample)| asked.least_score(sample)).collect();
-    let mut found = scan_from(model, asked, &least, stop)?;
-    for (i, members) in found.iter_mut().enumerate() {
-        // The sample was too good.
-        if least[i] > f32::NEG_INFINITY && !asked[i].is_whole(members) {
-            least[i] = f32::NEG_INFINITY;
-            *members = scan_from(model, &asked[i..=i], &least[i..=i], stop)?.remove(0);
+    let mut found = scan_from(model, &asked.iter().map(|asked| (asked, asked.least)).collect::<Vec<_>>(), stop)?;
+    // Where the sample was too good, everybody is kept.
+    let is_short = |i: &usize| asked[*i].least > f32::NEG_INFINITY && !asked[*i].is_whole(&found[*i]);
+    let short: Vec<usize> = (0..asked.len()).filter(is_short).collect();
+    let again: Vec<_> = short.iter().map(|i| (&asked[*i], f32::NEG_INFINITY)).collect();
+    if !again.is_empty() {
+        for (i, members) in short.iter().zip(scan_from(model, &again, stop)?) {
+            found[*i] = members;
         }
     }
-    Ok(asked.iter().zip(found).zip(samples).map(|((asked, found), sample)| asked.ranked(found, sample)).collect())
+    Ok(asked.iter().zip(found).map(|(asked, found)| asked.ranked(found)).collect())
 }
 
 /// The eligible members with at least so high a score, best first, by question.
-fn scan_from(model: &Model, asked: &[Asked<'_>], least: &[f32], stop: &Stop) -> Result<Vec<Vec<Scored>>, Stopped> {
-    let queries: Vec<&LaunchQuery> = asked.iter().map(|asked| &asked.query).collect();
+fn scan_from(model: &Model, asked: &[(&Asked<'_>, f32)], stop: &Stop) -> Result<Vec<Vec<Scored>>, Stopped> {
+    let queries: Vec<&LaunchQuery> = asked.iter().map(|(asked, _)| &asked.query).collect();
     let keep = |query: usize, first: u32, scores: &[f32], kept: &mut Vec<Scored>| {
-        let eligible = &asked[query].eligibility.rows;
+        let (asked, least) = asked[query];
         for (row, score) in (first..).zip(scores) {
-            if *score >= least[query] && eligible.contains(row) {
+            if *score >= least && asked.eligibility.rows.contains(row) {
                 kept.push(Scored { row, score: *score });
             }
         }
     };
-    let tasks = model.launch.scan_all(&queries, &model.embeddings, stop, keep)?;
-    let of_query = |query: usize| {
-        let mut found: Vec<Scored> = tasks.iter().flat_map(|kept| &kept[query]).copied().collect();
-        found.par_sort_unstable();
-        found
-    };
-    Ok((0..asked.len()).map(of_query).collect())
+    let mut found: Vec<Vec<Scored>> = vec![Vec::new(); asked.len()];
+    for task in model.launch.scan_all(&queries, &model.embeddings, stop, keep)? {
+        found.iter_mut().zip(task).for_each(|(found, mut kept)| found.append(&mut kept));
+    }
+    found.iter_mut().for_each(|found| found.par_sort_unstable());
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audience::{Costs, Quota, audience, audiences};
+    use crate::content::Attributes;
+    use crate::feed::fixture;
+    use crate::groups::Groups;
+    use crate::launch::fixture::{MEMBERS, members};
+    use crate::launch::{Expectation, LaunchFit};
+
+    /// More members than a sample holds; `activity` says how active each is.
+    fn model(activity: impl Fn(usize) -> f32) -> Model {
+        let (mut launch, embeddings) = members(2);
+        launch.statics.activity = (0..MEMBERS).map(activity).collect::<Vec<_>>().into();
+        launch.fit = LaunchFit { expectation: Some(Expectation::example()), ..launch.fit };
+        let groups = Groups { marketing: (0..MEMBERS as u32).filter(|m| m % 50 != 1).collect(), ..Groups::default() };
+        let ids = (0..MEMBERS).map(|m| format!("m{m:06}")).collect();
+        let mut model = fixture::model(&[("tea", "b", [1.0, 0.5], 100), ("nuts", "b", [0.2, 1.0], 100)], &[]);
+        model.members.ids = ids;
+        (model.launch, model.embeddings, model.groups) = (launch, embeddings, groups);
+        model
+    }
+
+    fn request(size: AudienceSize) -> AudienceRequest {
+        let attributes = Attributes { category: Some("tea".to_owned()), ..Attributes::default() };
+        let (filter, quota) = (MemberFilter::default(), Quota::default());
+        AudienceRequest { subject: Subject::New(attributes), seeds: Vec::new(), size, filter, quota }
+    }
+
+    const SIZES: [AudienceSize; 9] = [
+        AudienceSize::Count(1),
+        AudienceSize::Count(700),
+        AudienceSize::Share(0.0),
+        AudienceSize::Share(0.45),
+        AudienceSize::Share(0.97),
+        AudienceSize::MinProbability(0.0),
+        AudienceSize::MinProbability(0.012),
+        AudienceSize::ExpectedBuyers(60.0),
+        AudienceSize::ExpectedBuyers(1e9),
+    ];
+
+    /// Every way gives what sorting the scores of everybody gives.
+    fn agrees(mut model: Model) {
+        let stop = Stop::default();
+        let requests = SIZES.map(request);
+        let mut together = Vec::new();
+        audiences(&model, &requests, &stop, |_, audience| {
+            together.push(audience);
+            Ok::<(), AudienceError>(())
+        })
+        .unwrap();
+        for (request, together) in requests.iter().zip(together) {
+            let mut answer = |scanned, picked| {
+                model.audience_costs = Costs { scanned, picked, ..Costs::default() };
+                audience(&model, request, &stop).unwrap()
+            };
+            let (scanned, picked) = (answer(0.0, 1e9), answer(1e9, 0.0));
+            assert_eq!((&scanned, &scanned), (&picked, &together), "{request:?}");
+            let eligibility = Arc::new(Eligibility::of(&model, request, &stop).unwrap());
+            let asked = Asked::of(&model, request, eligibility).unwrap();
+            let scores = model.launch.score_all(&[&asked.query], &model.embeddings, &stop).unwrap().remove(0);
+            let mut all: Vec<Scored> =
+                asked.eligibility.rows.iter().map(|row| Scored { row, score: scores[row as usize] }).collect();
+            all.sort_unstable();
+            let chances = asked.chances.as_ref().unwrap();
+            all.truncate(asked.count().or_else(|| chances.count(request.size, &all)).unwrap());
+            assert_eq!(scanned.members, all, "{request:?}");
+            assert_eq!(scanned.reach.last().unwrap().members, scanned.eligible);
+        }
+    }
+
+    #[test]
+    fn every_way_gives_the_best_of_all() {
+        agrees(model(|m| if m % 10 == 3 { 0.0 } else { 1.0 + (m * 7919 % 1000) as f32 / 50.0 }));
+    }
+
+    #[test]
+    fn a_sample_that_is_too_good_or_too_bad_is_made_up_for() {
+        let step = MEMBERS.div_ceil(REACH_MEMBERS / 16);
+        for (sampled, other) in [(30.0, 0.1), (0.1, 30.0)] {
+            agrees(model(|m| if m % step < 16 { sampled } else { other }));
+        }
+    }
+
+    #[test]
+    fn many_are_alike() {
+        agrees(model(|m| f32::from(u8::from(m % 5 == 0))));
+    }
 }

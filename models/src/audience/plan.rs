@@ -3,12 +3,14 @@
 use std::time::Instant;
 
 use crate::index::IndexKind;
-use crate::launch::LaunchQuery;
+use crate::launch::{LaunchQuery, TASK};
 use crate::model::Model;
 use crate::stop::Stop;
 
-/// Members that a scan is timed over, at most.
-const TIMED_MEMBERS: usize = 1 << 16;
+/// Tasks per thread that a scan is timed over, at most.
+const TIMED_TASKS: usize = 2;
+/// Members that are scored one by one to time it, at most: far apart, as those whom a filter leaves are.
+const TIMED_PICKS: usize = 1 << 14;
 /// Members that a walk is timed with.
 const TIMED_FOUND: usize = 1000;
 
@@ -58,9 +60,10 @@ impl Costs {
         let mut costs = Self::default();
         let Some(product) = model.popularity.top(1, |_| true).next() else { return costs };
         let query = LaunchQuery::from_attributes(model, &model.products.attributes(product), |_| true);
-        let rows = model.launch.sample_rows();
+        let step = model.members.len().div_ceil(TIMED_PICKS).max(1);
+        let rows: Vec<u32> = (0..model.members.len() as u32).step_by(step).collect();
         let per = |count: usize, from: Instant| from.elapsed().as_nanos() as f64 / count.max(1) as f64;
-        let timed = model.members.len().min(TIMED_MEMBERS);
+        let timed = model.members.len().min(TIMED_TASKS * TASK * rayon::current_num_threads());
         // Once before, so that what is mapped is in memory.
         for _ in 0..2 {
             let start = Instant::now();

@@ -23,10 +23,10 @@ use crate::strings::Labels;
 use super::Source;
 
 /// A product: category, brand, vector, days since it was first sold.
-pub(super) type Given = (&'static str, &'static str, [f32; 2], u16);
+pub(crate) type Given = (&'static str, &'static str, [f32; 2], u16);
 
 /// A model of these products, equally popular, with baskets (product, product, similarity) and no members.
-pub(super) fn model(given: &[Given], baskets: &[(u32, u32, f32)]) -> Model {
+pub(crate) fn model(given: &[Given], baskets: &[(u32, u32, f32)]) -> Model {
     let n = given.len();
     let labels = |of: &dyn Fn(&Given) -> &'static str| {
         Labels::encode(&given.iter().map(|g| (!of(g).is_empty()).then(|| of(g).to_owned())).collect::<Vec<_>>())

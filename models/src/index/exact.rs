@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use super::{Allowed, IndexKind, LengthIndex, Table, VectorIndex};
-use crate::kernels::dot;
-use crate::ranking::{Scored, Top};
+use crate::ranking::Scored;
 
 /// Looks at every vector that can be in the answer.
 #[derive(Clone, Debug)]
@@ -21,7 +20,7 @@ impl ExactIndex {
         Self::Whole(table)
     }
 
-    /// Over a table, in order of length: a byte per coordinate and 12 per vector beside it.
+    /// Over a table, in order of length: a byte per coordinate and 16 per vector beside it.
     pub fn by_length(table: Table) -> Self {
         Self::ByLength(Arc::new(LengthIndex::new(table)))
     }
@@ -45,15 +44,10 @@ impl ExactIndex {
 
 impl VectorIndex for ExactIndex {
     fn search(&self, query: &[f32], k: usize, allowed: Allowed<'_>) -> Vec<Scored> {
-        let table = match self {
-            Self::Whole(table) => table,
-            Self::ByLength(index) => return index.search_counted(query, k, allowed).0,
-        };
-        let mut top = Top::new(k);
-        for row in (0..table.len() as u32).filter(|row| allowed(*row)) {
-            top.push(row, dot(table.row(row), query));
+        match self {
+            Self::Whole(table) => table.best(query, k, allowed),
+            Self::ByLength(index) => index.search_counted(query, k, allowed).0,
         }
-        top.into_sorted()
     }
 
     fn kind(&self) -> IndexKind {

@@ -9,7 +9,7 @@ use crate::ranking::Scored;
 
 /// Queries that an index is measured with.
 const QUERIES: usize = 200;
-/// Rows that these ask for where it is counted what an exact search looks at: as many as a feed does.
+/// Rows that these ask for where it is counted what an exact search looks at: as many as a long page does.
 const LOOKED_FOR: usize = 300;
 
 /// When a graph is built, and when it may serve.
@@ -49,14 +49,17 @@ impl GatedIndex {
     pub fn build(exact: ExactIndex, queries: &Table, params: &IndexParams) -> Self {
         let (table, most) = (exact.table().clone(), params.hnsw_max_points);
         if table.len() < 2 || table.len() > most {
-            return Self::exact(exact, format!("{} points; a graph is built for up to {most}", table.len()));
+            return Self::exact(exact, format!("{} points; a graph is built for 2 to {most}", table.len()));
         }
         let step = (queries.len() / QUERIES).max(1);
         let rows = (0..queries.len() as u32).step_by(step).take(QUERIES).map(|row| queries.row(row));
         // A member without purchases has a zero vector, to which every product is equal.
         let sample: Vec<&[f32]> = rows.filter(|q| q.iter().any(|x| *x != 0.0)).collect();
+        if sample.is_empty() {
+            return Self::exact(exact, "nothing to measure a graph with: all queries are zero".to_owned());
+        }
         let looked_at: usize = sample.par_iter().map(|query| exact.looked_at(query, LOOKED_FOR)).sum();
-        let looked_at = looked_at / sample.len().max(1);
+        let looked_at = looked_at / sample.len();
         if looked_at < params.hnsw_min_points {
             let (points, least) = (table.len(), params.hnsw_min_points);
             let why = format!("an exact search looks at {looked_at} of {points} points; a graph is built from {least}");

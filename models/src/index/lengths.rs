@@ -20,6 +20,9 @@ const NARROW: usize = 8;
 /// How much a computed inner product may exceed the true one, as a share of the product of the lengths.
 const ROUNDING: f32 = 1e-5;
 
+/// Lengths between which products of lengths neither vanish nor overflow, so that bounds are bounds.
+const PLAIN: std::ops::RangeInclusive<f32> = 1e-15..=1e15;
+
 /// Looks at vectors in order of length.
 #[derive(Clone, Debug)]
 pub struct LengthIndex {
@@ -30,6 +33,8 @@ pub struct LengthIndex {
     lengths: Vec<f32>,
     /// The vectors in that order, in bytes.
     codes: Quantized,
+    /// Whether all vectors are 0 or of a plain length.
+    is_plain: bool,
 }
 
 impl LengthIndex {
@@ -38,10 +43,12 @@ impl LengthIndex {
         let values: &[f32] = &table.values;
         let length = |row: &[f32]| dot(row, row).sqrt();
         let of_row: Vec<f32> = values.par_chunks_exact(table.dimension).map(length).collect();
+        let is_plain = |(length, row): (&f32, &[f32])| PLAIN.contains(length) || row.iter().all(|x| *x == 0.0);
         let mut order: Vec<u32> = (0..table.len() as u32).collect();
         order.par_sort_unstable_by(|a, b| of_row[*b as usize].total_cmp(&of_row[*a as usize]).then(a.cmp(b)));
-        let ordered: Vec<f32> = order.iter().flat_map(|row| table.row(*row)).copied().collect();
+        let ordered: Vec<f32> = order.par_iter().flat_map_iter(|row| table.row(*row)).copied().collect();
         Self {
+            is_plain: of_row.iter().zip(values.chunks_exact(table.dimension)).all(is_plain),
             codes: Quantized::new(&ordered, table.dimension),
             lengths: order.iter().map(|row| of_row[*row as usize]).collect(),
             order,
@@ -61,6 +68,9 @@ impl LengthIndex {
             return (Vec::new(), 0);
         }
         let bounds = Bounds::of(query);
+        if !self.is_plain || !PLAIN.contains(&bounds.length) {
+            return (self.table.best(query, k, allowed), self.table.len());
+        }
         let (mut sums, mut asked, mut let_in) = ([0; BLOCK], 0, 0);
         for (block, rows) in self.order.chunks(BLOCK).enumerate() {
             let start = block * BLOCK;
@@ -70,7 +80,9 @@ impl LengthIndex {
             looked_at += rows.len();
             if let_in * NARROW < asked {
                 // Most would be looked at in vain.
+                asked += rows.len();
                 for row in rows.iter().filter(|row| allowed(**row)) {
+                    let_in += 1;
                     top.push(*row, dot(self.table.row(*row), query));
                 }
                 continue;
@@ -159,6 +171,17 @@ mod tests {
             let (found, looked_at) = LengthIndex::new(table.clone()).search_counted(query, k, &allowed);
             prop_assert!(looked_at <= rows.len());
             prop_assert_eq!(found, ExactIndex::whole(table).search(query, k, &allowed));
+        }
+    }
+
+    #[test]
+    fn what_is_too_small_or_too_large_for_bounds_is_looked_at_whole() {
+        let tiny: Vec<f32> = [vec![1e-23; 256], vec![2e-23]].concat();
+        for (values, query) in [(tiny, [1e10]), (vec![1.0; 300], [1e-41]), (vec![0.0, 1.0], [f32::INFINITY])] {
+            let table = table(values, 1);
+            let found = LengthIndex::new(table.clone()).search_counted(&query, 1, &|_| true);
+            assert_eq!(found.0[0].row, ExactIndex::whole(table.clone()).search(&query, 1, &|_| true)[0].row);
+            assert_eq!(found.1, table.len());
         }
     }
 

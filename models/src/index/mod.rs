@@ -14,7 +14,8 @@ pub use hnsw::{Graph, HnswIndex, HnswParams};
 pub use lengths::LengthIndex;
 
 use crate::artifact::Array;
-use crate::ranking::Scored;
+use crate::kernels::dot;
+use crate::ranking::{Scored, Top};
 
 /// Which rows an answer may hold.
 pub type Allowed<'a> = &'a (dyn Fn(u32) -> bool + Sync);
@@ -57,6 +58,15 @@ impl Table {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
+    }
+
+    /// The `k` allowed rows with the largest inner product, best first: all are looked at.
+    fn best(&self, query: &[f32], k: usize, allowed: Allowed<'_>) -> Vec<Scored> {
+        let mut top = Top::new(k);
+        for row in (0..self.len() as u32).filter(|row| allowed(*row)) {
+            top.push(row, dot(self.row(row), query));
+        }
+        top.into_sorted()
     }
 
     /// One vector.

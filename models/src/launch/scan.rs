@@ -21,12 +21,12 @@ use crate::kernels::{dispatched, dot_codes, ln_1p};
 /// Members of a block.
 pub(super) const BLOCK: usize = 2048;
 /// Score of a member who bought nothing, or allows nothing to be known: nothing was learned of such, who come last.
-const NOTHING_KNOWN: f32 = -1e6;
+pub(super) const NOTHING_KNOWN: f32 = -1e6;
 
 /// Entries of a posting in a block from which on it pays to reckon them side by side.
 const DENSE_ENTRIES: usize = 32;
 
-/// A number for each member of a block; what stands behind the last member means nothing.
+/// A number for each member of a block; what stands behind the last member is 0 or of no use.
 type Lanes<T> = [T; BLOCK];
 
 /// Columns of what is added up: all that counts by itself, and what is bent or divided once it is whole.
@@ -274,8 +274,10 @@ impl Members<'_> {
         match self {
             _ if from.is_empty() => to.fill(0.0),
             Self::Run(rows) => to[..rows.len()].copy_from_slice(&from[rows.start as usize..rows.end as usize]),
-            Self::Some(rows) => rows.iter().zip(to).for_each(|(row, to)| *to = from[*row as usize]),
+            Self::Some(rows) => rows.iter().zip(&mut *to).for_each(|(row, to)| *to = from[*row as usize]),
         }
+        // What an earlier block left there is of no use, and may be out of range.
+        to[self.len()..].fill(0.0);
     }
 }
 
@@ -328,8 +330,8 @@ dispatched! {
     ) {
         for i in 0..BLOCK {
             let mut score = sums[LINEAR][i] + dense.usual * usual[i];
-            for k in 0..STATICS {
-                score += dense.statics[k] * statics[k][i];
+            for (weight, lanes) in dense.statics.iter().zip(statics) {
+                score += weight * lanes[i];
             }
             let mut bought = 0.0;
             for (column, weight) in ANALOGUE_COLUMNS.into_iter().zip(dense.analogues) {
@@ -354,67 +356,13 @@ dispatched! {
 
 #[cfg(test)]
 mod tests {
-    use rand::rngs::Xoshiro256PlusPlus;
-    use rand::{RngExt, SeedableRng};
-
     use super::*;
-    use crate::embeddings::{Fit, Objective};
+    use crate::launch::SIGNALS;
+    use crate::launch::fixture::{MEMBERS, members};
     use crate::launch::query::weighed;
     use crate::launch::seeds::Seeds;
-    use crate::launch::{LaunchFit, SIGNALS, Statics};
-    use crate::quantized::Quantized;
     use crate::ranking::Scored;
-    use crate::sparse::Matrix;
     use crate::stop::Stop;
-
-    const MEMBERS: usize = 40_000;
-    const PRODUCTS: usize = 150;
-    const FEATURES: usize = 40;
-
-    /// Members, one in ten of whom bought nothing, and everything that a question may ask for.
-    fn members(factors: usize) -> (LaunchModel, Embeddings) {
-        let mut rng = Xoshiro256PlusPlus::seed_from_u64(factors as u64);
-        let mut matrix = |rows: usize| {
-            let entries: Vec<(u32, u32, f32)> = (0..rows as u32)
-                .flat_map(|row| (0..MEMBERS as u32).map(move |m| (row, m)))
-                .filter(|(row, m)| m % 10 != 3 && (m * 31 + row * 17) % (3 + row * 5) == 0)
-                .map(|(row, m)| (row, m, rng.random_range(0.1f32..3.0)))
-                .collect();
-            Matrix::from_sorted(rows, &entries)
-        };
-        let (habits, buyers) = (matrix(FEATURES), matrix(PRODUCTS));
-        let mut rng = Xoshiro256PlusPlus::seed_from_u64(7);
-        let mut column = |most: f32| -> Array<f32> {
-            (0..MEMBERS)
-                .map(|m| if m % 10 == 3 { 0.0 } else { rng.random_range(0.01..most) })
-                .collect::<Vec<_>>()
-                .into()
-        };
-        let statics = Statics {
-            activity: column(20.0),
-            recent: column(5.0),
-            trips: column(30.0),
-            recency: column(90.0),
-            early: column(2.0),
-        };
-        let fit = LaunchFit {
-            learned: Some(std::array::from_fn(|k| rng.random_range(-1.0f32..1.0) + k as f32 / 50.0)),
-            ..LaunchFit::default()
-        };
-        let rates = (0..FEATURES).map(|_| rng.random_range(0.01f32..0.3)).collect::<Vec<_>>().into();
-        let vectors: Vec<f32> = (0..MEMBERS * factors).map(|_| rng.random_range(-0.3f32..0.3)).collect();
-        let objective = Objective { unobserved_weight: 0.1, regularization: 0.1, regularization_exponent: 1.0 };
-        let embeddings = Embeddings {
-            factors,
-            member_codes: Quantized::new(&vectors, factors),
-            members: vectors.into(),
-            products: Array::default(),
-            product_gramian: Array::default(),
-            member_gramian: Array::default(),
-            fit: Fit { factors, objective, bought_products: PRODUCTS, active_members: MEMBERS },
-        };
-        (LaunchModel { statics, habits, rates, buyers, fit }, embeddings)
-    }
 
     fn query(factors: usize, first: u32, with_seeds: bool) -> LaunchQuery {
         let some =

@@ -156,7 +156,8 @@ impl LaunchModel {
         let length = known.length;
         let [fit, few_fit, seed_fit, seed_cosine] =
             question.codes.each_ref().map(|query| question.embeddings.member_codes.dot(member, query));
-        let cosine = |fit: f32, other: f32| if length * other > 1e-12 { fit / (length * other) } else { 0.0 };
+        let per = |length: f32| if length > 1e-12 { 1.0 / length } else { 0.0 };
+        let cosine = |fit: f32, other: f32| fit * (per(length) * per(other));
         let [activity, recent, trips, recency, early] = known.statics;
         // In the order of their names.
         [

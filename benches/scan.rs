@@ -12,6 +12,7 @@ mod synthetic;
 use std::hint::black_box;
 use std::time::Instant;
 
+use bytemuck::cast_slice;
 use kindred_models::Model;
 use kindred_models::audience::{
     AudienceError, AudienceRequest, AudienceSize, MemberFilter, Quota, Subject, audience, audiences,
@@ -122,18 +123,17 @@ impl<'a> Read<'a> {
 
     fn sum(&self) -> u64 {
         const CHUNK: usize = 1 << 18;
-        let codes = self.codes.par_chunks(CHUNK).map(|codes| {
-            codes
-                .as_chunks::<8>()
-                .0
-                .iter()
-                .fold(0u64, |sum, x| sum.wrapping_add(u64::from_le_bytes(x.map(|c| c as u8))))
-        });
-        let floats = |values: &[f32]| values.iter().fold(0u32, |sum, x| sum.wrapping_add(x.to_bits()));
-        let words = |values: &[u32]| values.iter().fold(0u32, |sum, x| sum.wrapping_add(*x));
-        let numbers = self.numbers.par_iter().flat_map(|of| of.par_chunks(CHUNK)).map(floats);
-        let rows = self.rows.par_iter().flat_map(|of| of.par_chunks(CHUNK)).map(words);
-        let total = |sums: Vec<u32>| sums.into_iter().map(u64::from).sum::<u64>();
-        codes.reduce(|| 0, u64::wrapping_add).wrapping_add(total(numbers.collect())).wrapping_add(total(rows.collect()))
+        let bytes = self.numbers.iter().map(|of| cast_slice::<f32, u8>(of));
+        let bytes = bytes.chain(self.rows.iter().map(|of| cast_slice(of))).chain([cast_slice(self.codes)]);
+        // Arrays as they are allocated begin at words; a few bytes at their ends don't count.
+        let chunks: Vec<&[u64]> = bytes.flat_map(|of| align_to_words(of).chunks(CHUNK)).collect();
+        let sum = |words: &[u64]| words.iter().fold(0u64, |sum, word| sum.wrapping_add(*word));
+        chunks.par_iter().map(|words| sum(words)).reduce(|| 0, u64::wrapping_add)
     }
+}
+
+fn align_to_words(bytes: &[u8]) -> &[u64] {
+    let from = bytes.as_ptr().align_offset(size_of::<u64>()).min(bytes.len());
+    let whole = (bytes.len() - from) / size_of::<u64>() * size_of::<u64>();
+    cast_slice(&bytes[from..from + whole])
 }

@@ -2,7 +2,7 @@
 //!
 //! Each kernel has a scalar twin, which is the test oracle and the fallback. Sums are taken in a fixed
 //! order for a given instruction set, so that results repeat on every run and thread count; what is
-//! [`dispatched`] takes every step element by element or in whole numbers, and gives the same everywhere.
+//! `dispatched` takes every step element by element or in whole numbers, and gives the same everywhere.
 
 /// Defines a function as several compilations of one body, of which each call runs the widest that the CPU has. On
 /// aarch64 the one compilation has NEON, which is part of the architecture. Nothing is contracted or reordered: all

@@ -26,7 +26,9 @@ const ONE_IN: [u32; 4] = [2, 10, 100, 1000];
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
-    let folder = Path::new(&args[0]);
+    let Some(folder) = args.first().map(Path::new) else {
+        return println!("usage: cargo bench --bench index -- FOLDER [REGISTRY NAME POINTS]");
+    };
     if let [_, registry, name, points] = &args[..] {
         write(folder, registry, name, points.parse().unwrap());
     }

@@ -24,7 +24,8 @@ const K: usize = 20;
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let [folder, factors, unobserved_weight, regularization, epochs] = &args[..] else {
-        panic!("FOLDER FACTORS UNOBSERVED_WEIGHT REGULARIZATION EPOCHS,…");
+        let usage = "FOLDER FACTORS UNOBSERVED_WEIGHT REGULARIZATION EPOCHS,EPOCHS,…";
+        return println!("usage: cargo bench --bench training -- {usage}");
     };
     let folder = Path::new(folder);
     let (train, held_out) = (rows(folder, "train"), rows(folder, "held_out"));

@@ -87,7 +87,7 @@ impl Model {
 
     /// The exact index over the members' vectors: asked only to measure a graph, so that it keeps nothing of its own.
     pub fn exact_members(embeddings: &Embeddings) -> ExactIndex {
-        ExactIndex::whole(Table { values: embeddings.members.clone(), dimension: embeddings.factors })
+        ExactIndex::Whole(Table { values: embeddings.members.clone(), dimension: embeddings.factors })
     }
 
     /// Writes the model as a new version of the registry that `to` belongs to, and makes it the current one.

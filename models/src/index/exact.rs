@@ -15,11 +15,6 @@ pub enum ExactIndex {
 }
 
 impl ExactIndex {
-    /// Over a table, as it is.
-    pub fn whole(table: Table) -> Self {
-        Self::Whole(table)
-    }
-
     /// Over a table, in order of length: a byte per coordinate and 16 per vector beside it.
     pub fn by_length(table: Table) -> Self {
         Self::ByLength(Arc::new(LengthIndex::new(table)))

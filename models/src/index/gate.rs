@@ -179,7 +179,7 @@ mod tests {
     fn no_graph_is_built_outside_of_its_range() {
         let (table, queries) = (random(100, 1), random(10, 2));
         for (min_points, max_points) in [(101, 5000), (2, 99)] {
-            let exact = ExactIndex::whole(table.clone());
+            let exact = ExactIndex::Whole(table.clone());
             let index = GatedIndex::build(exact, &queries, &params(50, min_points, max_points));
             assert_eq!((index.report.kind, index.report.recall_at_10), (IndexKind::Exact, None));
         }
@@ -203,7 +203,7 @@ mod tests {
         let index = GatedIndex::build(ExactIndex::by_length(table.clone()), &queries, &params(400, 10, 5000));
         let rare = |row: u32| row % 200 == 7;
         let found = index.search(queries.row(0), 10, false, &rare);
-        assert_eq!(found, ExactIndex::whole(table).search(queries.row(0), 10, &rare));
+        assert_eq!(found, ExactIndex::Whole(table).search(queries.row(0), 10, &rare));
         assert_eq!(found.len(), 10);
     }
 }

@@ -344,7 +344,7 @@ mod tests {
         assert_eq!(graph.reachable_share(), 1.0);
         let queries = clustered(200, 16, 2);
         let queries: Vec<&[f32]> = (0..200).map(|i| queries.row(i)).collect();
-        let (exact, hnsw) = (ExactIndex::whole(table.clone()), HnswIndex::new(table, graph, 120));
+        let (exact, hnsw) = (ExactIndex::Whole(table.clone()), HnswIndex::new(table, graph, 120));
         let (at_10, at_100) = (recall(&hnsw, &exact, &queries, 10), recall(&hnsw, &exact, &queries, 100));
         assert!(at_10 > 0.97 && at_100 > 0.95, "{at_10} {at_100}");
     }
@@ -390,6 +390,6 @@ mod tests {
         let answer = index.search(table.row(7), 10, &|row| row % 3 == 0);
         assert_eq!(answer.len(), 10);
         assert!(answer.iter().all(|s| s.row % 3 == 0));
-        assert_eq!(answer, ExactIndex::whole(table.clone()).search(table.row(7), 10, &|row| row % 3 == 0));
+        assert_eq!(answer, ExactIndex::Whole(table.clone()).search(table.row(7), 10, &|row| row % 3 == 0));
     }
 }

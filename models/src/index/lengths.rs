@@ -170,7 +170,7 @@ mod tests {
             let query = &query[..dimension];
             let (found, looked_at) = LengthIndex::new(table.clone()).search_counted(query, k, &allowed);
             prop_assert!(looked_at <= rows.len());
-            prop_assert_eq!(found, ExactIndex::whole(table).search(query, k, &allowed));
+            prop_assert_eq!(found, ExactIndex::Whole(table).search(query, k, &allowed));
         }
     }
 
@@ -180,7 +180,7 @@ mod tests {
         for (values, query) in [(tiny, [1e10]), (vec![1.0; 300], [1e-41]), (vec![0.0, 1.0], [f32::INFINITY])] {
             let table = table(values, 1);
             let found = LengthIndex::new(table.clone()).search_counted(&query, 1, &|_| true);
-            assert_eq!(found.0[0].row, ExactIndex::whole(table.clone()).search(&query, 1, &|_| true)[0].row);
+            assert_eq!(found.0[0].row, ExactIndex::Whole(table.clone()).search(&query, 1, &|_| true)[0].row);
             assert_eq!(found.1, table.len());
         }
     }

@@ -85,14 +85,14 @@ impl LaunchQuery {
 
     /// The same query with members who are known to like the product, and whose liking tilts it.
     pub fn with_seeds(self, seeds: &[u32], model: &Model) -> Self {
-        let rows = model.launch.sample_rows();
         let mut query = self.with_seed_signals(seeds, model);
         // Of who bought nothing, nothing can be learned.
         let bought = |seed: &u32| model.launch.statics.activity.get(*seed as usize).is_some_and(|a| *a > 0.0);
         let seeds: Vec<u32> = seeds.iter().copied().filter(bought).collect();
         if !seeds.is_empty() && !query.is_of_seeds_alone() {
             let signals = |rows: &[u32]| model.launch.signals_of(&query, &model.embeddings, rows);
-            query.seeds.tilt = tilt(&signals(&looked_at(&seeds)), &signals(&rows), &model.launch.fit.weights());
+            query.seeds.tilt =
+                tilt(&signals(&looked_at(&seeds)), &signals(&model.launch.sample_rows()), &model.launch.fit.weights());
         }
         query
     }

@@ -156,6 +156,7 @@ fn statics(members: usize) -> Statics {
         trips: column(3 << 60, 40.0),
         recency: column(4 << 60, 200.0),
         early: column(5 << 60, 2.0),
+        spend: column(6 << 60, 40.0),
     }
 }
 

@@ -7,6 +7,12 @@ use crate::strings::{Labels, NONE};
 /// Levels from the finest up that habits are looked at.
 pub const LEVELS: usize = 3;
 
+/// A category path and those above it, finest first: of `a/b` itself, then `a`.
+pub fn path_levels(path: &str) -> impl Iterator<Item = &str> {
+    let ends = [path.len()].into_iter().chain(path.rmatch_indices('/').map(|(i, _)| i));
+    ends.map(|end| &path[..end])
+}
+
 /// Nodes are the distinct prefixes of the category paths, sorted by path.
 #[derive(Clone, Debug, Default)]
 pub struct CategoryTree {
@@ -20,17 +26,14 @@ pub struct CategoryTree {
 impl CategoryTree {
     /// Of the catalogue's categories; `counts` are purchases by product.
     pub fn new(categories: &Labels, counts: &[f32]) -> Self {
-        let ends = |path: &str| -> Vec<usize> { path.match_indices('/').map(|(i, _)| i).chain([path.len()]).collect() };
         let mut nodes = BTreeMap::<String, u32>::new();
         for path in categories.values.iter() {
-            nodes.extend(ends(path).into_iter().map(|end| (path[..end].to_owned(), 0)));
+            nodes.extend(path_levels(path).map(|level| (level.to_owned(), 0)));
         }
         nodes.values_mut().zip(0..).for_each(|(node, number)| *node = number);
         let levels = categories.values.iter().map(|path| {
             let mut levels = [NONE; LEVELS];
-            for (level, end) in levels.iter_mut().zip(ends(path).into_iter().rev()) {
-                *level = nodes[&path[..end]];
-            }
+            levels.iter_mut().zip(path_levels(path)).for_each(|(level, path)| *level = nodes[path]);
             levels
         });
         let levels: Vec<[u32; LEVELS]> = levels.collect();

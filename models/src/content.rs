@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 
 use crate::artifact::{Array, ArtifactError, Reader, Writer};
+use crate::categories::{LEVELS, path_levels};
 use crate::ranking::{Scored, Top};
 use crate::sparse::Matrix;
 
@@ -45,7 +46,7 @@ pub enum Group {
     Brand,
     /// The brand within the finest category.
     BrandCategory,
-    /// The price band within the finest category.
+    /// The price band within a level of the category path.
     PriceBand,
     /// A tag.
     Tag,
@@ -97,24 +98,24 @@ impl Feature {
 }
 
 impl Attributes {
-    /// The levels of the category path, coarsest first.
-    fn categories(&self) -> impl Iterator<Item = Feature> + '_ {
-        self.category.iter().flat_map(|path| {
-            let ends = path.match_indices('/').map(|(i, _)| i).chain([path.len()]);
-            ends.map(|end| Feature::new(Group::Category, &[&path[..end]]))
-        })
+    /// The category path and those above it, finest first.
+    fn categories(&self) -> impl Iterator<Item = &str> + '_ {
+        self.category.as_deref().into_iter().flat_map(path_levels)
     }
 
-    /// What members form habits of: every level of the category, finest first, then the others.
+    /// What members form habits of: every level of the category, finest first, then the others; price bands of the
+    /// finest levels.
     pub fn habits(&self) -> Vec<Feature> {
-        let mut features: Vec<Feature> = self.categories().collect();
-        features.reverse();
+        let mut features: Vec<Feature> = self.categories().map(|path| Feature::new(Group::Category, &[path])).collect();
         if let Some(brand) = &self.brand {
             let finest = self.category.as_deref().unwrap_or("");
             features.push(Feature::new(Group::Brand, &[brand]));
             features.push(Feature::new(Group::BrandCategory, &[brand, finest]));
         }
         features.extend(self.price_band().map(|band| self.in_price_band(band)));
+        if let Some(band) = self.price_band() {
+            features.extend(self.categories().take(LEVELS).skip(1).map(|path| price_band(band, path)));
+        }
         features.extend(self.tags.iter().map(|tag| Feature::new(Group::Tag, &[tag])));
         features
     }
@@ -126,7 +127,7 @@ impl Attributes {
 
     /// A price band of the product's finest category.
     pub fn in_price_band(&self, band: i32) -> Feature {
-        Feature::new(Group::PriceBand, &[&format!("{band}"), self.category.as_deref().unwrap_or("")])
+        price_band(band, self.category.as_deref().unwrap_or(""))
     }
 
     /// The product's features, sorted, each once.
@@ -142,6 +143,10 @@ impl Attributes {
         features.dedup();
         features
     }
+}
+
+fn price_band(band: i32, category: &str) -> Feature {
+    Feature::new(Group::PriceBand, &[&format!("{band}"), category])
 }
 
 /// Finds products by content.

@@ -19,7 +19,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-pub use expectation::{Expectation, Level, top_level};
+pub use expectation::{Expectation, Level, Z90};
 use query::Question;
 pub use query::{ANALOGUES, LaunchQuery, mean_vector};
 use scan::{BLOCK, Block, Folded, Members};
@@ -244,6 +244,7 @@ impl LaunchModel {
             s.array("trips", &self.statics.trips)?;
             s.array("recency", &self.statics.recency)?;
             s.array("early", &self.statics.early)?;
+            s.array("spend", &self.statics.spend)?;
             s.array("rates", &self.rates)?;
             self.habits.write("habits", s)?;
             self.buyers.write("buyers", s)
@@ -252,7 +253,8 @@ impl LaunchModel {
 
     pub(crate) fn read(from: &Reader, members: usize, products: usize, features: usize) -> Result<Self, ArtifactError> {
         let s = from.section("launch")?;
-        let old = from.manifest().format_version < 4;
+        let format = from.manifest().format_version;
+        let old = format < 4;
         let (activity, fit) = (s.array("activity")?, if old { read_old(&s)? } else { read_fit(&s)? });
         let statics = if old {
             Statics { activity, ..Statics::default() }
@@ -263,6 +265,8 @@ impl LaunchModel {
                 trips: s.array("trips")?,
                 recency: s.array("recency")?,
                 early: s.array("early")?,
+                // Formats up to 6 knew nothing of money.
+                spend: if format < 7 { vec![0.0; members].into() } else { s.array("spend")? },
             }
         };
         let model = Self {
@@ -273,8 +277,8 @@ impl LaunchModel {
             fit,
         };
         let t = &model.statics;
-        let lengths = [t.recent.len(), t.trips.len(), t.recency.len(), t.early.len()];
-        let complete = t.activity.len() == members && (old || lengths == [members; 4]);
+        let lengths = [t.recent.len(), t.trips.len(), t.recency.len(), t.early.len(), t.spend.len()];
+        let complete = t.activity.len() == members && (old || lengths == [members; 5]);
         s.ensure(complete && model.rates.len() == features, "launch signals do not fit their members or features")?;
         Ok(model)
     }

@@ -6,8 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::categories::path_levels;
+
 /// Standard normal quantile of 90%.
-const Z90: f64 = 1.281_551_565_544_6;
+pub const Z90: f64 = 1.281_551_565_544_6;
 /// Steps of Newton's method at most.
 const STEPS: usize = 50;
 
@@ -20,7 +22,8 @@ pub struct Expectation {
     pub horizon_days: u32,
     /// `ln` of the share of the members who bought the middle launch.
     pub log_rate: f32,
-    /// The same by top category, above or below all: shrunk, sorted by name.
+    /// The same by category, at every level of the path, above or below all: shrunk to the level above, sorted by
+    /// path.
     pub kinds: Vec<(String, f32)>,
     /// 10% and 90% quantiles of `ln(actual / expected)` over launches.
     pub residuals: [f32; 2],
@@ -31,8 +34,9 @@ pub struct Expectation {
 impl Expectation {
     /// `ln` of the share of the base that buys a launch of this category path.
     pub fn log_rate_of(&self, category: Option<&str>) -> f32 {
-        let kind = category.map(top_level).and_then(|top| self.kinds.iter().find(|(name, _)| name == top));
-        self.log_rate + kind.map_or(0.0, |(_, above)| *above)
+        let known = |path: &str| self.kinds.binary_search_by(|(kind, _)| kind.as_str().cmp(path)).ok();
+        let kind = category.into_iter().flat_map(path_levels).find_map(known);
+        self.log_rate + kind.map_or(0.0, |at| self.kinds[at].1)
     }
 
     /// The number of buyers that a tenth of launches stay below, and that a tenth exceed, for a number that
@@ -42,11 +46,6 @@ impl Expectation {
         let widened = |residual: f32| (f64::from(residual).powi(2) + chance * Z90 * Z90).sqrt();
         [expected * (-widened(self.residuals[0])).exp(), expected * widened(self.residuals[1]).exp()]
     }
-}
-
-/// The first level of a category path.
-pub fn top_level(path: &str) -> &str {
-    path.split('/').next().unwrap_or(path)
 }
 
 /// From launch scores to chances.
@@ -117,7 +116,7 @@ impl Expectation {
             launches: 40,
             horizon_days: 28,
             log_rate: 0.01f32.ln(),
-            kinds: vec![("tea".to_owned(), 0.5)],
+            kinds: vec![("tea".to_owned(), 0.5), ("tea/green".to_owned(), 0.75)],
             residuals: [-0.5, 0.7],
             typical_buyers: 20.0,
         }
@@ -132,7 +131,9 @@ mod tests {
     fn a_kind_moves_the_rate() {
         let e = Expectation::example();
         assert_eq!(e.log_rate_of(Some("coffee/beans")), e.log_rate);
-        assert_eq!(e.log_rate_of(Some("tea/green")), e.log_rate + 0.5);
+        assert_eq!(e.log_rate_of(Some("tea/black/leaf")), e.log_rate + 0.5);
+        assert_eq!(e.log_rate_of(Some("tea/green/leaf")), e.log_rate + 0.75);
+        assert_eq!(e.log_rate_of(Some("tea/greenish")), e.log_rate + 0.5);
         assert_eq!(e.log_rate_of(None), e.log_rate);
     }
 

@@ -35,6 +35,7 @@ pub(crate) fn members(factors: usize) -> (LaunchModel, Embeddings) {
         trips: column(30.0),
         recency: column(90.0),
         early: column(2.0),
+        spend: column(40.0),
     };
     let fit = LaunchFit {
         learned: Some(std::array::from_fn(|k| rng.random_range(-1.0f32..1.0) + k as f32 / 50.0)),

@@ -162,7 +162,7 @@ fn carried(model: &Model, attributes: &Attributes) -> Option<(Vec<bool>, Array<u
 }
 
 fn habits(attributes: &Attributes, content: &ContentIndex) -> Vec<(usize, u32)> {
-    let mut level = 0;
+    let (mut level, mut band_level) = (0, 0);
     let mut place = |group: Group| match group {
         Group::Category => {
             level += 1;
@@ -170,7 +170,10 @@ fn habits(attributes: &Attributes, content: &ContentIndex) -> Vec<(usize, u32)> 
         }
         Group::Brand => BRAND,
         Group::BrandCategory => BRAND_CATEGORY,
-        Group::PriceBand => PRICE_BAND,
+        Group::PriceBand => {
+            band_level += 1;
+            PRICE_BAND + band_level - 1
+        }
         Group::Tag | Group::Title => TAGS,
     };
     let features = attributes.habits().into_iter().map(|f| (place(f.group), f)).collect::<Vec<_>>();

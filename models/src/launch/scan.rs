@@ -167,13 +167,13 @@ impl Block {
     pub(super) fn look_up(&mut self, model: &LaunchModel, embeddings: &Embeddings, members: &Members<'_>) {
         self.len = members.len();
         let of = &model.statics;
-        let arrays = [&of.activity, &of.recent, &of.trips, &of.recency, &of.early];
+        let arrays = [&of.activity, &of.recent, &of.trips, &of.recency, &of.early, &of.spend];
         arrays.iter().zip(&mut self.statics).for_each(|(array, lanes)| members.take(array, lanes));
         self.activity[0] = self.statics[0];
         members.take(&embeddings.member_codes.scales, &mut self.scales[0]);
         members.take(&embeddings.member_codes.lengths, &mut self.per_length[0]);
-        if let [activity, recent, trips, recency, early] = &mut self.statics[..] {
-            bend([activity, recent, trips, recency, early], &mut self.usual[0], &mut self.per_length[0]);
+        if let [activity, recent, trips, recency, early, spend] = &mut self.statics[..] {
+            bend([activity, recent, trips, recency, early, spend], &mut self.usual[0], &mut self.per_length[0]);
         }
         if let Members::Some(rows) = members {
             let d = embeddings.factors;
@@ -378,7 +378,7 @@ mod tests {
         };
         LaunchQuery::example(
             [vector(0.1), vector(0.2)],
-            (0..8).map(|place| (place as usize, first + place)).collect(),
+            (0..=OTHER_LEVELS as u32).map(|place| (place as usize, first + place)).collect(),
             (0..9).map(|band| (band as f32 - 4.0, 20 + band)).collect(),
             [some(first, 100), some(first + 20, 25)],
             if with_seeds { seeds } else { Seeds::default() },

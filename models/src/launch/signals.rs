@@ -11,16 +11,17 @@ pub(super) const HABIT_PRIOR: f32 = 5.0;
 /// Purchases' worth of the base's prices that a member's own are shrunk by.
 pub(super) const PRICE_PRIOR: f32 = 3.0;
 
-/// Names of the signals, in the order of [`Signals`]: how active the member is; how much of the product's
-/// category, brand, price band and tags they buy; how much of the products most like it, and of what is bought
+/// Names of the signals, in the order of [`Signals`]: how active the member is, and how much they spend; how much of
+/// the product's category, brand, price band and tags they buy; how much of the products most like it, and of what is bought
 /// with those; how near to what they usually pay it is; whether
 /// their home store does not carry it; how well the vectors fit; how like the seeds they are.
-pub const SIGNALS: [&str; 25] = [
+pub const SIGNALS: [&str; 28] = [
     "activity",
     "recent_activity",
     "trips",
     "recency",
     "early",
+    "spend",
     "habits",
     "category",
     "category_above",
@@ -28,6 +29,8 @@ pub const SIGNALS: [&str; 25] = [
     "brand",
     "brand_category",
     "price_band",
+    "price_band_above",
+    "price_band_above_2",
     "tags",
     "analogues_5",
     "analogues_20",
@@ -50,22 +53,22 @@ pub type Signals = [f32; SIGNALS.len()];
 
 /// Place of a signal; of those that have a sum of habits, the first.
 pub(super) const ACTIVITY: usize = 0;
-pub(super) const HABITS: usize = 5;
-pub(super) const HABIT_SIGNALS: usize = 6;
-pub(super) const ANALOGUES_5: usize = 13;
-pub(super) const ANALOGUES_20: usize = 14;
-pub(super) const ANALOGUES_100: usize = 15;
-pub(super) const GOES_WITH_ANALOGUES: usize = 16;
-pub(super) const USUAL_PRICE: usize = 17;
-pub(super) const NOT_CARRIED: usize = 18;
-pub(super) const VECTOR: usize = 19;
-pub(super) const VECTOR_COSINE: usize = 20;
-pub(super) const VECTOR_COSINE_20: usize = 21;
-pub(super) const SEED_VECTOR: usize = 22;
-pub(super) const SEED_COSINE: usize = 23;
-pub(super) const SEEDS_BUY: usize = 24;
+pub(super) const HABITS: usize = 6;
+pub(super) const HABIT_SIGNALS: usize = 7;
+pub(super) const ANALOGUES_5: usize = 16;
+pub(super) const ANALOGUES_20: usize = 17;
+pub(super) const ANALOGUES_100: usize = 18;
+pub(super) const GOES_WITH_ANALOGUES: usize = 19;
+pub(super) const USUAL_PRICE: usize = 20;
+pub(super) const NOT_CARRIED: usize = 21;
+pub(super) const VECTOR: usize = 22;
+pub(super) const VECTOR_COSINE: usize = 23;
+pub(super) const VECTOR_COSINE_20: usize = 24;
+pub(super) const SEED_VECTOR: usize = 25;
+pub(super) const SEED_COSINE: usize = 26;
+pub(super) const SEEDS_BUY: usize = 27;
 /// The first signals are of the member alone.
-pub(super) const STATICS: usize = 5;
+pub(super) const STATICS: usize = 6;
 
 /// What stands by where no launch could be replayed, in standard deviations: measured on launches of two
 /// chains by hand.
@@ -95,30 +98,34 @@ pub struct Statics {
     pub recency: Array<f32>,
     /// Decayed purchases of products that were just launched.
     pub early: Array<f32>,
+    /// Decayed purchases, each counted by its price over the mean price that the base pays.
+    pub spend: Array<f32>,
 }
 
 /// Places of [`Sums`]: the three finest category levels come first, then the other habits.
 pub(super) const BRAND: usize = 3;
 pub(super) const BRAND_CATEGORY: usize = 4;
 pub(super) const PRICE_BAND: usize = 5;
-pub(super) const TAGS: usize = 6;
+/// Of the two category levels above the finest.
+pub(super) const PRICE_BANDS_ABOVE: usize = 6;
+pub(super) const TAGS: usize = 8;
 /// Of category levels beyond the third.
-pub(super) const OTHER_LEVELS: usize = 7;
+pub(super) const OTHER_LEVELS: usize = 9;
 /// Those that the mean of the habits is of.
 pub(super) const MEAN_HABITS: [usize; 6] = [0, 1, 2, BRAND, BRAND_CATEGORY, OTHER_LEVELS];
 /// Purchases in the product's finest category, and their price bands above the product's.
-pub(super) const PRICED: usize = 8;
-pub(super) const PRICE: usize = 9;
+pub(super) const PRICED: usize = 10;
+pub(super) const PRICE: usize = 11;
 /// Purchases of the first 5 analogues, of those up to 20, and of those up to 100.
-pub(super) const ANALOGUE_SUMS: usize = 10;
+pub(super) const ANALOGUE_SUMS: usize = 12;
 /// Purchases of what is bought with them.
-pub(super) const GOES_WITH: usize = 13;
+pub(super) const GOES_WITH: usize = 15;
 
 /// Purchases of what seeds buy.
-pub(super) const SEED_PRODUCTS: usize = 14;
+pub(super) const SEED_PRODUCTS: usize = 16;
 
 /// What a question adds up over a member's purchases.
-pub(super) type Sums = [f32; 15];
+pub(super) type Sums = [f32; 17];
 
 /// What the signals take of a member, whatever the product.
 #[derive(Clone, Copy, Debug)]
@@ -137,9 +144,10 @@ impl LaunchModel {
         let statics = &self.statics;
         let of = |array: &Array<f32>| array.get(member as usize).copied().unwrap_or(0.0);
         let activity = of(&statics.activity);
-        let logs = [of(&statics.recent), of(&statics.trips), of(&statics.recency), of(&statics.early)].map(ln_1p);
+        let others = [&statics.recent, &statics.trips, &statics.recency, &statics.early, &statics.spend];
+        let [recent, trips, recency, early, spend] = others.map(|array| ln_1p(of(array)));
         Known {
-            statics: [ln_1p(activity), logs[0], logs[1], -logs[2], logs[3]],
+            statics: [ln_1p(activity), recent, trips, -recency, early, spend],
             usual: ln_1p(activity / HABIT_PRIOR),
             length: embeddings.member_codes.lengths[member as usize],
         }
@@ -158,7 +166,7 @@ impl LaunchModel {
             question.codes.each_ref().map(|query| question.embeddings.member_codes.dot(member, query));
         let per = |length: f32| if length > 1e-12 { 1.0 / length } else { 0.0 };
         let cosine = |fit: f32, other: f32| fit * (per(length) * per(other));
-        let [activity, recent, trips, recency, early] = known.statics;
+        let [activity, recent, trips, recency, early, spend] = known.statics;
         // In the order of their names.
         [
             activity,
@@ -166,6 +174,7 @@ impl LaunchModel {
             trips,
             recency,
             early,
+            spend,
             above_usual(total(sums), total(&question.known)),
             habit(0),
             habit(1),
@@ -173,6 +182,8 @@ impl LaunchModel {
             habit(BRAND),
             habit(BRAND_CATEGORY),
             habit(PRICE_BAND),
+            habit(PRICE_BANDS_ABOVE),
+            habit(PRICE_BANDS_ABOVE + 1),
             habit(TAGS),
             ln_1p(few),
             ln_1p(few + more),

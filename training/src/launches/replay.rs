@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kindred_models::Model;
-use kindred_models::launch::{LaunchQuery, Level, SIGNALS, SeedWeights, Signals, top_level};
+use kindred_models::launch::{LaunchQuery, Level, SIGNALS, SeedWeights, Signals};
 use kindred_models::stop::Stop;
 use rayon::prelude::*;
 
@@ -26,8 +26,8 @@ const MIN_UNSEEDED: usize = 3;
 /// A launch of the past: signals of its buyers, and of a sample of the others.
 #[derive(Clone, Debug)]
 pub(crate) struct Past {
-    /// Top category; empty where unknown.
-    pub(super) kind: String,
+    /// Category path; empty where unknown.
+    pub(super) category: String,
     /// Members who could have bought, and who did, of the whole base.
     pub(super) members: usize,
     pub(super) buyers: usize,
@@ -179,7 +179,7 @@ fn past(model: &Model, active: &[u32], product: u32, buyers: &[u32]) -> Past {
         Seeded { seeds, places, rows, bought: buyers.len() - seeds }
     });
     Past {
-        kind: attributes.category.as_deref().map_or_else(String::new, |path| top_level(path).to_owned()),
+        category: attributes.category.unwrap_or_default(),
         members: active.len(),
         buyers: buyers.len(),
         seeded: seeded.collect(),

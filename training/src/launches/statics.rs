@@ -25,8 +25,26 @@ pub(crate) fn statics(dataset: &Dataset, slice: &Slice, history: &History, confi
         recent: of(&|member| history.member(member).map(|p| p.recent).sum()).into(),
         trips: of(&|member| f32::from(history.member_trips[member as usize])).into(),
         recency: of(&recency).into(),
+        spend: spend(dataset, history).into(),
         early: early(dataset, slice, history, config).into(),
     }
+}
+
+/// What was spent, in mean prices of what the base buys; a product of unknown price counts as one of those.
+fn spend(dataset: &Dataset, history: &History) -> Vec<f32> {
+    let price = |product: u32| dataset.products.prices.get(product as usize).copied().filter(|price| *price > 0.0);
+    let members = 0..history.rows.len() as u32;
+    let (mut total, mut count) = (0.0, 0.0);
+    for past in members.clone().flat_map(|member| history.member(member)) {
+        if let Some(price) = price(past.product) {
+            total += f64::from(past.decayed) * f64::from(price);
+            count += f64::from(past.decayed);
+        }
+    }
+    let mean = if total > 0.0 { (total / count) as f32 } else { 1.0 };
+    let relative = |product: u32| price(product).map_or(1.0, |price| price / mean);
+    let of = |member: u32| history.member(member).map(|past| past.decayed * relative(past.product)).sum();
+    members.into_par_iter().map(of).collect()
 }
 
 /// Decayed purchases of products that were launched shortly before; what was there from the start was not.

@@ -114,6 +114,44 @@ async fn audiences_are_sized_by_chances_and_by_buyers() {
 }
 
 #[tokio::test]
+async fn buyers_of_a_product_that_sells_follow_from_its_sales() {
+    let trained = trained_shop();
+    let running = serve(&trained).await;
+    let of = |product: &str| v1::FindAudienceRequest {
+        product_id: product.into(),
+        size: Some(Size::MemberShare(1.0)),
+        ..Default::default()
+    };
+    // Six members a week, others each week, buy it again and again.
+    let (summary, members) = find(&running, of("tea3")).await;
+    let expected = summary.expected_buyers.unwrap();
+    assert!((expected / 12.0 - 1.0).abs() < 0.2, "{summary:?}");
+    assert!(summary.expected_buyers_low() < 12.0 && 12.0 < summary.expected_buyers_high());
+    assert_eq!(summary.horizon_days, 14);
+    assert!(members[..60].iter().all(|m| m.member_id.starts_with("tea") && m.probability.unwrap() > 0.0));
+    // What was bought in its first week alone, long ago, is not bought now.
+    assert!(find(&running, of("new-tea-00")).await.0.expected_buyers.unwrap() < 1.0);
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn buyers_who_are_known_are_no_longer_expected() {
+    let trained = trained_shop();
+    let running = serve(&trained).await;
+    let seeds = |n: u32| (0..n).map(|m| format!("tea-{:02}", 3 * m)).collect();
+    let with = |n| v1::FindAudienceRequest { seed_member_ids: seeds(n), ..new_tea(Size::MemberShare(1.0)) };
+    let (summary, members) = find(&running, with(10)).await;
+    let expected = summary.expected_buyers.unwrap();
+    assert!((expected / 10.0 - 1.0).abs() < 0.3, "twenty buy, ten of whom are known: {summary:?}");
+    let by_member: f64 = members.iter().map(|m| f64::from(m.probability.unwrap())).sum();
+    assert!((by_member - expected).abs() < 0.01 * expected);
+    // Of seeds alone no number is made up.
+    let alone = v1::FindAudienceRequest { attributes: None, ..with(10) };
+    assert_eq!(find(&running, alone).await.0.expected_buyers, None);
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
 async fn an_audience_says_what_sets_it_apart() {
     let trained = trained_shop();
     let running = serve(&trained).await;
@@ -239,4 +277,10 @@ fn launches_of_the_held_out_days_are_judged() {
     let seeds: Vec<usize> = evaluation.launch_seeds.iter().map(|s| s.seeds).collect();
     assert_eq!(seeds, [3, 10], "no launch has more than 30 buyers");
     assert!(evaluation.launch_seeds.iter().all(|s| s.auc_gain.value > -0.01), "{:?}", evaluation.launch_seeds);
+    let subjects: Vec<&str> = evaluation.expected.iter().map(|e| e.subject.as_str()).collect();
+    assert_eq!(subjects, ["launches", "launches with 3 seeds", "launches with 10 seeds", "known products"]);
+    assert!(evaluation.expected.iter().all(|e| e.audiences > 0), "{:?}", evaluation.expected);
+    // Members here come back to a product after ten weeks, who bought it last last of all: that a score can't know.
+    let launches = evaluation.expected.iter().filter(|e| e.subject.starts_with("launches"));
+    assert!(launches.clone().all(|e| (0.7..1.4).contains(&e.median_ratio)), "{:?}", evaluation.expected);
 }

@@ -79,7 +79,7 @@ pub enum Subject {
 pub struct AudienceRequest {
     /// What it is for.
     pub subject: Subject,
-    /// Members known to like it; they are not in the answer.
+    /// Members known to like it, sorted; they are not in the answer.
     pub seeds: Vec<u32>,
     /// How many members are wanted.
     pub size: AudienceSize,
@@ -97,8 +97,8 @@ pub enum AudienceError {
     Stopped(#[from] Stopped),
     /// Chances are asked for, and none can be said.
     #[error(
-        "chances are known of new products without seeds only, by a model that could replay enough launches \
-         (launch.min_launches): without them, ask for an audience by count or by share"
+        "chances are known of products, new ones or the model's, by a model that could replay enough launches \
+         (launch.min_launches), and not of seeds alone: without them, ask for an audience by count or by share"
     )]
     NoChances,
     /// A filter by contacts, and none are known.
@@ -124,8 +124,8 @@ pub struct Audience {
     pub excluded: Excluded,
     /// Members who fit better than the last one, and for whom the quota had no place.
     pub over_quota: usize,
-    /// How many will buy within the horizon; `None` for a known product, with seeds, or where too few
-    /// launches could be replayed to say.
+    /// How many will buy within the horizon; `None` for seeds alone, or where too few launches could
+    /// be replayed to say.
     pub expected: Option<Expected>,
     /// The same for audiences of other sizes, smallest first; empty where scores say nothing of chances.
     pub reach: Vec<ReachPoint>,

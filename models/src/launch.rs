@@ -19,7 +19,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-pub use expectation::{Expectation, Level, Z90};
+pub use expectation::{Expectation, Known, Level, Spread, Z90};
 use query::Question;
 pub use query::{ANALOGUES, LaunchQuery, mean_vector};
 use scan::{BLOCK, Block, Folded, Members};
@@ -51,6 +51,9 @@ pub struct LaunchModel {
     pub rates: Array<f32>,
     /// Per product, its buyers, with decayed purchases.
     pub buyers: Matrix,
+    /// Per product, the share of the members who bought anything that will buy it within the horizon, as its sales of
+    /// late say; empty where nothing can be said.
+    pub selling: Array<f32>,
     /// What was learned from past launches.
     pub fit: LaunchFit,
 }
@@ -103,7 +106,7 @@ impl LaunchModel {
         let rate = |feature| (habits.row(feature).1.iter().sum::<f32>() / total).max(1e-6);
         let rates: Vec<f32> = (0..habits.rows.len() as u32).map(rate).collect();
         let buyers = history.positive().transposed(products);
-        Self { statics, rates: rates.into(), habits, buyers, fit: LaunchFit::default() }
+        Self { statics, rates: rates.into(), habits, buyers, selling: Array::default(), fit: LaunchFit::default() }
     }
 
     /// Number of members.
@@ -114,6 +117,14 @@ impl LaunchModel {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// `ln` of the share of the members that will buy a known product within the horizon, and how far from that others
+    /// were; `None` where that can't be said.
+    pub fn log_rate_of(&self, product: u32) -> Option<(f32, Spread)> {
+        let known = self.fit.expectation.as_ref()?.known?;
+        let share = self.selling.get(product as usize)?;
+        Some((share.ln() + known.log_bias, known.spread))
     }
 
     /// Scores every member for each of some queries, reading the members once.
@@ -230,6 +241,11 @@ impl LaunchModel {
         sample(self.len(), LEVEL_MEMBERS).flatten().map(|row| row as u32).filter(active).collect()
     }
 
+    /// Share of the members that [`sample_rows`](Self::sample_rows) looks at.
+    pub(crate) fn sampled_share(&self) -> f64 {
+        sample(self.len(), LEVEL_MEMBERS).map(|run| run.len()).sum::<usize>() as f64 / self.len().max(1) as f64
+    }
+
     pub(crate) fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
         let values = Values {
             signals: SIGNALS.map(str::to_owned).to_vec(),
@@ -246,6 +262,7 @@ impl LaunchModel {
             s.array("early", &self.statics.early)?;
             s.array("spend", &self.statics.spend)?;
             s.array("rates", &self.rates)?;
+            s.array("selling", &self.selling)?;
             self.habits.write("habits", s)?;
             self.buyers.write("buyers", s)
         })
@@ -272,6 +289,7 @@ impl LaunchModel {
         let model = Self {
             statics,
             rates: s.array("rates")?,
+            selling: if format < 7 { Array::default() } else { s.array("selling")? },
             habits: Matrix::read("habits", features, members, &s)?,
             buyers: Matrix::read("buyers", products, members, &s)?,
             fit,
@@ -279,7 +297,8 @@ impl LaunchModel {
         let t = &model.statics;
         let lengths = [t.recent.len(), t.trips.len(), t.recency.len(), t.early.len(), t.spend.len()];
         let complete = t.activity.len() == members && (old || lengths == [members; 5]);
-        s.ensure(complete && model.rates.len() == features, "launch signals do not fit their members or features")?;
+        let fits = model.rates.len() == features && [0, products].contains(&model.selling.len());
+        s.ensure(complete && fits, "launch signals do not fit their members or features")?;
         Ok(model)
     }
 }

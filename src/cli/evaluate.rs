@@ -122,6 +122,14 @@ fn print_launches(evaluation: &Evaluation) -> Result<(), Error> {
         });
         print::table(&["seeds", "launches", "recall@10% without", "gain (95%)", "AUC gain (95%)"], rows)?;
     }
+    if !evaluation.expected.is_empty() {
+        let rows = evaluation.expected.iter().map(|e| {
+            let (ratio, coverage) = (format!("{:.2}", e.median_ratio), format!("{:.0}%", 100.0 * e.coverage));
+            vec![e.subject.clone(), e.audiences.to_string(), ratio, coverage]
+        });
+        let columns = ["best tenth for", "audiences", "expected over actual buyers (the middle one)", "within 10–90%"];
+        print::table(&columns, rows)?;
+    }
     let replayed = &evaluation.launch_replays;
     if replayed.foretold == 0 {
         return Ok(());

@@ -71,6 +71,10 @@ pub fn fit(
     model.product_index = GatedIndex::exact(Model::exact_products(&model.embeddings), "not built yet".to_owned());
     stop.check()?;
     let (learned, launches) = launches::fit(dataset, &described, slice, config, &mut earlier.launches, progress, stop)?;
+    if let Some(expectation) = &learned.expectation {
+        let params = &config.given.launch;
+        model.launch.selling = launches::selling(dataset, slice, params, expectation, slice.as_of).into();
+    }
     model.launch.fit = LaunchFit { deviations: deviations(&model, &described.attributes), ..learned };
     let ranked = rank::fit(dataset, slice, config, &mut earlier.lessons, progress, stop)?;
     model.ranker = ranked.ranker;

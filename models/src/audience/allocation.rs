@@ -173,10 +173,10 @@ fn chances(
     for (questions, queries) in questions.chunks(batch).zip(queries.chunks(batch)) {
         let scores = model.launch.score_all(&queries.iter().collect::<Vec<_>>(), &model.embeddings, stop)?;
         for ((question, query), scores) in questions.iter().zip(queries).zip(scores) {
-            let level = Chances::of(model, question, query);
-            let chance = |row: &u32| Some(level.probability(scores[*row as usize])? as f32);
-            let of_members: Option<Vec<f32>> = rows.iter().map(chance).collect();
-            chances.push(of_members.filter(|_| level.are_known()).ok_or(AudienceError::NoChances)?);
+            let known = Chances::of(model, question, query).filter(Chances::are_known);
+            let known = known.ok_or(AudienceError::NoChances)?;
+            let chance = |row: &u32| known.probability(scores[*row as usize]).unwrap_or_default() as f32;
+            chances.push(rows.iter().map(chance).collect());
         }
     }
     Ok(chances)

@@ -34,7 +34,7 @@ pub(super) struct Asked<'a> {
     pub(super) request: &'a AudienceRequest,
     pub(super) eligibility: Arc<Eligibility>,
     query: LaunchQuery,
-    chances: Option<Chances<'a>>,
+    chances: Option<Chances>,
     /// Some of the eligible members with their scores, best first; none with a quota, which needs all of them.
     sample: Vec<Scored>,
     /// A score that whoever is in the answer has at least, as far as the sample tells.
@@ -48,7 +48,7 @@ impl<'a> Asked<'a> {
         eligibility: Arc<Eligibility>,
     ) -> Result<Self, AudienceError> {
         let query = query(model, request);
-        let chances = is_launch(request).then(|| Chances::of(model, request, &query));
+        let chances = Chances::of(model, request, &query);
         let (sample, least) = (Vec::new(), f32::NEG_INFINITY);
         let mut asked = Self { model, request, eligibility, query, chances, sample, least };
         if asked.count().is_none() && !asked.chances.as_ref().is_some_and(Chances::are_known) {
@@ -239,12 +239,6 @@ impl<'a> Asked<'a> {
             members,
         }
     }
-}
-
-/// Whether scores say something of chances: what was learned is of launches known by their attributes alone;
-/// those of seeds, and of products with buyers of their own, are of another scale.
-fn is_launch(request: &AudienceRequest) -> bool {
-    matches!(request.subject, Subject::New(_)) && request.seeds.is_empty()
 }
 
 /// What is known of the product and its seeds.

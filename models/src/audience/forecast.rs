@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{AudienceRequest, AudienceSize, Subject};
-use crate::launch::{Expectation, LaunchQuery, Level};
+use crate::launch::{LaunchQuery, Level, Spread};
 use crate::model::Model;
 use crate::ranking::Scored;
 
@@ -14,11 +14,11 @@ const SHARES: [f64; 20] =
 /// How many of a number of members will buy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Expected {
-    /// Buyers, as many as the middle one of past launches had.
+    /// Buyers, as many as the middle one of past products had.
     pub buyers: f64,
-    /// A tenth of past launches had fewer.
+    /// A tenth of past products had fewer.
     pub low: f64,
-    /// A tenth of past launches had more.
+    /// A tenth of past products had more.
     pub high: f64,
 }
 
@@ -62,35 +62,46 @@ impl Ranked {
 
 /// From scores to chances, for one question.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Chances<'a> {
-    pub(super) level: Level,
-    /// What past launches say of it.
-    pub(super) expectation: Option<&'a Expectation>,
+pub(super) struct Chances {
+    level: Level,
+    /// How far from what is expected it may come; `None` where nothing says how many buy.
+    spread: Option<Spread>,
 }
 
-impl<'a> Chances<'a> {
-    /// Of a launch that is asked for by its attributes.
-    pub(super) fn of(model: &'a Model, request: &AudienceRequest, query: &LaunchQuery) -> Self {
-        let category = match &request.subject {
-            Subject::New(attributes) => attributes.category.as_deref(),
-            _ => None,
-        };
+impl Chances {
+    /// Of a product: a new one by what past launches say, its seeds being buyers that it has already; a known one by its
+    /// own sales. `None` of seeds alone, whose scores say how like them members are rather than how likely to buy.
+    pub(super) fn of(model: &Model, request: &AudienceRequest, query: &LaunchQuery) -> Option<Self> {
         let expectation = model.launch.fit.expectation.as_ref();
-        let rows = model.launch.sample_rows();
+        let known = match &request.subject {
+            Subject::New(attributes) => expectation.map(|e| (e.log_rate_of(attributes.category.as_deref()), e.spread)),
+            Subject::Known(product) => model.launch.log_rate_of(*product),
+            Subject::SeedsOnly => return None,
+        };
+        let mut rows = model.launch.sample_rows();
+        let members = rows.len() as f64 / model.launch.sampled_share();
+        rows.retain(|row| request.seeds.binary_search(row).is_err());
         let scores = model.launch.score_some(query, &model.embeddings, &rows);
+        let others = |(log_rate, spread): (f32, Spread)| {
+            let expected = f64::from(log_rate).exp() * members;
+            let (others, spread) = spread.beyond(expected, request.seeds.len() as f64);
+            ((others / members).ln() as f32, spread)
+        };
+        let has_buyers = matches!(request.subject, Subject::New(_)) && !request.seeds.is_empty() && members > 0.0;
+        let known = if has_buyers { known.map(others) } else { known };
         // Without a rate there is only how members compare.
-        let log_rate = expectation.map_or(0.0, |e| e.log_rate_of(category));
-        Self { level: Level::of(&scores, |_| 1.0, log_rate), expectation }
+        let (log_rate, spread) = known.unzip();
+        Some(Self { level: Level::of(&scores, |_| 1.0, log_rate.unwrap_or(0.0)), spread })
     }
 
-    /// Whether past launches say how many buy.
+    /// Whether it is known how many buy.
     pub(super) fn are_known(&self) -> bool {
-        self.expectation.is_some()
+        self.spread.is_some()
     }
 
     /// The chance that a member with this score buys; `None` where that can't be said.
     pub(super) fn probability(&self, score: f32) -> Option<f64> {
-        self.expectation.map(|_| self.level.probability(score))
+        self.spread.map(|_| self.level.probability(score))
     }
 
     /// In proportion to the chance.
@@ -100,9 +111,9 @@ impl<'a> Chances<'a> {
 
     /// How many of some members will buy.
     pub(super) fn expected(&self, members: &[Scored]) -> Option<Expected> {
-        let expectation = self.expectation?;
+        let spread = self.spread?;
         let buyers = members.iter().map(|m| self.weight(m.score)).sum();
-        let [low, high] = expectation.interval(buyers);
+        let [low, high] = spread.interval(buyers);
         // No more than all of them can buy.
         Some(Expected { buyers, low, high: high.min(members.len() as f64) })
     }
@@ -132,7 +143,7 @@ impl<'a> Chances<'a> {
             let members = covered.round() as usize;
             // A small base has fewer sizes.
             if members > curve.last().map_or(0, |last| last.members) {
-                let expected_buyers = self.expectation.map(|_| sum);
+                let expected_buyers = self.spread.map(|_| sum);
                 let precision = expected_buyers.map(|buyers| buyers / covered);
                 curve.push(ReachPoint { members, expected_buyers, precision, lift: sum / (covered * mean) });
             }
@@ -145,11 +156,11 @@ impl<'a> Chances<'a> {
         match size {
             AudienceSize::Count(_) | AudienceSize::Share(_) => size.count(sorted.len()),
             AudienceSize::MinProbability(least) => {
-                self.expectation?;
+                self.spread?;
                 Some(sorted.partition_point(|m| self.level.probability(m.score) >= least))
             }
             AudienceSize::ExpectedBuyers(wanted) => {
-                self.expectation?;
+                self.spread?;
                 let mut expected = 0.0;
                 let reached = sorted.iter().position(|m| {
                     expected += self.weight(m.score);
@@ -164,6 +175,7 @@ impl<'a> Chances<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::launch::Expectation;
 
     /// 1000 members, of whom 100 are 10 times as likely to buy as the others.
     fn sorted() -> Vec<Scored> {
@@ -177,8 +189,8 @@ mod tests {
 
     #[test]
     fn sizes_by_chance_worked_by_hand() {
-        let (expectation, sorted) = (Expectation::example(), sorted());
-        let chances = Chances { level: level(&sorted), expectation: Some(&expectation) };
+        let sorted = sorted();
+        let chances = Chances { level: level(&sorted), spread: Some(Expectation::example().spread) };
         // Odds of x and 10 x, with 100 · 10x / (1 + 10x) + 900 · x / (1 + x) = 10, a hundredth.
         let x = 0.005_423_886;
         let (high, low) = (10.0 * x / (1.0 + 10.0 * x), x / (1.0 + x));
@@ -197,7 +209,7 @@ mod tests {
     #[test]
     fn without_launches_there_is_lift_and_nothing_else() {
         let sorted = sorted();
-        let chances = Chances { level: level(&sorted), expectation: None };
+        let chances = Chances { level: level(&sorted), spread: None };
         assert_eq!(chances.count(AudienceSize::MinProbability(0.1), &sorted), None);
         assert_eq!(chances.count(AudienceSize::Share(0.1), &sorted), Some(100));
         assert_eq!(chances.expected(&sorted), None);
@@ -209,8 +221,8 @@ mod tests {
 
     #[test]
     fn a_sample_stands_for_all() {
-        let (expectation, sorted) = (Expectation::example(), sorted());
-        let chances = Chances { level: level(&sorted), expectation: Some(&expectation) };
+        let sorted = sorted();
+        let chances = Chances { level: level(&sorted), spread: Some(Expectation::example().spread) };
         let others = sorted.iter().copied().skip(50).step_by(10).collect();
         let sampled = Ranked { best: sorted[..50].to_vec(), others, count: 1000 };
         let all = Ranked::all(sorted);

@@ -10,6 +10,9 @@ use crate::categories::path_levels;
 
 /// Standard normal quantile of 90%.
 pub const Z90: f64 = 1.281_551_565_544_6;
+/// Steps of a bisection, and how far out of a normal distribution one looks.
+const BISECTIONS: usize = 60;
+const LARGEST_Z: f64 = 8.0;
 /// Steps of Newton's method at most.
 const STEPS: usize = 50;
 
@@ -25,10 +28,30 @@ pub struct Expectation {
     /// The same by category, at every level of the path, above or below all: shrunk to the level above, sorted by
     /// path.
     pub kinds: Vec<(String, f32)>,
-    /// 10% and 90% quantiles of `ln(actual / expected)` over launches.
+    /// How far launches lay from it.
+    #[serde(flatten)]
+    pub spread: Spread,
+    /// What sales of the last days say of the next, for products that have some; `None` where too few were seen.
+    #[serde(default)]
+    pub known: Option<Known>,
+}
+
+/// How far what came lay from what was expected.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    /// 10% and 90% quantiles of `ln(actual / expected)` over products.
     pub residuals: [f32; 2],
-    /// Buyers of the middle launch: what part of the residuals is chance is known from it.
+    /// Buyers of the middle product: what part of the residuals is chance is known from it.
     pub typical_buyers: f32,
+}
+
+/// How the buyers of products followed from their sales.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Known {
+    /// `ln(actual / expected)` of the middle product.
+    pub log_bias: f32,
+    /// How far products lay from that.
+    pub spread: Spread,
 }
 
 impl Expectation {
@@ -38,13 +61,37 @@ impl Expectation {
         let kind = category.into_iter().flat_map(path_levels).find_map(known);
         self.log_rate + kind.map_or(0.0, |at| self.kinds[at].1)
     }
+}
 
-    /// The number of buyers that a tenth of launches stay below, and that a tenth exceed, for a number that
-    /// is expected. Fewer buyers than those of past launches are less certain still: counts vary by chance.
+impl Spread {
+    /// The number of buyers that a tenth of products stay below, and that a tenth exceed, for a number that
+    /// is expected. Fewer buyers than those of past products are less certain still: counts vary by chance.
     pub fn interval(&self, expected: f64) -> [f64; 2] {
         let chance = (1.0 / expected.max(0.1) - 1.0 / f64::from(self.typical_buyers)).max(0.0);
         let widened = |residual: f32| (f64::from(residual).powi(2) + chance * Z90 * Z90).sqrt();
         [expected * (-widened(self.residuals[0])).exp(), expected * widened(self.residuals[1]).exp()]
+    }
+
+    /// How many more will buy, once so many are known to have: of all numbers that might have come only those above are
+    /// left. The middle one, and how far from it the others lie.
+    pub fn beyond(&self, expected: f64, known: f64) -> (f64, Self) {
+        let deviations = self.residuals.map(|residual| f64::from(residual).abs() / Z90);
+        let deviation = |z: f64| if z < 0.0 { deviations[0] } else { deviations[1] };
+        let above = |z: f64| 0.5 * libm::erfc(z / std::f64::consts::SQRT_2);
+        let log_ratio = (known / expected).ln();
+        let start = log_ratio / deviation(log_ratio);
+        let others = |share: f64| {
+            let (mut low, mut high) = (start.max(-LARGEST_Z), start.max(-LARGEST_Z) + 2.0 * LARGEST_Z);
+            for _ in 0..BISECTIONS {
+                let middle = 0.5 * (low + high);
+                if above(middle) > share * above(start) { low = middle } else { high = middle }
+            }
+            // Fewer than one in ten launches is nobody's business.
+            (expected * (low * deviation(low)).exp() - known).max(0.1)
+        };
+        let [low, middle, high] = [0.9, 0.5, 0.1].map(others);
+        let residuals = [low, high].map(|others| (others / middle).ln() as f32);
+        (middle, Self { residuals, typical_buyers: self.typical_buyers })
     }
 }
 
@@ -117,8 +164,8 @@ impl Expectation {
             horizon_days: 28,
             log_rate: 0.01f32.ln(),
             kinds: vec![("tea".to_owned(), 0.5), ("tea/green".to_owned(), 0.75)],
-            residuals: [-0.5, 0.7],
-            typical_buyers: 20.0,
+            spread: Spread { residuals: [-0.5, 0.7], typical_buyers: 20.0 },
+            known: None,
         }
     }
 }
@@ -139,13 +186,29 @@ mod tests {
 
     #[test]
     fn intervals_widen_for_few_buyers() {
-        let e = Expectation::example();
+        let e = Expectation::example().spread;
         let [low, high] = e.interval(100.0);
         assert!((low - 100.0 * (-0.5f64).exp()).abs() < 1e-3 && (high - 100.0 * 0.7f64.exp()).abs() < 1e-3);
         // Of 2 expected, chance alone adds 1/2 − 1/20 to the variance of the logarithm.
         let [low, high] = e.interval(2.0);
         let expected = |residual: f64| (residual * residual + 0.45 * Z90 * Z90).sqrt();
         assert!((low - 2.0 * (-expected(0.5)).exp()).abs() < 1e-6 && (high - 2.0 * expected(0.7).exp()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn those_who_bought_are_no_longer_to_come() {
+        let spread = Spread { residuals: [-0.5, 0.7], typical_buyers: 20.0 };
+        // Of nobody known, all are to come.
+        let (middle, all) = spread.beyond(100.0, 1e-9);
+        assert!((middle - 100.0).abs() < 1e-3 && (all.residuals[1] - 0.7).abs() < 1e-3);
+        // As many as were expected: the upper half is left, whose middle is the 75% quantile.
+        let (middle, _) = spread.beyond(100.0, 100.0);
+        assert!((middle - (100.0 * (0.7 * 0.674_489_75 / Z90).exp() - 100.0)).abs() < 1e-3, "{middle}");
+        // Far more than were expected: a few more, as a tail falls off.
+        let (middle, far) = spread.beyond(100.0, 1000.0);
+        assert!((50.0..150.0).contains(&middle) && far.residuals[0] < 0.0 && far.residuals[1] > 0.0, "{middle}");
+        let (middle, far) = spread.beyond(100.0, 1e9);
+        assert!(middle.is_finite() && far.residuals.iter().all(|r| r.is_finite()), "{middle} {far:?}");
     }
 
     #[test]

@@ -53,5 +53,5 @@ pub(crate) fn members(factors: usize) -> (LaunchModel, Embeddings) {
         member_gramian: Array::default(),
         fit: Fit { factors, objective, bought_products: PRODUCTS, active_members: MEMBERS },
     };
-    (LaunchModel { statics, habits, rates, buyers, fit }, embeddings)
+    (LaunchModel { statics, habits, rates, buyers, selling: Array::default(), fit }, embeddings)
 }

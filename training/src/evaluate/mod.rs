@@ -6,6 +6,7 @@
 //! ranked. Everything that a ranking is made of was known at the cut.
 
 mod calibration;
+mod foretold;
 mod html;
 mod launches;
 mod metrics;
@@ -22,6 +23,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub use calibration::{CalibrationClass, RankerCalibration};
+pub use foretold::ExpectedReport;
 pub use html::html;
 pub use metrics::Estimate;
 pub(crate) use metrics::{Judged, PAGE, summarize};
@@ -78,6 +80,10 @@ pub struct Evaluation {
     pub launches: BTreeMap<String, f64>,
     /// What it gains them when some of their buyers are known.
     pub launch_seeds: Vec<SeedReport>,
+    /// How audiences were foretold: of launches of the held-out days, with and without seeds, and of products that had
+    /// sold before.
+    #[serde(default)]
+    pub expected: Vec<ExpectedReport>,
     /// How launches before the cut were foretold by those before them.
     pub launch_replays: LaunchReport,
     /// Why the served model is not among the rankings, if there is one.
@@ -119,6 +125,11 @@ impl Evaluation {
         metrics.extend(self.launch_replays.metrics());
         for report in &self.launch_seeds {
             metrics.insert(format!("launch.seeds_{}.recall@10%.gain", report.seeds), report.recall_gain.value);
+        }
+        for report in &self.expected {
+            let name = report.subject.replace(' ', "_");
+            metrics.insert(format!("expected.{name}.median_ratio"), report.median_ratio);
+            metrics.insert(format!("expected.{name}.coverage"), report.coverage);
         }
         for task in &self.tasks {
             metrics.insert(format!("feed.{}.members", task.task), task.members as f64);
@@ -179,6 +190,7 @@ pub fn evaluate(
     let active = launches::active(&model);
     let launches = launches::replayable(dataset, &slice, &test, &active, config.given.launch.min_buyers);
     evaluation.launch_seeds = seeds::judge(&model, &launches, &active, config.embeddings.seed, stop)?;
+    evaluation.expected = foretold::judge(&model, &launches, &test, &config.given.launch, stop)?;
     evaluation.launches = judge_launches(&mut model, &launches, &active, stop)?;
     Ok(evaluation)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kindred_models::categories::path_levels;
-use kindred_models::launch::{Expectation, Z90};
+use kindred_models::launch::{Expectation, Spread, Z90};
 
 use super::LaunchReport;
 use super::learn;
@@ -22,7 +22,7 @@ const MIN_RESIDUAL: f64 = 0.05;
 /// Learns what to expect; how far off it is, from launches of other moments.
 pub(super) fn fit(moments: &[(i64, &[Past])], params: &LaunchParams) -> Expectation {
     let all: Vec<&Past> = moments.iter().flat_map(|(_, launches)| launches.iter()).collect();
-    let mut expectation = rates(&all, params);
+    let expectation = rates(&all, params);
     let mut residuals = Vec::new();
     for (cut, launches) in moments {
         let others: Vec<&Past> = moments.iter().filter(|(c, _)| c != cut).flat_map(|(_, l)| l.iter()).collect();
@@ -30,20 +30,25 @@ pub(super) fn fit(moments: &[(i64, &[Past])], params: &LaunchParams) -> Expectat
         let known = if others.is_empty() { expectation.clone() } else { rates(&others, params) };
         residuals.extend(launches.iter().map(|launch| log_rate(launch) - f64::from(rate_of(&known, launch))));
     }
-    let drift = drift(moments);
-    let [low, high] = [0.1, 0.9].map(|share| quantile(&mut residuals, share));
-    let residuals = [-low.min(-MIN_RESIDUAL).hypot(drift), high.max(MIN_RESIDUAL).hypot(drift)];
-    expectation.residuals = residuals.map(|residual| residual as f32);
-    expectation
+    let of_moments: Vec<Vec<f64>> =
+        moments.iter().map(|(_, launches)| launches.iter().map(log_rate).collect()).collect();
+    let buyers = all.iter().map(|launch| launch.buyers as f64).collect();
+    Expectation { spread: spread(residuals, drift(&of_moments), buyers), ..expectation }
 }
 
-/// How far the next season may lie from those seen, on the scale of logarithms, as a 90% quantile. What launches of one
-/// moment have in common was seen as often as there were moments: a normal mean of unknown variance, whose prior is
+/// Of `ln(actual / expected)`, and the buyers that were expected; seasons drift.
+pub(super) fn spread(mut residuals: Vec<f64>, drift: f64, mut buyers: Vec<f64>) -> Spread {
+    let [low, high] = [0.1, 0.9].map(|share| quantile(&mut residuals, share));
+    let residuals = [-low.min(-MIN_RESIDUAL).hypot(drift), high.max(MIN_RESIDUAL).hypot(drift)];
+    Spread { residuals: residuals.map(|residual| residual as f32), typical_buyers: quantile(&mut buyers, 0.5) as f32 }
+}
+
+/// How far the next season may lie from those seen, on the scale of logarithms, as a 90% quantile; from what launches
+/// came to, by moment. What those of one moment have in common was seen as often as there were moments: a normal mean of unknown variance, whose prior is
 /// [`SEASON`], as sure as one moment (Gelman et al., "Bayesian Data Analysis", 3rd ed., section 3.3).
-fn drift(moments: &[(i64, &[Past])]) -> f64 {
+pub(super) fn drift(moments: &[Vec<f64>]) -> f64 {
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
-    let of = |launches: &[Past]| mean(&launches.iter().map(log_rate).collect::<Vec<f64>>());
-    let means: Vec<f64> = moments.iter().filter(|(_, l)| !l.is_empty()).map(|(_, l)| of(l)).collect();
+    let means: Vec<f64> = moments.iter().filter(|values| !values.is_empty()).map(|values| mean(values)).collect();
     let squares: f64 = means.iter().map(|m| (m - mean(&means)).powi(2)).sum();
     let n = means.len().max(1);
     let scale = (SEASON * SEASON + squares) / n as f64;
@@ -72,14 +77,13 @@ fn log_rate(launch: &Past) -> f64 {
 fn rates(launches: &[&Past], params: &LaunchParams) -> Expectation {
     let mut rates: Vec<f64> = launches.iter().map(|launch| log_rate(launch)).collect();
     let mean = rates.iter().sum::<f64>() / rates.len().max(1) as f64;
-    let mut buyers: Vec<f64> = launches.iter().map(|launch| launch.buyers as f64).collect();
     Expectation {
         launches: launches.len() as u32,
         horizon_days: params.horizon_days,
         log_rate: quantile(&mut rates, 0.5) as f32,
         kinds: kinds(launches, mean),
-        residuals: [0.0; 2],
-        typical_buyers: quantile(&mut buyers, 0.5) as f32,
+        spread: Spread { residuals: [0.0; 2], typical_buyers: 0.0 },
+        known: None,
     }
 }
 
@@ -103,7 +107,7 @@ fn kinds(launches: &[&Past], mean: f64) -> Vec<(String, f32)> {
 }
 
 /// Linear between the values around it; 0 of none.
-fn quantile(values: &mut [f64], share: f64) -> f64 {
+pub(super) fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let at = share * values.len().saturating_sub(1) as f64;
     let (below, rest) = (at.floor() as usize, at.fract());
@@ -140,10 +144,10 @@ pub(super) fn foretell(moments: &[(i64, &[Past])], params: &LaunchParams, report
 }
 
 /// What was expected of an audience, and what came.
-struct Foretold {
-    expected: f64,
-    interval: [f64; 2],
-    actual: f64,
+pub(crate) struct Foretold {
+    pub(crate) expected: f64,
+    pub(crate) interval: [f64; 2],
+    pub(crate) actual: f64,
 }
 
 impl Foretold {
@@ -163,12 +167,12 @@ impl Foretold {
             expected += weight * level.probability(scored.scores[i]);
             actual += if i < scored.bought { weight } else { 0.0 };
         }
-        Self { expected, interval: expectation.interval(expected), actual }
+        Self { expected, interval: expectation.spread.interval(expected), actual }
     }
 }
 
 /// The middle ratio of expected to actual, and the share within the interval.
-fn summary(foretold: &[Foretold]) -> (f64, f64) {
+pub(crate) fn summary(foretold: &[Foretold]) -> (f64, f64) {
     // Nobody at all counts as half a buyer, so that the ratio is finite.
     let mut ratios: Vec<f64> = foretold.iter().map(|f| f.expected / f.actual.max(0.5)).collect();
     let covered = |f: &&Foretold| (f.interval[0].floor()..=f.interval[1].ceil()).contains(&f.actual);
@@ -204,19 +208,17 @@ mod tests {
         let rates = rates(&all, &LaunchParams::default());
         assert!((rates.log_rate.exp() - 0.005).abs() < 1e-4, "{rates:?}");
         assert!(rates.log_rate_of(Some("a/x")) > rates.log_rate && rates.log_rate_of(Some("b")) < rates.log_rate);
-        assert_eq!(rates.typical_buyers, 5.0);
     }
 
     #[test]
     fn the_fewer_moments_were_seen_the_less_is_known_of_the_next() {
-        let launches = [past("a", 10), past("a", 40)];
-        let alike: Vec<(i64, &[Past])> = (0..8).map(|cut| (cut, &launches[..])).collect();
+        let alike = vec![vec![-3.0, -2.0]; 8];
         // One moment: a t of 1 degree of freedom, its scale the prior's, twice its variance. Eight: an eighth of it.
         let of = |n: usize| (SEASON * SEASON / n as f64 * (1.0 + 1.0 / n as f64)).sqrt() * t90(n);
         assert!((drift(&alike[..1]) - of(1)).abs() < 1e-9 && (drift(&alike) - of(8)).abs() < 1e-9);
         assert!(drift(&alike[..1]) > 0.8 && drift(&alike) < 0.11);
         // Moments that differ by a factor of 4.
-        assert!(drift(&[(0, &launches[..1]), (1, &launches[1..])]) > 1.0);
+        assert!(drift(&[vec![-3.0], vec![-3.0 + 4f64.ln()]]) > 1.0);
     }
 
     #[test]

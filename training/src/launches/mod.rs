@@ -8,6 +8,7 @@
 mod expectation;
 mod logit;
 mod replay;
+mod selling;
 mod statics;
 
 use std::collections::BTreeMap;
@@ -22,9 +23,11 @@ use crate::error::TrainError;
 use crate::fit::{self, Described};
 use crate::prepare::Slice;
 use crate::progress::Progress;
+pub(crate) use expectation::{Foretold, summary};
 use logit::{Choice, PENALTY, SEED_PENALTY};
 use replay::Seeded;
 pub(crate) use replay::{Past, SEED_COUNTS, choose_seeds};
+pub(crate) use selling::selling;
 pub(crate) use statics::statics;
 
 /// Days of history before a moment without which there is nothing to learn from.
@@ -104,7 +107,8 @@ pub(crate) fn fit(
         return Ok((learned, report));
     }
     expectation::foretell(&moments, params, &mut report);
-    let (weights, expectation) = learn(&moments, params);
+    let (weights, mut expectation) = learn(&moments, params);
+    expectation.known = selling::learn(dataset, slice, params, &expectation, &cuts);
     learned.seeds = learn_seeds(&moments, &weights);
     (learned.learned, learned.expectation) = (Some(weights), Some(expectation));
     Ok((learned, report))

@@ -113,7 +113,7 @@ pub(super) fn at(
 }
 
 /// Members who had bought something that they kept, and allow it to be used.
-fn had_bought(slice: &Slice, dataset: &Dataset, cut: i64) -> Vec<bool> {
+pub(super) fn had_bought(slice: &Slice, dataset: &Dataset, cut: i64) -> Vec<bool> {
     let mut had = vec![false; dataset.members.len()];
     for pair in slice.pairs() {
         let before = &pair[..pair.partition_point(|e| e.time <= cut)];

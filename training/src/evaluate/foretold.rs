@@ -1,0 +1,123 @@
+//! Audiences of a tenth of the members: the buyers that were expected, and those that came.
+
+use std::collections::HashMap;
+
+use kindred_models::Model;
+use kindred_models::audience::{AudienceError, AudienceRequest, AudienceSize, MemberFilter, Quota, Subject, audience};
+use kindred_models::stop::{Stop, Stopped};
+use serde::{Deserialize, Serialize};
+
+use super::launches::Launch;
+use super::thin;
+use crate::config::LaunchParams;
+use crate::data::Event;
+use crate::launches::{Foretold, SEED_COUNTS, choose_seeds, summary};
+use crate::prepare::kept_purchases;
+
+/// Size of the audiences, as a share of the members.
+const SHARE: f64 = 0.1;
+/// Products that sold before the cut that are asked for, at most.
+const KNOWN_PRODUCTS: usize = 200;
+
+/// How audiences of some sort were foretold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ExpectedReport {
+    /// What they were for: `launches`, `launches with 3 seeds`, …, `known products`.
+    pub subject: String,
+    /// How many were asked for.
+    pub audiences: usize,
+    /// The middle one's expected over actual buyers.
+    pub median_ratio: f64,
+    /// Share of them whose buyers were within the 10–90% interval.
+    pub coverage: f64,
+}
+
+/// Asks for launches of the test days, with and without seeds, and for products that sold before; those whose horizon
+/// ends within the test days.
+pub(super) fn judge(
+    model: &Model,
+    launches: &[Launch],
+    test: &[Event],
+    params: &LaunchParams,
+    stop: &Stop,
+) -> Result<Vec<ExpectedReport>, Stopped> {
+    let (horizon, end) = (i64::from(params.horizon_days) * 86_400, test.iter().map(|e| e.time).max().unwrap_or(0));
+    let mut first_sold = HashMap::<u32, i64>::new();
+    for event in test {
+        first_sold.entry(event.product).and_modify(|at| *at = event.time.min(*at)).or_insert(event.time);
+    }
+    let within = |product: u32, from: i64| -> Option<(u32, i64)> { (from + horizon <= end).then_some((product, from)) };
+    let asked =
+        launches.iter().filter_map(|launch| within(launch.product, *first_sold.get(&launch.product)?)).collect();
+    let launched = buyers(test, asked, horizon);
+    let is_launch = |buyers: &[u32]| buyers.len() >= params.min_buyers.max(1) as usize;
+    let launched: Vec<(u32, Vec<u32>)> = launched.into_iter().filter(|(_, buyers)| is_launch(buyers)).collect();
+    let mut reports = Vec::new();
+    for seeds in [0].into_iter().chain(SEED_COUNTS) {
+        let name = if seeds == 0 { "launches".to_owned() } else { format!("launches with {seeds} seeds") };
+        let with_others = launched.iter().filter(|(_, buyers)| buyers.len() > seeds);
+        let asked = with_others.map(|(product, buyers)| {
+            let is_seed = choose_seeds(*product, buyers, seeds);
+            let seeds = buyers.iter().zip(&is_seed).filter(|(_, is)| **is).map(|(member, _)| *member).collect();
+            (Subject::New(model.products.attributes(*product)), seeds, buyers)
+        });
+        reports.extend(report(model, name, asked, stop)?);
+    }
+    let known = buyers(test, known_products(model, params, |p| within(p, model.info.as_of_time)), horizon);
+    let asked = known.iter().map(|(product, buyers)| (Subject::Known(*product), Vec::new(), buyers));
+    reports.extend(report(model, "known products".to_owned(), asked, stop)?);
+    Ok(reports)
+}
+
+/// Some of the products that enough members are expected to buy.
+fn known_products(model: &Model, params: &LaunchParams, within: impl Fn(u32) -> Option<(u32, i64)>) -> Vec<(u32, i64)> {
+    let members = model.launch.statics.activity.iter().filter(|activity| **activity > 0.0).count() as f32;
+    let enough = |share: &f32| share * members >= params.min_buyers.max(1) as f32;
+    let mut products: Vec<(u32, i64)> = (0..)
+        .zip(model.launch.selling.iter())
+        .filter(|(product, share)| enough(share) && !model.launch.buyers.rows.range(*product).is_empty())
+        .filter_map(|(product, _)| within(product))
+        .collect();
+    thin(&mut products, KNOWN_PRODUCTS);
+    products
+}
+
+/// Who bought a product within the horizon from a moment, and kept it, sorted.
+fn buyers(test: &[Event], products: Vec<(u32, i64)>, horizon: i64) -> Vec<(u32, Vec<u32>)> {
+    let place: HashMap<u32, usize> = products.iter().enumerate().map(|(i, (product, _))| (*product, i)).collect();
+    let mut buyers: Vec<(u32, Vec<u32>)> = products.iter().map(|(product, _)| (*product, Vec::new())).collect();
+    for pair in test.chunk_by(|a, b| a.member == b.member && a.product == b.product) {
+        let Some(i) = place.get(&pair[0].product) else { continue };
+        let in_time = &pair[..pair.partition_point(|e| e.time <= products[*i].1 + horizon)];
+        if !kept_purchases(in_time).is_empty() {
+            buyers[*i].1.push(pair[0].member);
+        }
+    }
+    buyers
+}
+
+fn report<'a>(
+    model: &Model,
+    subject: String,
+    asked: impl Iterator<Item = (Subject, Vec<u32>, &'a Vec<u32>)>,
+    stop: &Stop,
+) -> Result<Option<ExpectedReport>, Stopped> {
+    let mut foretold = Vec::new();
+    for (subject, seeds, buyers) in asked {
+        let size = AudienceSize::Share(SHARE);
+        let request =
+            AudienceRequest { subject, seeds, size, filter: MemberFilter::default(), quota: Quota::default() };
+        let audience = match audience(model, &request, stop) {
+            Ok(audience) => audience,
+            Err(AudienceError::Stopped(stopped)) => return Err(stopped),
+            Err(AudienceError::NoChances | AudienceError::NoContacts) => continue,
+        };
+        let Some(expected) = audience.expected else { continue };
+        let came = audience.members.iter().filter(|m| buyers.binary_search(&m.row).is_ok()).count();
+        let interval = [expected.low, expected.high];
+        foretold.push(Foretold { expected: expected.buyers, interval, actual: came as f64 });
+    }
+    let (median_ratio, coverage) = summary(&foretold);
+    let report = ExpectedReport { subject, audiences: foretold.len(), median_ratio, coverage };
+    Ok((!foretold.is_empty()).then_some(report))
+}

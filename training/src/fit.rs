@@ -257,7 +257,8 @@ fn deviations(model: &Model, attributes: &[Attributes]) -> Signals {
         (0..attributes.len() as u32).filter(|row| !model.launch.buyers.rows.range(*row).is_empty()).collect();
     let sample: Vec<u32> = bought.iter().copied().step_by((bought.len() / SCALE_PRODUCTS).max(1)).collect();
     let step = model.launch.len().div_ceil(SCALE_MEMBERS).max(1);
-    let members: Vec<u32> = (0..model.launch.len() as u32).step_by(step).collect();
+    let active = |member: &u32| model.launch.statics.activity[*member as usize] > 0.0;
+    let members: Vec<u32> = (0..model.launch.len() as u32).step_by(step).filter(active).collect();
     let variances: Vec<[f64; SIGNALS.len()]> = sample
         .par_iter()
         .map(|product| {

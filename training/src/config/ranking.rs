@@ -77,6 +77,13 @@ pub struct LaunchParams {
     pub max_members: usize,
 }
 
+impl LaunchParams {
+    /// Whether a product with so many buyers within the horizon is a launch that numbers of buyers speak of.
+    pub fn counts(&self, buyers: usize) -> bool {
+        buyers >= self.min_buyers.max(1) as usize
+    }
+}
+
 impl Default for LaunchParams {
     fn default() -> Self {
         Self { horizon_days: 28, replays: 8, step_days: 14, min_buyers: 10, min_launches: 30, max_members: 200_000 }

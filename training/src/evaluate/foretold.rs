@@ -50,8 +50,8 @@ pub(super) fn judge(
     let asked =
         launches.iter().filter_map(|launch| within(launch.product, *first_sold.get(&launch.product)?)).collect();
     let launched = buyers(test, asked, horizon);
-    let is_launch = |buyers: &[u32]| buyers.len() >= params.min_buyers.max(1) as usize;
-    let launched: Vec<(u32, Vec<u32>)> = launched.into_iter().filter(|(_, buyers)| is_launch(buyers)).collect();
+    let launched: Vec<(u32, Vec<u32>)> =
+        launched.into_iter().filter(|(_, buyers)| params.counts(buyers.len())).collect();
     let mut reports = Vec::new();
     for seeds in [0].into_iter().chain(SEED_COUNTS) {
         let name = if seeds == 0 { "launches".to_owned() } else { format!("launches with {seeds} seeds") };

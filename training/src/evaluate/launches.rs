@@ -7,6 +7,7 @@ use kindred_models::Model;
 use kindred_models::launch::LaunchQuery;
 use kindred_models::stop::{Stop, Stopped};
 
+use crate::config::LaunchParams;
 use crate::data::{Dataset, Event};
 use crate::prepare::{Slice, kept_purchases};
 
@@ -24,7 +25,7 @@ pub(super) fn replayable(
     slice: &Slice,
     test: &[Event],
     active: &[u32],
-    min_buyers: u32,
+    params: &LaunchParams,
 ) -> Vec<Launch> {
     let sold: HashSet<u32> = slice.events.iter().map(|e| e.product).collect();
     let was_there =
@@ -38,7 +39,7 @@ pub(super) fn replayable(
             launches.entry(product).or_insert_with(new).buyers.push(member);
         }
     }
-    launches.into_values().filter(|launch| launch.buyers.len() >= min_buyers.max(1) as usize).collect()
+    launches.into_values().filter(|launch| params.counts(launch.buyers.len())).collect()
 }
 
 /// What replaying found.

@@ -188,7 +188,7 @@ pub fn evaluate(
     thin(&mut members, params.max_members);
     evaluation.calibration = calibration::judge(&model, &members, &test, stop)?;
     let active = launches::active(&model);
-    let launches = launches::replayable(dataset, &slice, &test, &active, config.given.launch.min_buyers);
+    let launches = launches::replayable(dataset, &slice, &test, &active, &config.given.launch);
     evaluation.launch_seeds = seeds::judge(&model, &launches, &active, config.embeddings.seed, stop)?;
     evaluation.expected = foretold::judge(&model, &launches, &test, &config.given.launch, stop)?;
     evaluation.launches = judge_launches(&mut model, &launches, &active, stop)?;

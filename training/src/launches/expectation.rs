@@ -21,10 +21,11 @@ const MIN_RESIDUAL: f64 = 0.05;
 
 /// Learns what to expect; how far off it is, from launches of other moments.
 pub(super) fn fit(moments: &[(i64, &[Past])], params: &LaunchParams) -> Expectation {
+    let moments: Vec<(i64, &[Past])> = moments.iter().map(|(cut, l)| (*cut, counted(l, params))).collect();
     let all: Vec<&Past> = moments.iter().flat_map(|(_, launches)| launches.iter()).collect();
     let expectation = rates(&all, params);
     let mut residuals = Vec::new();
-    for (cut, launches) in moments {
+    for (cut, launches) in &moments {
         let others: Vec<&Past> = moments.iter().filter(|(c, _)| c != cut).flat_map(|(_, l)| l.iter()).collect();
         // With a single moment there is nothing but what it was learned from.
         let known = if others.is_empty() { expectation.clone() } else { rates(&others, params) };
@@ -34,6 +35,11 @@ pub(super) fn fit(moments: &[(i64, &[Past])], params: &LaunchParams) -> Expectat
         moments.iter().map(|(_, launches)| launches.iter().map(log_rate).collect()).collect();
     let buyers = all.iter().map(|launch| launch.buyers as f64).collect();
     Expectation { spread: spread(residuals, drift(&of_moments), buyers), ..expectation }
+}
+
+/// The launches that a number of buyers speaks of.
+fn counted<'a>(launches: &'a [Past], params: &LaunchParams) -> &'a [Past] {
+    &launches[..launches.partition_point(|launch| params.counts(launch.buyers))]
 }
 
 /// Of `ln(actual / expected)`, and the buyers that were expected; seasons drift.
@@ -124,11 +130,11 @@ pub(super) fn foretell(moments: &[(i64, &[Past])], params: &LaunchParams, report
     let (mut base, mut head, mut widths) = (Vec::new(), Vec::new(), Vec::new());
     for (cut, launches) in moments {
         let before: Vec<(i64, &[Past])> = moments.iter().filter(|(c, _)| c + days <= *cut).copied().collect();
-        if before.iter().map(|(_, l)| l.len()).sum::<usize>() < params.min_launches.max(1) as usize {
+        if before.iter().map(|(_, l)| counted(l, params).len()).sum::<usize>() < params.min_launches.max(1) as usize {
             continue;
         }
         let (weights, expectation) = learn(&before, params);
-        for launch in *launches {
+        for launch in counted(launches, params) {
             let scored = launch.scored(&weights);
             let rate = rate_of(&expectation, launch);
             let [all, top] = [1.0, 0.1].map(|share| Foretold::new(&scored, share, rate, &expectation));

@@ -6,8 +6,8 @@ use rayon::prelude::*;
 
 use super::replay::ScoredPast;
 
-/// What a launch counts, whatever the number of its buyers: as many as a small one has.
-const LAUNCH_WEIGHT: f64 = 15.0;
+/// Buyers of a launch that count, at most: few launches of many buyers would decide otherwise.
+const MAX_BUYERS: f64 = 15.0;
 /// Penalty on a launch weight's squared distance from the prior, per standard deviation.
 pub(super) const PENALTY: f64 = 100.0;
 /// The same on a weight of seeds: fewer launches have so many buyers.
@@ -117,10 +117,11 @@ fn slopes<const W: usize>(
         all.hessian[k * W + k] = penalty;
     }
     // In the launches' order, so that sums do not depend on threads.
-    for part in parts {
-        all.loss += LAUNCH_WEIGHT * part.loss;
-        all.gradient.iter_mut().zip(part.gradient).for_each(|(sum, x)| *sum += LAUNCH_WEIGHT * x);
-        all.hessian.iter_mut().zip(part.hessian).for_each(|(sum, x)| *sum += LAUNCH_WEIGHT * x);
+    for (part, choice) in parts.into_iter().zip(choices) {
+        let weight = MAX_BUYERS.min(choice.bought as f64);
+        all.loss += weight * part.loss;
+        all.gradient.iter_mut().zip(part.gradient).for_each(|(sum, x)| *sum += weight * x);
+        all.hessian.iter_mut().zip(part.hessian).for_each(|(sum, x)| *sum += weight * x);
     }
     all
 }
@@ -167,7 +168,8 @@ pub(super) fn slope(launches: &[ScoredPast]) -> f32 {
         let (mut gradient, mut curvature) = (SLOPE_PENALTY * (slope - 1.0), SLOPE_PENALTY);
         for launch in launches {
             let (g, h) = of_scores(launch, slope);
-            (gradient, curvature) = (gradient + LAUNCH_WEIGHT * g, curvature + LAUNCH_WEIGHT * h);
+            let weight = MAX_BUYERS.min(launch.bought as f64);
+            (gradient, curvature) = (gradient + weight * g, curvature + weight * h);
         }
         let step = gradient / curvature;
         slope = (slope - step).clamp(0.2, 2.0);

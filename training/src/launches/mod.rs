@@ -100,10 +100,11 @@ pub(crate) fn fit(
     }
     let moments: Vec<(i64, &[Past])> = cuts.iter().map(|cut| (*cut, past[cut].as_slice())).collect();
     let all = || moments.iter().flat_map(|(_, launches)| launches.iter());
-    let mut report = LaunchReport { launches: all().count(), ..LaunchReport::default() };
+    let counted = all().filter(|launch| params.counts(launch.buyers));
+    let mut report = LaunchReport { launches: counted.clone().count(), ..LaunchReport::default() };
     let mut learned = LaunchFit::default();
     // Launches without a buyer in the sample tell how many buy, but not who.
-    if all().filter(|launch| launch.choice().is_some()).count() < params.min_launches.max(1) as usize {
+    if counted.filter(|launch| launch.choice().is_some()).count() < params.min_launches.max(1) as usize {
         return Ok((learned, report));
     }
     expectation::foretell(&moments, params, &mut report);

@@ -86,7 +86,7 @@ impl ScoredPast {
     }
 }
 
-/// Replays what was launched in the step after a cut; `model` is of a sample of the members as of then.
+/// Replays what was launched in the step after a cut, those that [count](LaunchParams::counts) first; `model` is of a sample of the members as of then.
 pub(super) fn at(
     model: &Model,
     slice: &Slice,
@@ -100,9 +100,12 @@ pub(super) fn at(
     let had_bought = had_bought(slice, dataset, cut);
     let is_active = |member: u32| had_bought[member as usize];
     let members = had_bought.iter().filter(|had| **had).count();
-    let is_launch = |buyers: &[u32]| buyers.len() >= params.min_buyers.max(1) as usize && buyers.len() < members;
-    let launches: Vec<(u32, Vec<u32>)> =
+    // Who buys is learned from small ones, too.
+    let least = (params.min_buyers as usize).div_ceil(2).max(1);
+    let is_launch = |buyers: &[u32]| (least..members).contains(&buyers.len());
+    let mut launches: Vec<(u32, Vec<u32>)> =
         buyers(slice, dataset, params, cut, is_active).into_iter().filter(|(_, b)| is_launch(b)).collect();
+    launches.sort_by_key(|(_, buyers)| !params.counts(buyers.len()));
     let replayed = launches.into_par_iter().map(|(product, mut buyers)| {
         stop.check()?;
         let all = buyers.len();

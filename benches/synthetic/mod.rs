@@ -76,6 +76,7 @@ pub(crate) fn launch_model(members: usize, products: usize, factors: usize, purc
                 .into(),
             habits: chosen(&of_feature, members, 2),
             buyers: chosen(&shares, members, 3),
+            selling: Default::default(),
             fit: Default::default(),
         },
         content,

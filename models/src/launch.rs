@@ -34,6 +34,12 @@ use crate::stop::{Stop, Stopped};
 
 /// Members per task of a parallel scan: enough that finding the task's part of every list hardly counts.
 pub(crate) const TASK: usize = 16 * BLOCK;
+/// How much a product's own deviations of signals count: found on past launches of two chains.
+pub const OWN_SHARE: f32 = 0.5;
+/// Least that an own deviation is taken for, of that of all products.
+const LEAST_OWN: f32 = 0.1;
+/// Members that own deviations are measured on, in runs, at most.
+const SCALE_MEMBERS: usize = 4096;
 /// Members whose scores the level of a question is measured on, in runs, at most.
 const LEVEL_MEMBERS: usize = 16_384;
 /// Members in a run of a sample: what is known of neighbours lies side by side in memory. Few, as neighbours may be
@@ -61,9 +67,11 @@ pub struct LaunchModel {
 /// The small values of a [`LaunchModel`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct LaunchFit {
-    /// Standard deviation of each signal over members.
+    /// Standard deviation of each signal over members, for the middle product.
     pub deviations: Signals,
-    /// Weight of each signal; `None` where too few launches could be replayed, and the prior stands by.
+    /// How much a signal's deviation for the product itself counts in its [scale](Self::scales), 0 to 1.
+    pub own_share: f32,
+    /// Weight of each signal, per scale; `None` where too few launches could be replayed, and the prior stands by.
     pub learned: Option<Signals>,
     /// What to expect of a launch; `None` where too few could be replayed to say.
     pub expectation: Option<Expectation>,
@@ -73,16 +81,26 @@ pub struct LaunchFit {
 
 impl Default for LaunchFit {
     fn default() -> Self {
-        Self { deviations: [1.0; SIGNALS.len()], learned: None, expectation: None, seeds: Vec::new() }
+        Self { deviations: [1.0; SIGNALS.len()], own_share: 0.0, learned: None, expectation: None, seeds: Vec::new() }
     }
 }
 
 impl LaunchFit {
-    /// What a unit of each signal counts.
+    /// What a scale of each signal counts.
     pub fn weights(&self) -> Signals {
-        self.learned.unwrap_or_else(|| {
-            let prior = prior();
-            std::array::from_fn(|k| prior[k] / self.deviations[k])
+        self.learned.unwrap_or_else(prior)
+    }
+
+    /// What a product's signals are measured in, from those of some members: between their deviation for all products
+    /// and that for this one. A signal that few members have would outweigh all others in its own deviations, and hardly
+    /// count in those of all.
+    fn scales(&self, signals: &[Signals]) -> Signals {
+        let n = signals.len().max(1) as f64;
+        std::array::from_fn(|k| {
+            let mean = signals.iter().map(|s| f64::from(s[k])).sum::<f64>() / n;
+            let variance = signals.iter().map(|s| (f64::from(s[k]) - mean).powi(2)).sum::<f64>() / n;
+            let (all, own) = (self.deviations[k], variance.sqrt() as f32);
+            all * (own / all).max(LEAST_OWN).powf(self.own_share)
         })
     }
 }
@@ -93,6 +111,9 @@ struct Values {
     /// Names of the signals, in the order of the lists.
     signals: Vec<String>,
     deviations: Vec<f32>,
+    /// 0 in formats up to 6, whose weights are per unit of a signal.
+    #[serde(default)]
+    own_share: f32,
     learned: Option<Vec<f32>>,
     expectation: Option<Expectation>,
     seeds: Vec<SeedFit>,
@@ -237,8 +258,12 @@ impl LaunchModel {
     /// Members who bought anything, some of them where there are many: what the level of a query, and the scale of
     /// seeds, is measured on.
     pub fn sample_rows(&self) -> Vec<u32> {
+        self.sample_of(LEVEL_MEMBERS)
+    }
+
+    fn sample_of(&self, most: usize) -> Vec<u32> {
         let active = |member: &u32| self.statics.activity[*member as usize] > 0.0;
-        sample(self.len(), LEVEL_MEMBERS).flatten().map(|row| row as u32).filter(active).collect()
+        sample(self.len(), most).flatten().map(|row| row as u32).filter(active).collect()
     }
 
     /// Share of the members that [`sample_rows`](Self::sample_rows) looks at.
@@ -250,6 +275,7 @@ impl LaunchModel {
         let values = Values {
             signals: SIGNALS.map(str::to_owned).to_vec(),
             deviations: self.fit.deviations.to_vec(),
+            own_share: self.fit.own_share,
             learned: self.fit.learned.map(|weights| weights.to_vec()),
             expectation: self.fit.expectation.clone(),
             seeds: self.fit.seeds.clone(),
@@ -272,7 +298,7 @@ impl LaunchModel {
         let s = from.section("launch")?;
         let format = from.manifest().format_version;
         let old = format < 4;
-        let (activity, fit) = (s.array("activity")?, if old { read_old(&s)? } else { read_fit(&s)? });
+        let (activity, fit) = (s.array("activity")?, if old { read_old(&s)? } else { read_fit(&s, format)? });
         let statics = if old {
             Statics { activity, ..Statics::default() }
         } else {
@@ -309,7 +335,7 @@ pub(crate) fn sample(n: usize, most: usize) -> impl Iterator<Item = Range<usize>
     (0..n).step_by(step).map(move |start| start..n.min(start + SAMPLE_RUN))
 }
 
-fn read_fit(s: &crate::artifact::Section<'_>) -> Result<LaunchFit, ArtifactError> {
+fn read_fit(s: &crate::artifact::Section<'_>, format: u32) -> Result<LaunchFit, ArtifactError> {
     let values: Values = s.values()?;
     // Signals that came later count nothing; one that this program does not know can't be left out.
     let place = |name: &String| SIGNALS.iter().position(|known| known == name);
@@ -322,9 +348,15 @@ fn read_fit(s: &crate::artifact::Section<'_>) -> Result<LaunchFit, ArtifactError
         places.iter().flatten().zip(list).for_each(|(place, value)| signals[*place] = *value);
         signals
     };
+    let deviations = spread(&values.deviations, 1.0);
+    let per_scale = |list: &Vec<f32>| -> Signals {
+        let learned = spread(list, 0.0);
+        if format < 7 { std::array::from_fn(|k| learned[k] * deviations[k]) } else { learned }
+    };
     Ok(LaunchFit {
-        deviations: spread(&values.deviations, 1.0),
-        learned: values.learned.as_ref().map(|list| spread(list, 0.0)),
+        deviations,
+        own_share: values.own_share,
+        learned: values.learned.as_ref().map(per_scale),
         expectation: values.expectation,
         seeds: values.seeds,
     })
@@ -342,4 +374,20 @@ fn read_old(s: &crate::artifact::Section<'_>) -> Result<LaunchFit, ArtifactError
         fit.deviations[place] = deviation;
     }
     Ok(fit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scales_worked_by_hand() {
+        let fit = LaunchFit { deviations: [2.0; SIGNALS.len()], own_share: 0.5, ..LaunchFit::default() };
+        let row = |x: f32| -> Signals { std::array::from_fn(|k| if k == 0 { x } else { 1.0 }) };
+        // The first signal deviates by 8, half-way to 2 on the scale of logarithms; the others do not at all.
+        let scales = fit.scales(&[row(-8.0), row(8.0)]);
+        assert!((scales[0] - 4.0).abs() < 1e-6 && (scales[1] - 2.0 * 0.1f32.sqrt()).abs() < 1e-6, "{scales:?}");
+        let of_all = LaunchFit { own_share: 0.0, ..fit };
+        assert_eq!(of_all.scales(&[row(-8.0), row(8.0)]), [2.0; SIGNALS.len()]);
+    }
 }

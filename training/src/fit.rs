@@ -10,7 +10,9 @@ use kindred_models::content::{Attributes, ContentIndex};
 use kindred_models::embeddings::Embeddings;
 use kindred_models::groups::Groups;
 use kindred_models::index::GatedIndex;
-use kindred_models::launch::{ANALOGUES, LaunchFit, LaunchModel, LaunchQuery, SIGNALS, Signals, mean_vector};
+use kindred_models::launch::{
+    ANALOGUES, LaunchFit, LaunchModel, LaunchQuery, OWN_SHARE, SIGNALS, Signals, mean_vector,
+};
 use kindred_models::model::ModelInfo;
 use kindred_models::neighbours::Neighbours;
 use kindred_models::popularity::Popularity;
@@ -75,7 +77,8 @@ pub fn fit(
         let params = &config.given.launch;
         model.launch.selling = launches::selling(dataset, slice, params, expectation, slice.as_of).into();
     }
-    model.launch.fit = LaunchFit { deviations: deviations(&model, &described.attributes), ..learned };
+    model.launch.fit =
+        LaunchFit { deviations: deviations(&model, &described.attributes), own_share: OWN_SHARE, ..learned };
     let ranked = rank::fit(dataset, slice, config, &mut earlier.lessons, progress, stop)?;
     model.ranker = ranked.ranker;
     Ok(Fitted { model, scorers: ranked.comparisons, launches })
@@ -172,7 +175,7 @@ fn counts(model: &Model, slice: &Slice) -> BTreeMap<String, u64> {
 /// The products by what they are: the same at every moment.
 #[derive(Debug)]
 pub(crate) struct Described {
-    attributes: Vec<Attributes>,
+    pub(crate) attributes: Vec<Attributes>,
     content: ContentIndex,
     /// Rows of the content vocabulary that members form habits of, by product.
     habits: Vec<Vec<u32>>,
@@ -252,7 +255,7 @@ fn with_cold_products(model: &Model, attributes: &[Attributes]) -> Embeddings {
 
 /// The standard deviation of each launch signal within a product's members, over products that are asked for as
 /// if they were new; 1 for one that never varies.
-fn deviations(model: &Model, attributes: &[Attributes]) -> Signals {
+pub(crate) fn deviations(model: &Model, attributes: &[Attributes]) -> Signals {
     let bought: Vec<u32> =
         (0..attributes.len() as u32).filter(|row| !model.launch.buyers.rows.range(*row).is_empty()).collect();
     let sample: Vec<u32> = bought.iter().copied().step_by((bought.len() / SCALE_PRODUCTS).max(1)).collect();

@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 
-use super::LaunchModel;
 use super::seeds::{SeedWeights, Seeds, looked_at};
 use super::signals::{
     ANALOGUE_SUMS, BRAND, BRAND_CATEGORY, GOES_WITH, HABIT_PRIOR, OTHER_LEVELS, PRICE, PRICE_BAND, PRICED,
     SEED_PRODUCTS, SEED_SIGNALS, SIGNALS, Signals, Sums, TAGS,
 };
 use super::tilt::tilt;
+use super::{LaunchModel, SCALE_MEMBERS};
 use crate::Model;
 use crate::affinity::spread;
 use crate::artifact::Array;
@@ -48,6 +48,8 @@ pub struct LaunchQuery {
     pub goes_with: Vec<Scored>,
     /// By home store of members, whether it carries the product, and the store of each; `None` where all do.
     carried: Option<(Vec<bool>, Array<u32>)>,
+    /// What its signals are measured in; `None` for what those of all products are.
+    scales: Option<Signals>,
     /// Members who are known to like it.
     pub(super) seeds: Seeds,
 }
@@ -59,7 +61,7 @@ impl LaunchQuery {
         let is_sold = |row: u32| !buyers.rows.range(row).is_empty();
         let analogues = content.nearest(&attributes.features(), ANALOGUES, |row| is_sold(row) && allowed(row));
         let few = &analogues[..analogues.len().min(ANALOGUE_COUNTS[1])];
-        Self {
+        let query = Self {
             vector: mean_vector(&model.embeddings, &analogues),
             few_vector: mean_vector(&model.embeddings, few),
             habits: habits(attributes, content),
@@ -67,8 +69,19 @@ impl LaunchQuery {
             goes_with: goes_with(model, &analogues, allowed),
             analogues,
             carried: carried(model, attributes),
+            scales: None,
             seeds: Seeds::default(),
+        };
+        query.with_scales(model)
+    }
+
+    fn with_scales(mut self, model: &Model) -> Self {
+        let launch = &model.launch;
+        if launch.fit.own_share > 0.0 {
+            let signals = launch.signals_of(&self, &model.embeddings, &launch.sample_of(SCALE_MEMBERS));
+            self.scales = Some(launch.fit.scales(&signals));
         }
+        self
     }
 
     /// A question by seeds alone.
@@ -91,8 +104,11 @@ impl LaunchQuery {
         let seeds: Vec<u32> = seeds.iter().copied().filter(bought).collect();
         if !seeds.is_empty() && !query.is_of_seeds_alone() {
             let signals = |rows: &[u32]| model.launch.signals_of(&query, &model.embeddings, rows);
-            query.seeds.tilt =
-                tilt(&signals(&looked_at(&seeds)), &signals(&model.launch.sample_rows()), &model.launch.fit.weights());
+            query.seeds.tilt = tilt(
+                &signals(&looked_at(&seeds)),
+                &signals(&model.launch.sample_rows()),
+                &query.own_weights(&model.launch),
+            );
         }
         query
     }
@@ -143,10 +159,21 @@ impl LaunchQuery {
         self.habits.is_empty() && self.analogues.is_empty() && self.seeds.count > 0
     }
 
+    /// Signals as they were learned from: in scales.
+    pub fn scaled(&self, model: &LaunchModel, signals: &Signals) -> Signals {
+        let scales = self.scales.unwrap_or(model.fit.deviations);
+        std::array::from_fn(|k| signals[k] / scales[k])
+    }
+
+    /// What a unit of each signal counts, whoever is known to like the product.
+    fn own_weights(&self, model: &LaunchModel) -> Signals {
+        self.scaled(model, &model.fit.weights())
+    }
+
     /// What a unit of each signal counts.
     pub(super) fn weights(&self, model: &LaunchModel) -> Signals {
         let alone = self.is_of_seeds_alone();
-        let mut weights = if alone { Signals::default() } else { model.fit.weights() };
+        let mut weights = if alone { Signals::default() } else { self.own_weights(model) };
         if self.seeds.count > 0 {
             self.seeds.add_weights(model, &mut weights, alone);
         }
@@ -349,7 +376,7 @@ impl LaunchQuery {
         [analogues, goes_with]: [Vec<Scored>; 2],
         seeds: Seeds,
     ) -> Self {
-        Self { vector, few_vector, habits, bands, analogues, goes_with, carried: None, seeds }
+        Self { vector, few_vector, habits, bands, analogues, goes_with, carried: None, scales: None, seeds }
     }
 }
 

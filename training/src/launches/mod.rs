@@ -13,7 +13,7 @@ mod statics;
 
 use std::collections::BTreeMap;
 
-use kindred_models::launch::{Expectation, LaunchFit, SeedFit, SeedWeights, Signals, prior};
+use kindred_models::launch::{Expectation, LaunchFit, OWN_SHARE, SeedFit, SeedWeights, Signals, prior};
 use kindred_models::stop::Stop;
 use serde::{Deserialize, Serialize};
 
@@ -93,8 +93,10 @@ pub(crate) fn fit(
     let cuts = cuts(slice, config);
     for cut in &cuts {
         if !past.contains_key(cut) {
-            let model =
+            let mut model =
                 fit::as_of(dataset, described, &slice.until(*cut).thinned(params.max_members), config, progress, stop)?;
+            let deviations = fit::deviations(&model, &described.attributes);
+            model.launch.fit = LaunchFit { deviations, own_share: OWN_SHARE, ..LaunchFit::default() };
             past.insert(*cut, replay::at(&model, slice, dataset, params, *cut, stop)?);
         }
     }

@@ -31,7 +31,7 @@ pub(crate) struct Past {
     /// Members who could have bought, and who did, of the whole base.
     pub(super) members: usize,
     pub(super) buyers: usize,
-    /// Members of the sample, buyers first.
+    /// Members of the sample, buyers first; signals in scales.
     pub(super) rows: Vec<Signals>,
     /// How many of the rows are buyers.
     pub(super) bought: usize,
@@ -169,7 +169,7 @@ fn past(model: &Model, active: &[u32], product: u32, buyers: &[u32]) -> Past {
         order.iter().zip(signals).for_each(|(place, signals)| rows[*place] = signals);
         rows
     };
-    let rows = rows_of(&query);
+    let rows = rows_of(&query).iter().map(|row| query.scaled(&model.launch, row)).collect();
     let seeded = SEED_COUNTS.into_iter().filter(|seeds| buyers.len() >= seeds + MIN_UNSEEDED);
     let seeded = seeded.map(|seeds| {
         let is_seed = choose_seeds(product, buyers, seeds);

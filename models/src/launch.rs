@@ -69,7 +69,7 @@ pub struct LaunchModel {
 pub struct LaunchFit {
     /// Standard deviation of each signal over members, for the middle product.
     pub deviations: Signals,
-    /// How much a signal's deviation for the product itself counts in its [scale](Self::scales), 0 to 1.
+    /// How much a signal's deviation for the product itself counts in what it is measured in, 0 to 1.
     pub own_share: f32,
     /// Weight of each signal, per scale; `None` where too few launches could be replayed, and the prior stands by.
     pub learned: Option<Signals>,

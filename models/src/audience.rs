@@ -97,7 +97,7 @@ pub enum AudienceError {
     Stopped(#[from] Stopped),
     /// Chances are asked for, and none can be said.
     #[error(
-        "chances are known of products, new ones or the model's, by a model that could replay enough launches \
+        "chances are known of products, new ones or the model's, by a model that saw enough launches and sales \
          (launch.min_launches), and not of seeds alone: without them, ask for an audience by count or by share"
     )]
     NoChances,

@@ -247,7 +247,8 @@ pub(super) fn query(model: &Model, request: &AudienceRequest) -> LaunchQuery {
         Subject::New(attributes) => LaunchQuery::from_attributes(model, attributes, |_| true),
         Subject::Known(product) => {
             let attributes = model.products.attributes(*product);
-            LaunchQuery::from_attributes(model, &attributes, |_| true).with_vector(model.embeddings.product(*product))
+            LaunchQuery::from_attributes(model, &attributes, |_| true)
+                .with_vector(model.embeddings.product(*product), model)
         }
         Subject::SeedsOnly => LaunchQuery::without_product(&model.embeddings),
     };

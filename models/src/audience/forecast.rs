@@ -73,22 +73,33 @@ impl Chances {
     /// own sales. `None` of seeds alone, whose scores say how like them members are rather than how likely to buy.
     pub(super) fn of(model: &Model, request: &AudienceRequest, query: &LaunchQuery) -> Option<Self> {
         let expectation = model.launch.fit.expectation.as_ref();
+        let launch = |category: Option<&str>| expectation.map(|e| (e.log_rate_of(category), e.spread));
+        let mut is_new = true;
         let known = match &request.subject {
-            Subject::New(attributes) => expectation.map(|e| (e.log_rate_of(attributes.category.as_deref()), e.spread)),
-            Subject::Known(product) => model.launch.log_rate_of(*product),
+            _ if query.is_of_seeds_alone() => return None,
             Subject::SeedsOnly => return None,
+            Subject::New(attributes) => launch(attributes.category.as_deref()),
+            // What nobody bought yet is as new.
+            Subject::Known(product) if model.launch.buyers.rows.range(*product).is_empty() => {
+                launch(model.products.categories.get(*product))
+            }
+            Subject::Known(product) => {
+                is_new = false;
+                model.launch.log_rate_of(*product)
+            }
         };
         let mut rows = model.launch.sample_rows();
         let members = rows.len() as f64 / model.launch.sampled_share();
         rows.retain(|row| request.seeds.binary_search(row).is_err());
+        let others = rows.len() as f64 / model.launch.sampled_share();
         let scores = model.launch.score_some(query, &model.embeddings, &rows);
-        let others = |(log_rate, spread): (f32, Spread)| {
-            let expected = f64::from(log_rate).exp() * members;
-            let (others, spread) = spread.beyond(expected, request.seeds.len() as f64);
-            ((others / members).ln() as f32, spread)
+        let bought = |seed: &&u32| model.launch.statics.activity.get(**seed as usize).is_some_and(|a| *a > 0.0);
+        let seeds = request.seeds.iter().filter(bought).count();
+        let beyond_seeds = |(log_rate, spread): (f32, Spread)| {
+            let (buyers, spread) = spread.beyond(f64::from(log_rate).exp() * members, seeds as f64);
+            ((buyers.min(others) / others).ln() as f32, spread)
         };
-        let has_buyers = matches!(request.subject, Subject::New(_)) && !request.seeds.is_empty() && members > 0.0;
-        let known = if has_buyers { known.map(others) } else { known };
+        let known = if is_new && seeds > 0 && others > 0.0 { known.map(beyond_seeds) } else { known };
         // Without a rate there is only how members compare.
         let (log_rate, spread) = known.unzip();
         Some(Self { level: Level::of(&scores, |_| 1.0, log_rate.unwrap_or(0.0)), spread })

@@ -91,9 +91,9 @@ impl LaunchQuery {
     }
 
     /// The same query for a product that has a vector of its own.
-    pub fn with_vector(mut self, vector: &[f32]) -> Self {
+    pub fn with_vector(mut self, vector: &[f32], model: &Model) -> Self {
         self.vector = vector.to_vec();
-        self
+        self.with_scales(model)
     }
 
     /// The same query with members who are known to like the product, and whose liking tilts it.
@@ -155,7 +155,7 @@ impl LaunchQuery {
     }
 
     /// Whether nothing but seeds is known: members like them are asked for, however much they buy.
-    fn is_of_seeds_alone(&self) -> bool {
+    pub(crate) fn is_of_seeds_alone(&self) -> bool {
         self.habits.is_empty() && self.analogues.is_empty() && self.seeds.count > 0
     }
 

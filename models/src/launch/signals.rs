@@ -12,9 +12,9 @@ pub(super) const HABIT_PRIOR: f32 = 5.0;
 pub(super) const PRICE_PRIOR: f32 = 3.0;
 
 /// Names of the signals, in the order of [`Signals`]: how active the member is, and how much they spend; how much of
-/// the product's category, brand, price band and tags they buy; how much of the products most like it, and of what is bought
-/// with those; how near to what they usually pay it is; whether
-/// their home store does not carry it; how well the vectors fit; how like the seeds they are.
+/// the product's category, brand, price band and tags they buy; how much of the products most like it, and of what is
+/// bought with those; how near to what they usually pay it is; whether their home store does not carry it; how well the
+/// vectors fit; how like the seeds they are.
 pub const SIGNALS: [&str; 28] = [
     "activity",
     "recent_activity",

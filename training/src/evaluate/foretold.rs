@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::launches::Launch;
 use super::thin;
 use crate::config::LaunchParams;
-use crate::data::Event;
+use crate::data::{Event, Kind};
 use crate::launches::{Foretold, SEED_COUNTS, choose_seeds, summary};
 use crate::prepare::kept_purchases;
 
@@ -37,19 +37,23 @@ pub struct ExpectedReport {
 pub(super) fn judge(
     model: &Model,
     launches: &[Launch],
+    active: &[u32],
     test: &[Event],
     params: &LaunchParams,
     stop: &Stop,
 ) -> Result<Vec<ExpectedReport>, Stopped> {
+    if model.launch.fit.expectation.is_none() {
+        return Ok(Vec::new());
+    }
     let (horizon, end) = (i64::from(params.horizon_days) * 86_400, test.iter().map(|e| e.time).max().unwrap_or(0));
     let mut first_sold = HashMap::<u32, i64>::new();
-    for event in test {
+    for event in test.iter().filter(|event| event.kind == Kind::Purchase) {
         first_sold.entry(event.product).and_modify(|at| *at = event.time.min(*at)).or_insert(event.time);
     }
     let within = |product: u32, from: i64| -> Option<(u32, i64)> { (from + horizon <= end).then_some((product, from)) };
     let asked =
         launches.iter().filter_map(|launch| within(launch.product, *first_sold.get(&launch.product)?)).collect();
-    let launched = buyers(test, asked, horizon);
+    let launched = buyers(test, active, asked, horizon);
     let launched: Vec<(u32, Vec<u32>)> =
         launched.into_iter().filter(|(_, buyers)| params.counts(buyers.len())).collect();
     let mut reports = Vec::new();
@@ -63,7 +67,7 @@ pub(super) fn judge(
         });
         reports.extend(report(model, name, asked, stop)?);
     }
-    let known = buyers(test, known_products(model, params, |p| within(p, model.info.as_of_time)), horizon);
+    let known = buyers(test, active, known_products(model, params, |p| within(p, model.info.as_of_time)), horizon);
     let asked = known.iter().map(|(product, buyers)| (Subject::Known(*product), Vec::new(), buyers));
     reports.extend(report(model, "known products".to_owned(), asked, stop)?);
     Ok(reports)
@@ -82,14 +86,14 @@ fn known_products(model: &Model, params: &LaunchParams, within: impl Fn(u32) -> 
     products
 }
 
-/// Who bought a product within the horizon from a moment, and kept it, sorted.
-fn buyers(test: &[Event], products: Vec<(u32, i64)>, horizon: i64) -> Vec<(u32, Vec<u32>)> {
+/// Who of the members to rank bought a product within the horizon from a moment, and kept it, sorted.
+fn buyers(test: &[Event], active: &[u32], products: Vec<(u32, i64)>, horizon: i64) -> Vec<(u32, Vec<u32>)> {
     let place: HashMap<u32, usize> = products.iter().enumerate().map(|(i, (product, _))| (*product, i)).collect();
     let mut buyers: Vec<(u32, Vec<u32>)> = products.iter().map(|(product, _)| (*product, Vec::new())).collect();
     for pair in test.chunk_by(|a, b| a.member == b.member && a.product == b.product) {
         let Some(i) = place.get(&pair[0].product) else { continue };
         let in_time = &pair[..pair.partition_point(|e| e.time <= products[*i].1 + horizon)];
-        if !kept_purchases(in_time).is_empty() {
+        if active.binary_search(&pair[0].member).is_ok() && !kept_purchases(in_time).is_empty() {
             buyers[*i].1.push(pair[0].member);
         }
     }

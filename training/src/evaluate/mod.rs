@@ -190,7 +190,7 @@ pub fn evaluate(
     let active = launches::active(&model);
     let launches = launches::replayable(dataset, &slice, &test, &active, &config.given.launch);
     evaluation.launch_seeds = seeds::judge(&model, &launches, &active, config.embeddings.seed, stop)?;
-    evaluation.expected = foretold::judge(&model, &launches, &test, &config.given.launch, stop)?;
+    evaluation.expected = foretold::judge(&model, &launches, &active, &test, &config.given.launch, stop)?;
     evaluation.launches = judge_launches(&mut model, &launches, &active, stop)?;
     Ok(evaluation)
 }

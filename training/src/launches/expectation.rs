@@ -42,7 +42,7 @@ fn counted<'a>(launches: &'a [Past], params: &LaunchParams) -> &'a [Past] {
     &launches[..launches.partition_point(|launch| params.counts(launch.buyers))]
 }
 
-/// Of `ln(actual / expected)`, and the buyers that were expected; seasons drift.
+/// Of `ln(actual / expected)`, the drift of seasons, and the buyers of each.
 pub(super) fn spread(mut residuals: Vec<f64>, drift: f64, mut buyers: Vec<f64>) -> Spread {
     let [low, high] = [0.1, 0.9].map(|share| quantile(&mut residuals, share));
     let residuals = [-low.min(-MIN_RESIDUAL).hypot(drift), high.max(MIN_RESIDUAL).hypot(drift)];
@@ -50,8 +50,8 @@ pub(super) fn spread(mut residuals: Vec<f64>, drift: f64, mut buyers: Vec<f64>) 
 }
 
 /// How far the next season may lie from those seen, on the scale of logarithms, as a 90% quantile; from what launches
-/// came to, by moment. What those of one moment have in common was seen as often as there were moments: a normal mean of unknown variance, whose prior is
-/// [`SEASON`], as sure as one moment (Gelman et al., "Bayesian Data Analysis", 3rd ed., section 3.3).
+/// came to, by moment. What those of one moment have in common was seen as often as there were moments: a normal mean of
+/// unknown variance, whose prior is [`SEASON`], as sure as one moment (Gelman et al., "Bayesian Data Analysis", 3rd ed., section 3.3).
 pub(super) fn drift(moments: &[Vec<f64>]) -> f64 {
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
     let means: Vec<f64> = moments.iter().filter(|values| !values.is_empty()).map(|values| mean(values)).collect();
@@ -104,8 +104,10 @@ fn kinds(launches: &[&Past], mean: f64) -> Vec<(String, f32)> {
     let mut kinds: Vec<(String, f32)> = Vec::new();
     // Sorted by path, a category comes before what is within it.
     for (path, above) in by_path.into_iter().filter(|(_, above)| above.len() >= MIN_KIND) {
-        let parent = path_levels(path).nth(1).and_then(|parent| kinds.iter().find(|(kind, _)| kind == parent));
-        let parent = parent.map_or(0.0, |(_, above)| f64::from(*above));
+        let parent = path_levels(path)
+            .nth(1)
+            .and_then(|parent| kinds.binary_search_by(|(kind, _)| kind.as_str().cmp(parent)).ok());
+        let parent = parent.map_or(0.0, |at| f64::from(kinds[at].1));
         let n = above.len() as f64;
         kinds.push((path.to_owned(), ((above.iter().sum::<f64>() + KIND_PRIOR * parent) / (n + KIND_PRIOR)) as f32));
     }

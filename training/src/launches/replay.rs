@@ -86,7 +86,8 @@ impl ScoredPast {
     }
 }
 
-/// Replays what was launched in the step after a cut, those that [count](LaunchParams::counts) first; `model` is of a sample of the members as of then.
+/// Replays what was launched in the step after a cut, those that [count](LaunchParams::counts) first; `model`
+/// is of a sample of the members as of then.
 pub(super) fn at(
     model: &Model,
     slice: &Slice,

@@ -67,7 +67,7 @@ pub(super) fn learn(
     }
     let bias = quantile(&mut residuals, 0.5);
     residuals.iter_mut().for_each(|residual| *residual -= bias);
-    // How seasons differ is in there: each moment was foretold from what came before it.
+    // A season's drift is in the residuals of several moments, and hardly matters beside how products differ.
     (residuals.len() >= MIN_PRODUCTS)
         .then(|| Known { log_bias: bias as f32, spread: spread(residuals, 0.0, expected_buyers) })
 }

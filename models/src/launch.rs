@@ -25,7 +25,7 @@ pub use query::{ANALOGUES, LaunchQuery, mean_vector};
 use scan::{BLOCK, Block, Folded, Members};
 pub use seeds::{SeedFit, SeedWeights};
 use signals::{ACTIVITY, ANALOGUES_20, ANALOGUES_100, HABITS, Sums, VECTOR};
-pub use signals::{SIGNALS, Signals, Statics, prior};
+pub use signals::{SIGNALS, Signals, Statics, deviations, prior, variances};
 
 use crate::artifact::{Array, ArtifactError, Reader, Writer};
 use crate::embeddings::Embeddings;
@@ -95,11 +95,9 @@ impl LaunchFit {
     /// and that for this one. A signal that few members have would outweigh all others in its own deviations, and hardly
     /// count in those of all.
     fn scales(&self, signals: &[Signals]) -> Signals {
-        let n = signals.len().max(1) as f64;
+        let variances = variances(signals);
         std::array::from_fn(|k| {
-            let mean = signals.iter().map(|s| f64::from(s[k])).sum::<f64>() / n;
-            let variance = signals.iter().map(|s| (f64::from(s[k]) - mean).powi(2)).sum::<f64>() / n;
-            let (all, own) = (self.deviations[k], variance.sqrt() as f32);
+            let (all, own) = (self.deviations[k], variances[k].sqrt() as f32);
             all * (own / all).max(LEAST_OWN).powf(self.own_share)
         })
     }

@@ -10,9 +10,7 @@ use kindred_models::content::{Attributes, ContentIndex};
 use kindred_models::embeddings::Embeddings;
 use kindred_models::groups::Groups;
 use kindred_models::index::GatedIndex;
-use kindred_models::launch::{
-    ANALOGUES, LaunchFit, LaunchModel, LaunchQuery, OWN_SHARE, SIGNALS, Signals, mean_vector,
-};
+use kindred_models::launch::{self, ANALOGUES, LaunchFit, LaunchModel, LaunchQuery, OWN_SHARE, Signals, mean_vector};
 use kindred_models::model::ModelInfo;
 use kindred_models::neighbours::Neighbours;
 use kindred_models::popularity::Popularity;
@@ -75,7 +73,7 @@ pub fn fit(
     let (learned, launches) = launches::fit(dataset, &described, slice, config, &mut earlier.launches, progress, stop)?;
     if let Some(expectation) = &learned.expectation {
         let params = &config.given.launch;
-        model.launch.selling = launches::selling(dataset, slice, params, expectation, slice.as_of).into();
+        model.launch.selling = launches::selling(dataset, slice, params, expectation).into();
     }
     model.launch.fit =
         LaunchFit { deviations: deviations(&model, &described.attributes), own_share: OWN_SHARE, ..learned };
@@ -262,23 +260,9 @@ pub(crate) fn deviations(model: &Model, attributes: &[Attributes]) -> Signals {
     let step = model.launch.len().div_ceil(SCALE_MEMBERS).max(1);
     let active = |member: &u32| model.launch.statics.activity[*member as usize] > 0.0;
     let members: Vec<u32> = (0..model.launch.len() as u32).step_by(step).filter(active).collect();
-    let variances: Vec<[f64; SIGNALS.len()]> = sample
-        .par_iter()
-        .map(|product| {
-            let query = LaunchQuery::from_attributes(model, &attributes[*product as usize], |row| row != *product);
-            variances(&model.launch.signals_of(&query, &model.embeddings, &members))
-        })
-        .collect();
-    std::array::from_fn(|k| {
-        let mean = variances.iter().map(|v| v[k]).sum::<f64>() / variances.len().max(1) as f64;
-        if mean > 1e-12 { mean.sqrt() as f32 } else { 1.0 }
-    })
-}
-
-fn variances(signals: &[Signals]) -> [f64; SIGNALS.len()] {
-    let n = signals.len().max(1) as f64;
-    std::array::from_fn(|k| {
-        let mean = signals.iter().map(|s| f64::from(s[k])).sum::<f64>() / n;
-        signals.iter().map(|s| (f64::from(s[k]) - mean).powi(2)).sum::<f64>() / n
-    })
+    let of_product = |product: &u32| {
+        let query = LaunchQuery::from_attributes(model, &attributes[*product as usize], |row| row != *product);
+        launch::variances(&model.launch.signals_of(&query, &model.embeddings, &members))
+    };
+    launch::deviations(&sample.par_iter().map(of_product).collect::<Vec<_>>())
 }

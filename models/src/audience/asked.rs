@@ -245,11 +245,7 @@ impl<'a> Asked<'a> {
 pub(super) fn query(model: &Model, request: &AudienceRequest) -> LaunchQuery {
     let query = match &request.subject {
         Subject::New(attributes) => LaunchQuery::from_attributes(model, attributes, |_| true),
-        Subject::Known(product) => {
-            let attributes = model.products.attributes(*product);
-            LaunchQuery::from_attributes(model, &attributes, |_| true)
-                .with_vector(model.embeddings.product(*product), model)
-        }
+        Subject::Known(product) => LaunchQuery::of_product(model, *product),
         Subject::SeedsOnly => LaunchQuery::without_product(&model.embeddings),
     };
     query.with_seeds(&request.seeds, model)

@@ -72,21 +72,14 @@ impl Chances {
     /// Of a product: a new one by what past launches say, its seeds being buyers that it has already; a known one by its
     /// own sales. `None` of seeds alone, whose scores say how like them members are rather than how likely to buy.
     pub(super) fn of(model: &Model, request: &AudienceRequest, query: &LaunchQuery) -> Option<Self> {
-        let expectation = model.launch.fit.expectation.as_ref();
-        let launch = |category: Option<&str>| expectation.map(|e| (e.log_rate_of(category), e.spread));
-        let mut is_new = true;
-        let known = match &request.subject {
+        let is_sold = |product: &u32| !model.launch.buyers.rows.range(*product).is_empty();
+        let (rate, is_new) = match &request.subject {
             _ if query.is_of_seeds_alone() => return None,
             Subject::SeedsOnly => return None,
-            Subject::New(attributes) => launch(attributes.category.as_deref()),
+            Subject::Known(product) if is_sold(product) => (model.launch.log_rate_of(*product), false),
             // What nobody bought yet is as new.
-            Subject::Known(product) if model.launch.buyers.rows.range(*product).is_empty() => {
-                launch(model.products.categories.get(*product))
-            }
-            Subject::Known(product) => {
-                is_new = false;
-                model.launch.log_rate_of(*product)
-            }
+            Subject::Known(product) => (rate_of_launch(model, model.products.categories.get(*product)), true),
+            Subject::New(attributes) => (rate_of_launch(model, attributes.category.as_deref()), true),
         };
         let mut rows = model.launch.sample_rows();
         let members = rows.len() as f64 / model.launch.sampled_share();
@@ -99,9 +92,9 @@ impl Chances {
             let (buyers, spread) = spread.beyond(f64::from(log_rate).exp() * members, seeds as f64);
             ((buyers.min(others) / others).ln() as f32, spread)
         };
-        let known = if is_new && seeds > 0 && others > 0.0 { known.map(beyond_seeds) } else { known };
+        let rate = if is_new && seeds > 0 && others > 0.0 { rate.map(beyond_seeds) } else { rate };
         // Without a rate there is only how members compare.
-        let (log_rate, spread) = known.unzip();
+        let (log_rate, spread) = rate.unzip();
         Some(Self { level: Level::of(&scores, |_| 1.0, log_rate.unwrap_or(0.0)), spread })
     }
 
@@ -181,6 +174,12 @@ impl Chances {
             }
         }
     }
+}
+
+/// What past launches say of one of this category: `ln` of the share of the members that buys it, and how far off that
+/// may be.
+fn rate_of_launch(model: &Model, category: Option<&str>) -> Option<(f32, Spread)> {
+    model.launch.fit.expectation.as_ref().map(|e| (e.log_rate_of(category), e.spread))
 }
 
 #[cfg(test)]

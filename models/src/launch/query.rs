@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::seeds::{SeedWeights, Seeds, looked_at};
 use super::signals::{
     ANALOGUE_SUMS, BRAND, BRAND_CATEGORY, GOES_WITH, HABIT_PRIOR, OTHER_LEVELS, PRICE, PRICE_BAND, PRICED,
-    SEED_PRODUCTS, SEED_SIGNALS, SIGNALS, Signals, Sums, TAGS,
+    SEED_PRODUCTS, SEED_SIGNALS, SIGNALS, Signals, Sums, TAGS, deviations, variances,
 };
 use super::tilt::tilt;
 use super::{LaunchModel, SCALE_MEMBERS};
@@ -57,11 +57,22 @@ pub struct LaunchQuery {
 impl LaunchQuery {
     /// From attributes alone; only `allowed` products count as similar.
     pub fn from_attributes(model: &Model, attributes: &Attributes, allowed: impl Fn(u32) -> bool) -> Self {
+        Self::unscaled(model, attributes, allowed).with_scales(model)
+    }
+
+    /// Of a product that has a vector of its own.
+    pub fn of_product(model: &Model, product: u32) -> Self {
+        let vector = model.embeddings.product(product).to_vec();
+        let query = Self::unscaled(model, &model.products.attributes(product), |_| true);
+        Self { vector, ..query }.with_scales(model)
+    }
+
+    fn unscaled(model: &Model, attributes: &Attributes, allowed: impl Fn(u32) -> bool) -> Self {
         let (content, buyers) = (&model.content, &model.launch.buyers);
         let is_sold = |row: u32| !buyers.rows.range(row).is_empty();
         let analogues = content.nearest(&attributes.features(), ANALOGUES, |row| is_sold(row) && allowed(row));
         let few = &analogues[..analogues.len().min(ANALOGUE_COUNTS[1])];
-        let query = Self {
+        Self {
             vector: mean_vector(&model.embeddings, &analogues),
             few_vector: mean_vector(&model.embeddings, few),
             habits: habits(attributes, content),
@@ -71,8 +82,7 @@ impl LaunchQuery {
             carried: carried(model, attributes),
             scales: None,
             seeds: Seeds::default(),
-        };
-        query.with_scales(model)
+        }
     }
 
     fn with_scales(mut self, model: &Model) -> Self {
@@ -88,12 +98,6 @@ impl LaunchQuery {
     pub fn without_product(embeddings: &Embeddings) -> Self {
         let zero = vec![0.0; embeddings.factors];
         Self { vector: zero.clone(), few_vector: zero, ..Self::default() }
-    }
-
-    /// The same query for a product that has a vector of its own.
-    pub fn with_vector(mut self, vector: &[f32], model: &Model) -> Self {
-        self.vector = vector.to_vec();
-        self.with_scales(model)
     }
 
     /// The same query with members who are known to like the product, and whose liking tilts it.
@@ -120,13 +124,9 @@ impl LaunchQuery {
         }
         self.seeds = Seeds::new(model, seeds, &self.vector);
         let signals = model.launch.signals_of(&self, &model.embeddings, &model.launch.sample_rows());
-        self.seeds.deviations = std::array::from_fn(|k| {
-            let values = signals.iter().map(|s| f64::from(s[SIGNALS.len() - SEED_SIGNALS + k]));
-            let n = signals.len().max(1) as f64;
-            let mean = values.clone().sum::<f64>() / n;
-            let variance = values.map(|x| (x - mean).powi(2)).sum::<f64>() / n;
-            if variance > 1e-12 { variance.sqrt() as f32 } else { 1.0 }
-        });
+        let of_seeds =
+            |row: &Signals| -> SeedWeights { std::array::from_fn(|k| row[SIGNALS.len() - SEED_SIGNALS + k]) };
+        self.seeds.deviations = deviations(&[variances(&signals.iter().map(of_seeds).collect::<Vec<_>>())]);
         self
     }
 

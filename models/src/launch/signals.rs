@@ -11,6 +11,23 @@ pub(super) const HABIT_PRIOR: f32 = 5.0;
 /// Purchases' worth of the base's prices that a member's own are shrunk by.
 pub(super) const PRICE_PRIOR: f32 = 3.0;
 
+/// Variance of each signal over some members; 0 of none.
+pub fn variances<const W: usize>(rows: &[[f32; W]]) -> [f64; W] {
+    let n = rows.len().max(1) as f64;
+    std::array::from_fn(|k| {
+        let mean = rows.iter().map(|row| f64::from(row[k])).sum::<f64>() / n;
+        rows.iter().map(|row| (f64::from(row[k]) - mean).powi(2)).sum::<f64>() / n
+    })
+}
+
+/// Standard deviation of each signal, from its variances for some products; 1 for one that never varies.
+pub fn deviations<const W: usize>(variances: &[[f64; W]]) -> [f32; W] {
+    std::array::from_fn(|k| {
+        let mean = variances.iter().map(|v| v[k]).sum::<f64>() / variances.len().max(1) as f64;
+        if mean > 1e-12 { mean.sqrt() as f32 } else { 1.0 }
+    })
+}
+
 /// Names of the signals, in the order of [`Signals`]: how active the member is, and how much they spend; how much of
 /// the product's category, brand, price band and tags they buy; how much of the products most like it, and of what is
 /// bought with those; how near to what they usually pay it is; whether their home store does not carry it; how well the

@@ -1,6 +1,7 @@
 //! Conditional logit: each launch's buyers are a choice among all members (McFadden 1974, section III), members
 //! who did not buy being a sample that stands for all.
 
+use kindred_models::launch;
 use kindred_models::linalg::solve_spd;
 use rayon::prelude::*;
 
@@ -42,20 +43,8 @@ impl<const W: usize> Choice<'_, W> {
 
 /// Standard deviation of each signal within a launch's members, over launches; 1 for one that never varies.
 pub(super) fn deviations<const W: usize>(choices: &[Choice<'_, W>]) -> [f32; W] {
-    let variances: Vec<[f64; W]> = choices.par_iter().map(variances).collect();
-    std::array::from_fn(|k| {
-        let mean = variances.iter().map(|v| v[k]).sum::<f64>() / variances.len().max(1) as f64;
-        if mean > 1e-12 { mean.sqrt() as f32 } else { 1.0 }
-    })
-}
-
-fn variances<const W: usize>(choice: &Choice<'_, W>) -> [f64; W] {
-    let others = &choice.rows[choice.bought..];
-    let n = others.len().max(1) as f64;
-    std::array::from_fn(|k| {
-        let mean = others.iter().map(|row| f64::from(row[k])).sum::<f64>() / n;
-        others.iter().map(|row| (f64::from(row[k]) - mean).powi(2)).sum::<f64>() / n
-    })
+    let of_choice = |choice: &Choice<'_, W>| launch::variances(&choice.rows[choice.bought..]);
+    launch::deviations(&choices.par_iter().map(of_choice).collect::<Vec<_>>())
 }
 
 /// Weights of the signals that make the buyers likeliest, pulled towards `prior`, which is per deviation.

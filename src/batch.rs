@@ -37,5 +37,5 @@ pub fn score(
 
 /// The visitor behind a member id.
 pub fn visitor(model: &Model, member_id: &str) -> Visitor {
-    model.members.ids.find(member_id).map_or(Visitor::Unknown, Visitor::Member)
+    model.state.find(model, member_id).map_or(Visitor::Unknown, Visitor::Member)
 }

@@ -20,6 +20,7 @@ use kindred_models::quantized::Quantized;
 use kindred_models::ranker::{Ranker, RankerFit, Scorer};
 use kindred_models::repeat::Repeat;
 use kindred_models::sparse::{Matrix, Rows};
+use kindred_models::state::State;
 use kindred_models::strings::Labels;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
@@ -53,7 +54,8 @@ pub(crate) fn launch_model(members: usize, products: usize, factors: usize, purc
     together.dedup_by_key(|(row, column, _)| (*row, *column));
     let (embeddings, scorer) = (embeddings(members, products, factors), Scorer::Linear(Blend::default().linear()));
     Model {
-        tree: CategoryTree::new(&catalogue.categories, &popularity.overall),
+        tree: CategoryTree::new(&catalogue.categories, &popularity.overall).into(),
+        state: State::default(),
         product_index: GatedIndex::exact(Model::exact_products(&embeddings), String::new()),
         member_index: GatedIndex::exact(Model::exact_members(&embeddings), String::new()),
         affinity: Affinity { by_member: Matrix::from_sorted(products, &together), by_basket: Matrix::default() },

@@ -1,5 +1,8 @@
 //! What is known of products and members: ids and attributes, as the retailer's tables had them.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::artifact::{Array, ArtifactError, Reader, Writer};
@@ -18,7 +21,7 @@ pub enum IdType {
     Integer,
 }
 
-/// The products, by row. Rows are in the order of their ids.
+/// The products, by row. Rows are in the order of their ids, but for those [`added`](Self::added) since.
 #[derive(Clone, Debug, Default)]
 pub struct Products {
     /// Ids, sorted.
@@ -43,6 +46,8 @@ pub struct Products {
     pub stores: Rows,
     /// Store names, sorted.
     pub store_names: Strings,
+    /// Rows of products that were added since the version was made: they come last, in no order. Not stored.
+    pub added: Arc<HashMap<String, u32>>,
 }
 
 /// The members, by row. Rows are in the order of their ids.
@@ -100,6 +105,11 @@ impl Products {
         self.ids.is_empty()
     }
 
+    /// The row of a product.
+    pub fn find(&self, id: &str) -> Option<u32> {
+        self.added.get(id).copied().or_else(|| self.ids.find_within(self.len() - self.added.len(), id))
+    }
+
     /// What a product is made of.
     pub fn attributes(&self, row: u32) -> Attributes {
         let price = self.prices[row as usize];
@@ -145,6 +155,7 @@ impl Products {
             ids,
             tag_names,
             store_names,
+            added: Arc::default(),
         };
         let lengths = [products.titles.len(), products.prices.len(), products.available.len()];
         s.ensure(lengths.iter().all(|l| *l == n), "columns of products differ in length")?;

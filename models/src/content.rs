@@ -5,7 +5,8 @@
 //! list, right for Chinese). Features weigh by their inverse document frequency; groups by
 //! [`Group::weight`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -160,6 +161,8 @@ pub struct ContentIndex {
     pub idf: Array<f32>,
     /// Per feature, the products that have it, with its share in the product's unit vector.
     pub postings: Matrix,
+    /// Unit vectors of products added since, after the others; not stored.
+    added: Arc<Vec<Vec<(u32, f32)>>>,
 }
 
 impl ContentIndex {
@@ -179,6 +182,7 @@ impl ContentIndex {
             vocabulary: document_counts.keys().copied().collect::<Vec<_>>().into(),
             idf: document_counts.values().map(|c| (1.0 + n / *c as f32).ln()).collect::<Vec<_>>().into(),
             postings: Matrix::default(),
+            added: Arc::default(),
         };
         let vectors: Vec<Vec<(u32, f32)>> = features.par_iter().map(|f| index.unit_vector(f)).collect();
         let entries: Vec<(u32, u32, f32)> = vectors
@@ -215,6 +219,13 @@ impl ContentIndex {
         vector
     }
 
+    /// With products added, by their features.
+    pub(crate) fn extended(&self, features: &[Vec<Feature>]) -> Self {
+        let mut added = self.added.to_vec();
+        added.extend(features.iter().map(|features| self.unit_vector(features)));
+        Self { added: Arc::new(added), ..self.clone() }
+    }
+
     /// The `k` allowed products most like these features, by cosine (0 to 1), best first.
     pub fn nearest(&self, features: &[Feature], k: usize, allowed: impl Fn(u32) -> bool) -> Vec<Scored> {
         let mut sums = vec![0f32; self.products];
@@ -230,6 +241,14 @@ impl ContentIndex {
             }
         }
         let mut top = Top::new(k);
+        let asked: HashMap<u32, f32> =
+            if self.added.is_empty() { HashMap::new() } else { self.unit_vector(features).into_iter().collect() };
+        for (row, vector) in (self.products as u32..).zip(self.added.iter()).filter(|(row, _)| allowed(*row)) {
+            let cosine: f32 = vector.iter().filter_map(|(feature, x)| Some(x * asked.get(feature)?)).sum();
+            if cosine > 0.0 {
+                top.push(row, cosine);
+            }
+        }
         for row in touched.into_iter().filter(|row| allowed(*row)) {
             top.push(row, sums[row as usize]);
         }
@@ -252,6 +271,7 @@ impl ContentIndex {
             idf: s.array("idf")?,
             postings: Matrix::read("postings", vocabulary.len(), products, &s)?,
             vocabulary,
+            added: Arc::default(),
         };
         let fits = index.idf.len() == index.vocabulary.len() && index.vocabulary.is_sorted();
         s.ensure(fits, "content features do not fit their weights")?;

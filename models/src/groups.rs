@@ -83,6 +83,13 @@ pub struct Contacts {
 }
 
 impl Contacts {
+    /// How many messages a member got less than `days` days before the newest event.
+    pub fn of(&self, member: u32, days: u16) -> usize {
+        let (first, last) =
+            (self.members.partition_point(|m| *m < member), self.members.partition_point(|m| *m <= member));
+        self.days_ago[first..last].iter().filter(|ago| **ago < days).count()
+    }
+
     /// Members who got more than `count` messages less than `days` days before the newest event.
     pub fn more_than(&self, count: usize, days: u16) -> RoaringBitmap {
         let all = self.members.iter().zip(self.days_ago.iter());

@@ -16,6 +16,7 @@ pub mod catalogue;
 pub mod categories;
 pub mod content;
 pub mod embeddings;
+pub mod events;
 pub mod feed;
 pub mod groups;
 pub mod history;
@@ -34,6 +35,7 @@ pub mod repeat;
 pub mod scatter;
 pub mod similar;
 pub mod sparse;
+pub mod state;
 pub mod stop;
 pub mod strings;
 

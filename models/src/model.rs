@@ -1,6 +1,8 @@
-//! A model: one immutable snapshot of everything learned, fitted in memory or loaded from a version.
+//! A model: one immutable snapshot of everything learned, fitted in memory or loaded from a version, and of what
+//! happened since.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -20,9 +22,10 @@ use crate::neighbours::Neighbours;
 use crate::popularity::Popularity;
 use crate::ranker::{Ranker, Scorer};
 use crate::repeat::Repeat;
+use crate::state::State;
 
 /// What was learned, part by part.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Model {
     /// The products.
     pub products: Products,
@@ -49,7 +52,7 @@ pub struct Model {
     /// What candidates of a feed are worth.
     pub ranker: Ranker,
     /// The levels of the products' categories.
-    pub tree: CategoryTree,
+    pub tree: Arc<CategoryTree>,
     /// Finds products by vector.
     pub product_index: GatedIndex,
     /// Finds members by vector.
@@ -58,6 +61,8 @@ pub struct Model {
     pub audience_costs: Costs,
     /// Which version this is.
     pub info: ModelInfo,
+    /// What happened since; not stored.
+    pub state: State,
 }
 
 /// What a version says of itself.
@@ -142,12 +147,13 @@ impl Model {
             repeat: Repeat::default(),
             launch: LaunchModel::read(&from, n_members, n_products, content.vocabulary.len())?,
             ranker: Ranker::default(),
-            tree: CategoryTree::new(&products.categories, &popularity.overall),
+            tree: CategoryTree::new(&products.categories, &popularity.overall).into(),
             popularity,
             product_index: GatedIndex::read("product_index", Self::exact_products(&embeddings), &from)?,
             member_index: GatedIndex::read("member_index", Self::exact_members(&embeddings), &from)?,
             audience_costs: Costs::default(),
             info: ModelInfo::of(&from, id),
+            state: State::default(),
             products,
             members,
             embeddings,
@@ -163,6 +169,7 @@ impl Model {
             model.repeat = Repeat::read(&from, n_products)?;
             model.ranker = Ranker::read(&from)?;
         }
+        model.state = State::of(&model);
         Ok(model)
     }
 }

@@ -17,10 +17,10 @@ pub struct Neighbours {
 }
 
 impl Neighbours {
-    /// Adds up what a member's neighbours bought, by similarity.
-    pub fn spread(&self, member: u32, history: &History, into: &mut Scatter) {
+    /// Adds up what those of a member's neighbours bought who may be read, by similarity.
+    pub fn spread(&self, member: u32, history: &History, may_be_read: impl Fn(u32) -> bool, into: &mut Scatter) {
         let (members, similarities) = self.similar.row(member);
-        for (other, similarity) in members.iter().zip(similarities) {
+        for (other, similarity) in members.iter().zip(similarities).filter(|(other, _)| may_be_read(**other)) {
             let range = history.rows.range(*other);
             let bought = history.rows.columns[range.clone()].iter().zip(&history.decayed[range]);
             for (product, decayed) in bought.filter(|(_, decayed)| **decayed > 0.0) {

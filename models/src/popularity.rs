@@ -4,11 +4,14 @@
 //! channel and the daypart of a request multiply what the place says by how much more, or less, of a
 //! product is bought there or then than in the chain.
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use crate::artifact::{Array, ArtifactError, Reader, Section, SectionWriter, Writer};
 use crate::ranking::{Scored, Top};
 use crate::sparse::Matrix;
+use crate::state;
 use crate::strings::{NONE, Strings};
 
 /// Purchases that a part of the chain must have for its own counts to weigh as much as its parent's.
@@ -41,6 +44,8 @@ pub struct Popularity {
     pub history_days: u16,
     /// Sums of `overall`, `long` and `short`, set by [`ranked`](Self::ranked).
     pub totals: [f32; 3],
+    /// Products added since, which come last; not stored.
+    pub added: usize,
 }
 
 /// Products of a part that are kept in order.
@@ -56,9 +61,9 @@ pub struct Segment {
     /// Sum of each row of `counts`.
     pub totals: Array<f32>,
     /// The products bought most in each part, best first, up to [`BEST`]; not stored.
-    best: Vec<Vec<u32>>,
+    best: Arc<Vec<Vec<u32>>>,
     /// The counts of a part that sells most of the products, by product; empty for others. Not stored.
-    dense: Vec<Vec<f32>>,
+    dense: Arc<Vec<Vec<f32>>>,
 }
 
 /// Where and when a feed is shown, as far as known.
@@ -93,8 +98,9 @@ impl Segment {
     pub fn new(names: Strings, counts: Matrix) -> Self {
         let rows = 0..counts.rows.len() as u32;
         let totals: Vec<f32> = rows.clone().map(|row| counts.row(row).1.iter().sum()).collect();
-        let best = rows.clone().into_par_iter().map(|row| most_bought(counts.row(row), BEST, |_| true)).collect();
-        let dense = rows.into_par_iter().map(|row| dense(counts.row(row))).collect();
+        let best = rows.clone().into_par_iter().map(|row| most_bought(counts.row(row), BEST, |_| true));
+        let best = Arc::new(best.collect());
+        let dense = Arc::new(rows.into_par_iter().map(|row| dense(counts.row(row))).collect());
         Self { names, counts, totals: totals.into(), best, dense }
     }
 
@@ -173,6 +179,34 @@ impl Popularity {
         self
     }
 
+    /// With so many products more, that nobody bought yet.
+    pub(crate) fn extended(&self, more: usize) -> Self {
+        let extended = |counts: &Array<f32>| state::extended(counts, more, 0.0);
+        Self {
+            overall: extended(&self.overall),
+            long: extended(&self.long),
+            short: extended(&self.short),
+            age_days: state::extended(&self.age_days, more, 0),
+            added: self.added + more,
+            ..self.clone()
+        }
+        .ranked()
+    }
+
+    /// With purchases since: by product, what they count in `overall`, `long` and `short`.
+    pub(crate) fn with_purchases(&self, bought: impl Iterator<Item = (u32, [f32; 3])>) -> Self {
+        let mut counts = [self.overall.to_vec(), self.long.to_vec(), self.short.to_vec()];
+        for (product, more) in bought {
+            for (counts, more) in counts.iter_mut().zip(more) {
+                if let Some(count) = counts.get_mut(product as usize) {
+                    *count = (*count + more).max(0.0);
+                }
+            }
+        }
+        let [overall, long, short] = counts.map(Array::from);
+        Self { overall, long, short, ..self.clone() }.ranked()
+    }
+
     /// The `k` most popular products among those allowed, best first.
     pub fn top(&self, k: usize, allowed: impl Fn(u32) -> bool) -> impl Iterator<Item = u32> {
         self.order.iter().copied().filter(move |row| allowed(*row)).take(k)
@@ -194,8 +228,11 @@ impl Popularity {
     }
 
     /// Whether a product was first sold within so many days, as far as events have a time; to a history that has
-    /// just begun, nothing is new.
+    /// just begun, nothing is new. A product that was added since is.
     pub fn is_new(&self, product: u32, days: u16) -> bool {
+        if product as usize + self.added >= self.overall.len() {
+            return true;
+        }
         let age = self.age_days[product as usize];
         self.long[product as usize] > 0.0 && age <= days && age.saturating_add(days) <= self.history_days
     }
@@ -260,6 +297,7 @@ impl Popularity {
                 city_of_store: s.array("city_of_store")?,
                 history_days: 0,
                 totals: [0.0; 3],
+                added: 0,
             }
         };
         let popularity = popularity.with_total();

@@ -52,7 +52,12 @@ impl Strings {
 
     /// The row of a string, in a table whose strings are sorted: `O(log n)`.
     pub fn find(&self, wanted: &str) -> Option<u32> {
-        let (mut low, mut high) = (0, self.len() as u32);
+        self.find_within(self.len(), wanted)
+    }
+
+    /// The same among the first `len` strings, which are sorted.
+    pub fn find_within(&self, len: usize, wanted: &str) -> Option<u32> {
+        let (mut low, mut high) = (0, len as u32);
         while low < high {
             let middle = low + (high - low) / 2;
             match self.get(middle).cmp(wanted) {

@@ -163,7 +163,7 @@ impl Feed {
         (request.context, request.rules) = (self.place.into(), self.rules.into());
         for id in &self.basket {
             let unknown = || Error::NotFound(format!("the model knows no product '{id}'"));
-            request.basket.push(model.products.ids.find(id).ok_or_else(unknown)?);
+            request.basket.push(model.products.find(id).ok_or_else(unknown)?);
         }
         let persona = Persona::of(&model, visitor, &[]).with_basket(&request.basket);
         let items = feed_for(&model, &request, &persona);
@@ -197,7 +197,7 @@ impl Feed {
 impl Similar {
     pub(super) fn run(self) -> Result<(), Error> {
         let model = self.from.load()?;
-        let product = model.products.ids.find(&self.product);
+        let product = model.products.find(&self.product);
         let product =
             product.ok_or_else(|| Error::NotFound(format!("the model knows no product '{}'", self.product)))?;
         let items = similar(&model, product, self.top as usize, &self.filter.into());

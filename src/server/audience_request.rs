@@ -70,7 +70,7 @@ impl AudienceQuestion {
         let subject = match request.attributes {
             Some(given) => Subject::New(known_attributes(given)),
             None if request.product_id.is_empty() => Subject::SeedsOnly,
-            None => match model.products.ids.find(&request.product_id) {
+            None => match model.products.find(&request.product_id) {
                 Some(row) => Subject::Known(row),
                 None => return Err(Problem::UnknownProduct(request.product_id)),
             },

@@ -68,7 +68,7 @@ impl FeedQuestion {
 
     /// Looks products and the members of a group up; products that the model does not know are left out.
     pub(super) fn resolve_group(self, model: &Model, request: &v1::RecommendGroupFeedRequest) -> GroupRequest {
-        let find = |id: &String| model.products.ids.find(id);
+        let find = |id: &String| model.products.find(id);
         // Once each, whoever is named twice.
         let ids: BTreeSet<&String> = request.member_ids.iter().collect();
         GroupRequest {
@@ -83,7 +83,7 @@ impl FeedQuestion {
 
     /// Looks products and the member up; products that the model does not know are left out.
     pub(super) fn resolve(self, model: &Model, request: &v1::RecommendFeedRequest) -> FeedRequest {
-        let find = |id: &String| model.products.ids.find(id);
+        let find = |id: &String| model.products.find(id);
         FeedRequest {
             visitor: visitor(model, &request.member_id),
             page_size: self.page_size,
@@ -101,7 +101,7 @@ impl FeedQuestion {
 fn seen(model: &Model, rules: &Option<v1::FeedRules>) -> HashMap<u32, u16> {
     let times = |count: i32| u16::try_from(count.max(1)).unwrap_or(u16::MAX);
     let seen = rules.iter().flat_map(|rules| &rules.seen);
-    seen.filter_map(|s| Some((model.products.ids.find(&s.product_id)?, times(s.count)))).collect()
+    seen.filter_map(|s| Some((model.products.find(&s.product_id)?, times(s.count)))).collect()
 }
 
 fn context(check: &mut Check, context: v1::FeedContext) -> Context {

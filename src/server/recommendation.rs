@@ -98,7 +98,7 @@ impl RecommendationService for Recommendation {
         let answer = self.shared.compute.run(move |_| {
             let (mut known, mut unknown, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
             for id in request.product_ids {
-                match model.products.ids.find(&id) {
+                match model.products.find(&id) {
                     Some(row) if seen.insert(row) => known.push(row),
                     Some(_) => {}
                     None => unknown.push(id),
@@ -129,7 +129,7 @@ impl RecommendationService for Recommendation {
         check.finish()?;
         let model = self.shared.current.snapshot();
         let answer = self.shared.compute.run(move |_| {
-            let product = model.products.ids.find(&request.product_id);
+            let product = model.products.find(&request.product_id);
             let product = product.ok_or_else(|| Problem::UnknownProduct(request.product_id.clone()))?;
             let items = similar(&model, product, page_size, &filter)
                 .into_iter()

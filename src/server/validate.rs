@@ -104,7 +104,7 @@ impl Check {
 pub(super) fn visit_events(model: &Model, events: &[v1::VisitEvent]) -> Vec<VisitEvent> {
     use v1::VisitEventKind as Kind;
     let known = events.iter().filter_map(|event| {
-        let product = model.products.ids.find(&event.product_id)?;
+        let product = model.products.find(&event.product_id)?;
         let kind = Kind::try_from(event.kind).unwrap_or(Kind::Unspecified);
         // How much each says of what the visitor likes now, where a purchase says 1.
         let weight = match kind {

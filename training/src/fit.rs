@@ -16,6 +16,7 @@ use kindred_models::neighbours::Neighbours;
 use kindred_models::popularity::Popularity;
 use kindred_models::repeat::Repeat;
 use kindred_models::sparse::Matrix;
+use kindred_models::state::State;
 use kindred_models::stop::Stop;
 use rayon::prelude::*;
 
@@ -117,7 +118,7 @@ pub(crate) fn sources(
     model.members = prepare::members(dataset, slice);
     model.groups = crate::groups::groups(slice, &model.members, &model.history);
     model.repeat = crate::repeat::fit(slice, &model.history, &dataset.products);
-    model.tree = CategoryTree::new(&dataset.products.categories, &model.popularity.overall);
+    model.tree = CategoryTree::new(&dataset.products.categories, &model.popularity.overall).into();
     model.info.counts = counts(&model, slice);
     Ok(model)
 }
@@ -142,8 +143,9 @@ fn base(
         members: dataset.members.clone(),
         repeat: Repeat::default(),
         ranker: rank::unranked(&given.feed),
-        tree: CategoryTree::default(),
+        tree: Default::default(),
         popularity: Popularity::default(),
+        state: State::default(),
         info: ModelInfo { as_of_time: slice.as_of, ..ModelInfo::default() },
         content: ContentIndex::default(),
         launch: LaunchModel::default(),

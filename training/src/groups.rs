@@ -2,13 +2,13 @@
 
 use kindred_models::bitmaps::Bitmaps;
 use kindred_models::catalogue::Members;
+use kindred_models::events::DAY_SECONDS;
 use kindred_models::groups::{CONTACT_DAYS, Contacts, Groups, Segment};
 use kindred_models::history::{History, UNKNOWN_DAYS};
 
 use crate::data::Kind;
 use crate::prepare::Slice;
 
-const DAY_SECONDS: i64 = 86_400;
 /// Days from the first purchase in which a member is new.
 const NEW_DAYS: u16 = 30;
 /// Gaps between purchases that the base's is worth beside a member's own.

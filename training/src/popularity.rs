@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use kindred_models::events::day;
 use kindred_models::popularity::{DAYPARTS, Popularity, Segment, daypart};
 use kindred_models::sparse::Matrix;
 use kindred_models::strings::{NONE, Strings};
 
 use crate::config::PopularityParams;
-use crate::data::{Dataset, Event, Events, Kind};
+use crate::data::{Dataset, Event, Kind};
 use crate::prepare::Slice;
 
 /// Counts purchases, less refunds, decayed.
@@ -67,7 +68,7 @@ fn ages(slice: &Slice, products: usize) -> Vec<u16> {
         let first = &mut first[event.product as usize];
         *first = event.time.min(*first);
     }
-    let age = |first: i64| if slice.has_time() { Events::day(slice.as_of) - Events::day(first) } else { 0 };
+    let age = |first: i64| if slice.has_time() { day(slice.as_of) - day(first) } else { 0 };
     first.into_iter().map(|f| if f == i64::MAX { 0 } else { age(f).clamp(0, i64::from(u16::MAX)) as u16 }).collect()
 }
 
@@ -109,6 +110,7 @@ fn city_of_store(dataset: &Dataset, slice: &Slice, stores: &Segment) -> Vec<u32>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Events;
     use kindred_models::catalogue::{Members, Products};
     use kindred_models::popularity::Context;
     use kindred_models::strings::Labels;

@@ -1,16 +1,15 @@
 //! From events to interactions: one entry per member and product, as of a moment.
 
 use kindred_models::catalogue::Members;
+use kindred_models::events::{self, day, decayed};
 use kindred_models::history::{History, UNKNOWN_DAYS};
 use kindred_models::sparse::Rows;
 use kindred_models::strings::Labels;
 use rayon::prelude::*;
 
-use crate::config::{EventWeights, IalsParams, TrainConfig};
-use crate::data::{Dataset, Event, Events, Kind};
+use crate::config::{IalsParams, TrainConfig};
+use crate::data::{Dataset, Event, Kind};
 use crate::rank::mix;
-
-const DAY_SECONDS: f64 = 86_400.0;
 
 /// Which events are looked at.
 #[derive(Clone, Debug)]
@@ -55,11 +54,7 @@ impl Slice {
 
     /// What an event of `half_life_days` ago counts: a half; 1 where there is no time or no decay.
     pub(crate) fn decay(&self, time: i64, half_life_days: f32) -> f32 {
-        if !self.has_time || half_life_days <= 0.0 {
-            return 1.0;
-        }
-        let days = (self.as_of - time).max(0) as f64 / DAY_SECONDS;
-        (-days / f64::from(half_life_days)).exp2() as f32
+        if self.has_time { decayed((self.as_of - time).max(0), half_life_days) } else { 1.0 }
     }
 
     fn days_since(&self, time: Option<i64>) -> u16 {
@@ -75,7 +70,7 @@ impl Slice {
     fn shopping_days(&self, member: u32) -> Vec<i64> {
         let first = self.events.partition_point(|e| e.member < member);
         let events = self.events[first..].iter().take_while(|e| e.member == member);
-        let mut days: Vec<i64> = events.filter(|e| e.kind == Kind::Purchase).map(|e| Events::day(e.time)).collect();
+        let mut days: Vec<i64> = events.filter(|e| e.kind == Kind::Purchase).map(|e| day(e.time)).collect();
         days.sort_unstable();
         days.dedup();
         days
@@ -112,16 +107,16 @@ struct Pair {
 impl Pair {
     fn of(events: &[Event], slice: &Slice, config: &TrainConfig) -> Self {
         let kept = kept_purchases(events);
-        let weight = |e: &Event| interest_weight(e.kind, &config.event_weights);
+        let weight = |e: &Event| config.event_weights.interest(e.kind);
         let decay = |e: &Event| slice.decay(e.time, config.embeddings.half_life_days);
         let interest: f32 = events.iter().map(|e| weight(e) * decay(e)).sum();
-        let decayed = |half_life: f32| kept.iter().map(|time| slice.decay(*time, half_life)).sum::<f32>();
+        let of_purchases = |half_life: f32| kept.iter().map(|time| slice.decay(*time, half_life)).sum::<f32>();
         Self {
             count: kept.len(),
-            mass: interest + decayed(config.embeddings.half_life_days),
-            decayed: decayed(config.repeat.half_life_days),
-            recent: decayed(config.repeat.recent_half_life_days),
-            trips: kept.chunk_by(|a, b| Events::day(*a) == Events::day(*b)).count(),
+            mass: interest + of_purchases(config.embeddings.half_life_days),
+            decayed: of_purchases(config.repeat.half_life_days),
+            recent: of_purchases(config.repeat.recent_half_life_days),
+            trips: kept.chunk_by(|a, b| day(*a) == day(*b)).count(),
             first_purchase: kept.first().copied(),
             last_purchase: kept.last().copied(),
         }
@@ -130,33 +125,14 @@ impl Pair {
 
 /// Moments of a pair's purchases that were not brought back, in order.
 pub(crate) fn kept_purchases(events: &[Event]) -> Vec<i64> {
-    let mut kept = Vec::new();
-    for event in events {
-        match event.kind {
-            Kind::Purchase => kept.push(event.time),
-            // Takes back the purchase before it; without one there is nothing to take back.
-            Kind::Refund => drop(kept.pop()),
-            _ => {}
-        }
-    }
-    kept
+    events::kept_purchases(events.iter().map(|e| (e.kind, e.time))).0
 }
 
 impl Pair {
     fn span_days(&self) -> u16 {
-        let days = |(first, last): (i64, i64)| Events::day(last) - Events::day(first);
+        let days = |(first, last): (i64, i64)| day(last) - day(first);
         let span = self.first_purchase.zip(self.last_purchase).map_or(0, days);
         u16::try_from(span).unwrap_or(u16::MAX - 1)
-    }
-}
-
-fn interest_weight(kind: Kind, weights: &EventWeights) -> f32 {
-    match kind {
-        Kind::View => weights.view,
-        Kind::Cart => weights.cart,
-        Kind::Favorite => weights.favorite,
-        Kind::Share => weights.share,
-        Kind::Purchase | Kind::Refund | Kind::Contact => 0.0,
     }
 }
 
@@ -190,8 +166,8 @@ pub fn history(slice: &Slice, members: &Members, config: &TrainConfig) -> Histor
         trips.push(saturated(pair.trips));
         span_days.push(pair.span_days());
         let days_before = |day: i64| shopping_days.partition_point(|d| *d < day);
-        let first = pair.first_purchase.map_or(i64::MAX, Events::day);
-        let last = pair.last_purchase.map_or(i64::MAX - 1, Events::day);
+        let first = pair.first_purchase.map_or(i64::MAX, day);
+        let last = pair.last_purchase.map_or(i64::MAX - 1, day);
         trips_since.push(saturated(shopping_days.len() - days_before(last + 1)));
         trips_from.push(saturated(shopping_days.len() - days_before(first)));
         offsets[member as usize + 1] += 1;
@@ -239,6 +215,7 @@ fn saturated(count: usize) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Events;
     use kindred_models::catalogue::Consent;
 
     const DAY: i64 = 86_400;

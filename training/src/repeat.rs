@@ -2,11 +2,12 @@
 
 use kindred_models::catalogue::Products;
 use kindred_models::categories::CategoryTree;
+use kindred_models::events::day;
 use kindred_models::history::{History, Past};
 use kindred_models::repeat::{CLASSES, Hazards, Repeat};
 use kindred_models::strings::NONE;
 
-use crate::data::{Event, Events, Kind};
+use crate::data::{Event, Kind};
 use crate::prepare::{Slice, kept_purchases};
 
 /// Gaps, or buyers, at which a product weighs as much as its category, and a category as the base.
@@ -107,8 +108,8 @@ fn as_of(events: &[Event], cut: i64) -> Option<(Past, bool)> {
     let before = &events[..events.partition_point(|e| e.time <= cut)];
     let times = kept_purchases(before);
     let (first, last) = (times.first()?, times.last()?);
-    let days = |from: i64, to: i64| u16::try_from(Events::day(to) - Events::day(from)).unwrap_or(u16::MAX - 1);
-    let trips = times.chunk_by(|a, b| Events::day(*a) == Events::day(*b)).count();
+    let days = |from: i64, to: i64| u16::try_from(day(to) - day(from)).unwrap_or(u16::MAX - 1);
+    let trips = times.chunk_by(|a, b| day(*a) == day(*b)).count();
     let past = Past {
         count: u16::try_from(times.len()).unwrap_or(u16::MAX),
         // As `Slice::days_since` counts them, which the hazard is asked with.

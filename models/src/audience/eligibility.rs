@@ -11,7 +11,9 @@ use crate::stop::Stop;
 /// Members left out, each counted once, by the first reason that applies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Excluded {
-    /// No consent to marketing.
+    /// Gone: they asked to be forgotten.
+    pub erased: usize,
+    /// No consent to marketing, or none any more that what the model knows of them may be used.
     pub no_consent: usize,
     /// Minors.
     pub minor: usize,
@@ -59,6 +61,27 @@ impl Excluded {
     }
 }
 
+/// What members allow now.
+struct Allowed {
+    marketing: RoaringBitmap,
+    minors: RoaringBitmap,
+}
+
+impl Allowed {
+    fn of(model: &Model) -> Self {
+        let (mut marketing, mut minors) = (model.groups.marketing.clone(), model.groups.minors.clone());
+        let set = |rows: &mut RoaringBitmap, row, is_in| if is_in { rows.insert(row) } else { rows.remove(row) };
+        for (row, _) in model.state.described() {
+            let (learned, now) = (model.members.consent(row), model.state.consent(model, row));
+            // An audience is chosen by what members did: of who took that consent back, it may not be asked.
+            let may_be_read = now.personalization || !learned.personalization;
+            set(&mut marketing, row, now.marketing && may_be_read);
+            set(&mut minors, row, now.minor);
+        }
+        Self { marketing, minors }
+    }
+}
+
 /// Who may be in the audience.
 #[derive(Clone, Debug)]
 pub(super) struct Eligibility {
@@ -87,8 +110,10 @@ impl Eligibility {
             change(&mut rows);
             (before - rows.len()) as usize
         };
-        excluded.no_consent = keep(&|rows| *rows &= &model.groups.marketing);
-        excluded.minor = keep(&|rows| *rows -= &model.groups.minors);
+        let Allowed { marketing, minors } = Allowed::of(model);
+        excluded.erased = keep(&|rows| *rows -= model.state.erased());
+        excluded.no_consent = keep(&|rows| *rows &= &marketing);
+        excluded.minor = keep(&|rows| *rows -= &minors);
         excluded.seed = keep(&|rows| *rows -= seeds.iter().copied().collect::<RoaringBitmap>());
         filter.each_part(model, stop, &mut |part, set| *excluded.of(part) += keep(&|rows| *rows &= &set))?;
         Ok(Self { rows, excluded })

@@ -7,7 +7,8 @@ use roaring::RoaringBitmap;
 use serde::Deserialize;
 
 use crate::bitmaps::Bitmaps;
-use crate::groups::{CONTACT_DAYS, Segment};
+use crate::events::DAY_SECONDS;
+use crate::groups::{CONTACT_DAYS, Contacts, Segment};
 use crate::history::UNKNOWN_DAYS;
 use crate::model::Model;
 use crate::stop::{Stop, Stopped};
@@ -100,29 +101,33 @@ impl MemberFilter {
         stop: &Stop,
         each: &mut dyn FnMut(Part, RoaringBitmap),
     ) -> Result<(), Stopped> {
-        let (members, groups) = (&model.members, &model.groups);
+        let (members, groups, state) = (&model.members, &model.groups, &model.state);
         if !self.stores.is_empty() {
-            each(Part::Store, named(&members.stores, &groups.stores, &self.stores));
+            let set = named(&members.stores, &groups.stores, &self.stores);
+            each(Part::Store, state.mended(set, |said| is_one_of(&said.store, &self.stores)));
         }
         if !self.cities.is_empty() {
-            each(Part::City, named(&members.cities, &groups.cities, &self.cities));
+            let set = named(&members.cities, &groups.cities, &self.cities);
+            each(Part::City, state.mended(set, |said| is_one_of(&said.city, &self.cities)));
         }
         if !self.guides.is_empty() {
-            each(Part::Guide, named(&members.guides, &groups.guides, &self.guides));
+            let set = named(&members.guides, &groups.guides, &self.guides);
+            each(Part::Guide, state.mended(set, |said| is_one_of(&said.guide, &self.guides)));
         }
         if !self.segments.is_empty() {
             let wanted: BTreeSet<u32> = self.segments.iter().map(|segment| *segment as u32).collect();
             each(Part::Segment, groups.segments.union(wanted));
         }
         for tag in &self.tags {
-            each(Part::Tag, groups.tags.get(members.tag_names.find(tag).unwrap_or(NONE)));
+            let set = groups.tags.get(members.tag_names.find(tag).unwrap_or(NONE));
+            each(Part::Tag, state.mended(set, |said| said.has_tag(tag)));
         }
         for last in &self.last_purchases {
             stop.check()?;
             each(Part::LastPurchase, last.set(model));
         }
         if let (Some(max), Some(contacts)) = (self.max_contacts, &groups.contacts) {
-            each(Part::Contacts, everyone(model) - contacts.more_than(max.count, max.days));
+            each(Part::Contacts, everyone(model) - contacted(model, contacts, max));
         }
         let union = |filters: &[Self]| {
             filters
@@ -153,6 +158,27 @@ pub(super) fn everyone(model: &Model) -> RoaringBitmap {
     all
 }
 
+/// Whether what was said is one of those wanted; `None` if nothing was.
+fn is_one_of(said: &Option<String>, wanted: &[String]) -> Option<bool> {
+    said.as_ref().map(|said| wanted.contains(said))
+}
+
+/// Members who got more messages than wanted.
+fn contacted(model: &Model, contacts: &Contacts, max: MaxContacts) -> RoaringBitmap {
+    let (state, now) = (&model.state, model.state.now(model));
+    let passed = u16::try_from((now - model.info.as_of_time) / DAY_SECONDS).unwrap_or(u16::MAX);
+    // Of the days asked for, those up to the model's moment.
+    let days = max.days.saturating_sub(passed);
+    let mut more = contacts.more_than(max.count, days);
+    for (row, member) in state.acted() {
+        let since = member.contacts(now, max.days);
+        if since > 0 && since + contacts.of(row, days) > max.count {
+            more.insert(row);
+        }
+    }
+    more
+}
+
 fn named(labels: &Labels, sets: &Bitmaps, wanted: &[String]) -> RoaringBitmap {
     let rows: BTreeSet<u32> = wanted.iter().filter_map(|value| labels.values.find(value)).collect();
     sets.union(rows)
@@ -167,11 +193,19 @@ impl LastPurchase {
             let category = || model.products.categories.rows[product as usize];
             meant.as_ref().is_none_or(|meant| meant.get(category() as usize).copied().unwrap_or(false))
         };
+        let (state, now) = (&model.state, model.state.now(model));
+        let passed = u16::try_from((now - model.info.as_of_time) / DAY_SECONDS).unwrap_or(UNKNOWN_DAYS);
         let lets_in = |member: &u32| {
+            if state.member(*member).is_some() {
+                let pasts = state.pasts(model, *member);
+                let of_category = pasts.list.iter().filter(|past| past.count > 0 && is_meant(past.product));
+                return of_category.map(|past| past.days_since).min().is_some_and(|ago| days.contains(&ago));
+            }
             let bought = history.rows.range(*member).filter(|i| history.counts[*i] > 0);
             let of_category = bought.filter(|i| is_meant(history.rows.columns[*i]));
             // What has no time is later than any day that can be asked for.
-            of_category.map(|i| history.days_since[i]).min().is_some_and(|ago| days.contains(&ago))
+            let least = of_category.map(|i| history.days_since[i]).min().filter(|ago| *ago != UNKNOWN_DAYS);
+            least.is_some_and(|ago| days.contains(&ago.saturating_add(passed)))
         };
         let rows: Vec<u32> = (0..model.members.len() as u32).into_par_iter().filter(lets_in).collect();
         rows.into_iter().collect()

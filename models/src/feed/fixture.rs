@@ -18,6 +18,7 @@ use crate::popularity::Popularity;
 use crate::ranker::{Ranker, RankerFit, Scorer};
 use crate::repeat::Repeat;
 use crate::sparse::Matrix;
+use crate::state::State;
 use crate::strings::Labels;
 
 use super::Source;
@@ -64,7 +65,7 @@ pub(crate) fn model(given: &[Given], baskets: &[(u32, u32, f32)]) -> Model {
     .ranked();
     let scorer = Scorer::Linear(Blend::default().linear());
     Model {
-        tree: CategoryTree::new(&products.categories, &popularity.overall),
+        tree: CategoryTree::new(&products.categories, &popularity.overall).into(),
         product_index: GatedIndex::exact(Model::exact_products(&embeddings), String::new()),
         member_index: GatedIndex::exact(Model::exact_members(&embeddings), String::new()),
         affinity: Affinity { by_member: Matrix::from_sorted(n, &[]), by_basket: Matrix::from_sorted(n, baskets) },
@@ -78,6 +79,7 @@ pub(crate) fn model(given: &[Given], baskets: &[(u32, u32, f32)]) -> Model {
         launch: LaunchModel::default(),
         ranker: Ranker { repeat: scorer.clone(), fresh: scorer, fit: RankerFit::default() },
         info: ModelInfo::default(),
+        state: State::default(),
         products,
         embeddings,
         popularity,

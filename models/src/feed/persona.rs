@@ -6,7 +6,8 @@ use super::{FeedRequest, VisitEvent, Visitor};
 use crate::history::Past;
 use crate::model::Model;
 use crate::popularity::Context;
-use crate::strings::NONE;
+use crate::state::Pasts;
+use crate::strings::{Labels, NONE};
 
 /// What is known of a visitor, as far as the visitor allows: the only place that reads a member's data for
 /// a feed, and where consent is decided.
@@ -22,6 +23,8 @@ pub struct Persona {
     pub(super) basket: Vec<u32>,
     /// Products bought during this visit.
     bought_now: HashSet<u32>,
+    /// Products that the member looked at lately, and how often, by product.
+    seen: Vec<(u32, u16)>,
     /// Days on which the member bought anything.
     pub(super) trips: u16,
     /// The folded-in vector; `None` where nothing is known.
@@ -34,7 +37,7 @@ impl Persona {
     pub fn of(model: &Model, visitor: Visitor, visit: &[VisitEvent]) -> Self {
         let nobody = Self::default();
         let mut persona = match visitor {
-            Visitor::Member(row) if !model.members.consent(row).personalization => return nobody,
+            Visitor::Member(row) if !model.state.consent(model, row).personalization => return nobody,
             Visitor::Member(row) => nobody.with_history(model, row),
             Visitor::Unknown => nobody,
         };
@@ -49,11 +52,17 @@ impl Persona {
     }
 
     fn with_history(mut self, model: &Model, row: u32) -> Self {
-        self.row = Some(row);
-        self.past = model.history.member(row).collect();
-        self.trips = model.history.member_trips[row as usize];
-        let vector = model.embeddings.member(row);
-        self.vector = vector.iter().any(|x| *x != 0.0).then(|| vector.to_vec());
+        let Pasts { list, trips, is_newer } = model.state.pasts(model, row);
+        (self.row, self.past, self.trips) = (Some(row), list, trips);
+        if let Some(member) = model.state.member(row) {
+            self.seen = member.seen(model.state.now(model)).collect();
+        }
+        if is_newer {
+            self.fold_in(model);
+        } else if (row as usize) < model.members.len() {
+            let vector = model.embeddings.member(row);
+            self.vector = vector.iter().any(|x| *x != 0.0).then(|| vector.to_vec());
+        }
         self
     }
 
@@ -79,9 +88,20 @@ impl Persona {
                 self.bought_now.insert(event.product);
             }
         }
-        let (products, weights): (Vec<u32>, Vec<f32>) = self.past.iter().map(|p| (p.product, p.weight)).unzip();
-        self.vector = Some(model.embeddings.fold_in_member(&products, &weights));
+        self.fold_in(model);
         self.visited = visit.iter().rev().map(|event| event.product).collect();
+    }
+
+    /// Solves the member's row again.
+    fn fold_in(&mut self, model: &Model) {
+        let weighty = self.past.iter().filter(|p| p.weight > 0.0);
+        let (products, weights): (Vec<u32>, Vec<f32>) = weighty.map(|p| (p.product, p.weight)).unzip();
+        self.vector = (!products.is_empty()).then(|| model.embeddings.fold_in_member(&products, &weights));
+    }
+
+    /// How often the member looked at a product lately.
+    pub(super) fn times_seen(&self, product: u32) -> u16 {
+        self.seen.binary_search_by_key(&product, |seen| seen.0).map_or(0, |at| self.seen[at].1)
     }
 
     /// What the member had to do with a product.
@@ -111,9 +131,10 @@ impl Persona {
         let mut context = request.context.clone();
         context.store = context.store.or_else(|| request.filter.store.clone());
         if context.store.is_none() && context.city.is_none() {
-            let home = |labels: &crate::strings::Labels| self.row.and_then(|row| labels.get(row).map(str::to_owned));
-            context.store = home(&model.members.stores);
-            context.city = home(&model.members.cities);
+            let said = self.row.and_then(|row| model.state.profile(row));
+            let home = |labels: &Labels| self.row.and_then(|row| labels.get(row).map(str::to_owned));
+            context.store = said.and_then(|said| said.store.clone()).or_else(|| home(&model.members.stores));
+            context.city = said.and_then(|said| said.city.clone()).or_else(|| home(&model.members.cities));
         }
         context
     }

@@ -22,7 +22,7 @@ const POOL_PER_PLACE: usize = 10;
 /// What is wanted of a page; the default wants nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rules {
-    /// Products shown to the member lately, and how often.
+    /// Products shown to the member lately, and how often; of others, it is how often the member looked at them.
     pub seen: HashMap<u32, u16>,
     /// What a score is multiplied by for each time that the product was seen; 0 to 1.
     pub seen_decay: f32,
@@ -84,9 +84,10 @@ impl Rules {
         mut items: Vec<FeedItem>,
         page: usize,
     ) -> Vec<FeedItem> {
-        if self.seen_decay < 1.0 && !self.seen.is_empty() {
+        if self.seen_decay < 1.0 {
             for item in &mut items {
-                let times = self.seen.get(&item.product).copied().unwrap_or(0);
+                let times = self.seen.get(&item.product).copied();
+                let times = times.unwrap_or_else(|| persona.times_seen(item.product));
                 item.score *= self.seen_decay.max(0.0).powi(times.into());
             }
             items = super::sorted(items);

@@ -140,7 +140,9 @@ impl<'a> Signals<'a> {
         spread(&affinity.by_member, recent(), &mut self.recent);
         spread(&affinity.by_basket, recent(), &mut self.basket);
         if let Some(row) = self.persona.row {
-            self.model.neighbours.spread(row, &self.model.history, &mut self.neighbours);
+            let (model, state) = (self.model, &self.model.state);
+            let may_be_read = |other: u32| state.consent(model, other).personalization;
+            model.neighbours.spread(row, &model.history, may_be_read, &mut self.neighbours);
         }
     }
 

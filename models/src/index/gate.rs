@@ -1,11 +1,14 @@
 //! Chooses the index that serves a table: a graph only where it is faster, and only if it finds enough.
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Allowed, ExactIndex, Graph, HnswIndex, HnswParams, IndexKind, IndexReport, Table, VectorIndex, recall};
 use crate::artifact::{ArtifactError, Reader, Writer};
-use crate::ranking::Scored;
+use crate::kernels::dot;
+use crate::ranking::{Scored, Top};
 
 /// Queries that an index is measured with.
 const QUERIES: usize = 200;
@@ -26,11 +29,13 @@ pub struct IndexParams {
 }
 
 /// An index with what was measured of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct GatedIndex {
-    pub(crate) index: Box<dyn VectorIndex>,
+    pub(crate) index: Arc<dyn VectorIndex>,
     pub(crate) exact: ExactIndex,
     pub(crate) graph: Option<Graph>,
+    /// Rows that `index` does not know, which come last.
+    pub(crate) added: u32,
     /// What was measured, and what serves.
     pub report: IndexReport,
 }
@@ -86,7 +91,7 @@ impl GatedIndex {
         if !passes {
             return Self { report, ..Self::exact(exact, String::new()) };
         }
-        Self { index: Box::new(hnsw), exact, graph: Some(graph), report }
+        Self { index: Arc::new(hnsw), exact, graph: Some(graph), added: 0, report }
     }
 
     /// The exact index alone.
@@ -100,7 +105,7 @@ impl GatedIndex {
             reachable_share: None,
             audience_recall: None,
         };
-        Self { index: Box::new(exact.clone()), exact, graph: None, report }
+        Self { index: Arc::new(exact.clone()), exact, graph: None, added: 0, report }
     }
 
     /// The index that serves questions without a filter.
@@ -115,10 +120,31 @@ impl GatedIndex {
         if !filtered && self.report.kind == IndexKind::Hnsw {
             let found = self.index.search(query, k, allowed);
             if found.len() == k {
-                return found;
+                return self.with_added(found, query, k, allowed);
             }
         }
         self.exact.search(query, k, allowed)
+    }
+
+    /// What a graph found, and the rows that it does not know.
+    fn with_added(&self, found: Vec<Scored>, query: &[f32], k: usize, allowed: Allowed<'_>) -> Vec<Scored> {
+        let table = self.exact.table();
+        let added = (table.len() as u32 - self.added..table.len() as u32).filter(|row| allowed(*row));
+        let mut top = Top::new(k);
+        found.into_iter().for_each(|s| top.push(s.row, s.score));
+        added.for_each(|row| top.push(row, dot(table.row(row), query)));
+        top.into_sorted()
+    }
+
+    /// Over a longer table that begins with this one's rows: a graph stays as it is, and what it does not know is
+    /// looked at besides.
+    pub(crate) fn extended(&self, table: Table) -> Self {
+        let added = self.added + (table.len() - self.exact.table().len()) as u32;
+        let exact = ExactIndex::by_length(table);
+        match self.graph {
+            Some(_) => Self { exact, added, ..self.clone() },
+            None => Self { index: Arc::new(exact.clone()), exact, ..self.clone() },
+        }
     }
 
     pub(crate) fn write(&self, name: &str, ef_search: usize, to: &mut Writer) -> Result<(), ArtifactError> {
@@ -138,11 +164,11 @@ impl GatedIndex {
         let stored: Stored = section.values()?;
         let table = exact.table().clone();
         let Some(layers) = stored.upper_layers else {
-            return Ok(Self { index: Box::new(exact.clone()), exact, graph: None, report: stored.report });
+            return Ok(Self { index: Arc::new(exact.clone()), exact, graph: None, added: 0, report: stored.report });
         };
         let graph = Graph::read(&section, table.len(), layers)?;
         let hnsw = HnswIndex::new(table, graph.clone(), stored.ef_search);
-        Ok(Self { index: Box::new(hnsw), exact, graph: Some(graph), report: stored.report })
+        Ok(Self { index: Arc::new(hnsw), exact, graph: Some(graph), added: 0, report: stored.report })
     }
 }
 

@@ -3,6 +3,7 @@
 mod cosine;
 mod ridge;
 
+use kindred_models::events::day;
 use kindred_models::history::History;
 use kindred_models::ranking::Scored;
 use kindred_models::scatter::Scatter;
@@ -11,7 +12,7 @@ use kindred_models::stop::Stop;
 use rayon::prelude::*;
 
 use crate::config::AffinityParams;
-use crate::data::{Events, Kind};
+use crate::data::Kind;
 use crate::error::TrainError;
 use crate::prepare::Slice;
 
@@ -84,7 +85,7 @@ pub fn baskets(slice: &Slice, allowed: impl Fn(u32) -> bool) -> Matrix {
     let mut count = 0;
     for events in slice.events.chunk_by(|a, b| a.member == b.member).filter(|events| allowed(events[0].member)) {
         let purchases = events.iter().filter(|e| e.kind == Kind::Purchase);
-        let mut bought: Vec<(i64, u32)> = purchases.map(|e| (Events::day(e.time), e.product)).collect();
+        let mut bought: Vec<(i64, u32)> = purchases.map(|e| (day(e.time), e.product)).collect();
         bought.sort_unstable();
         bought.dedup();
         for basket in bought.chunk_by(|a, b| a.0 == b.0) {

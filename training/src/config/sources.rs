@@ -1,53 +1,10 @@
 //! How the sources of a feed are learned.
 
 use kindred_models::embeddings::Objective;
+pub use kindred_models::events::{EventWeights, Weighting};
 use serde::{Deserialize, Serialize};
 
 use super::{InvalidParameter, check};
-
-/// How purchases become the weights of the embeddings' objective.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Weighting {
-    /// `1 + ln(count)`; below one purchase, the count itself.
-    #[default]
-    Log,
-    /// The count.
-    Linear,
-    /// 1, however often.
-    Binary,
-}
-
-impl Weighting {
-    /// The weight of a count above 0.
-    pub fn weight(self, count: f32) -> f32 {
-        match self {
-            Self::Log if count >= 1.0 => 1.0 + count.ln(),
-            Self::Log | Self::Linear => count,
-            Self::Binary => count.min(1.0),
-        }
-    }
-}
-
-/// How much an event of each kind counts, where a purchase counts 1. Refunds take a purchase back.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct EventWeights {
-    /// Looked at.
-    pub view: f32,
-    /// Put into the cart.
-    pub cart: f32,
-    /// Marked as a favorite.
-    pub favorite: f32,
-    /// Shared.
-    pub share: f32,
-}
-
-impl Default for EventWeights {
-    fn default() -> Self {
-        Self { view: 0.05, cart: 0.2, favorite: 0.2, share: 0.2 }
-    }
-}
 
 /// Parameters of the embeddings, as the config file has them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

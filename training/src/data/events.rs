@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 
+use kindred_models::events::DAY_SECONDS;
+pub use kindred_models::events::Kind;
+
 use super::columns::Columns;
 use super::ids::{Ids, NoId};
 use super::{files, gate, required};
@@ -13,43 +16,7 @@ use crate::tables::{Cell, Reason, Rejects, TableError, TimeUnit};
 const REPORT_ROWS: u64 = 1 << 16;
 
 /// Clocks and time zones may be off by as much.
-const DAY_SECONDS: i64 = 86_400;
-
-/// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Kind {
-    /// Bought.
-    Purchase,
-    /// A purchase taken back.
-    Refund,
-    /// Looked at.
-    View,
-    /// Put into the cart.
-    Cart,
-    /// Marked as a favorite.
-    Favorite,
-    /// Shared.
-    Share,
-    /// One message sent to the member.
-    Contact,
-}
-
-impl Kind {
-    /// From its name in the data contract.
-    pub fn parse(name: &str) -> Option<Self> {
-        Some(match name {
-            "purchase" => Self::Purchase,
-            "refund" => Self::Refund,
-            "view" => Self::View,
-            "cart" => Self::Cart,
-            "favorite" => Self::Favorite,
-            "share" => Self::Share,
-            "contact" => Self::Contact,
-            _ => return None,
-        })
-    }
-}
+const CLOCKS_OFF: i64 = DAY_SECONDS;
 
 /// One event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,11 +47,6 @@ pub struct Events {
 }
 
 impl Events {
-    /// The day of a moment, counted from 1970, in UTC.
-    pub fn day(time: i64) -> i64 {
-        time.div_euclid(DAY_SECONDS)
-    }
-
     /// Brings members and products to their final rows, and sorts.
     pub(super) fn sorted(mut self, members: &[u32], products: &[u32]) -> Self {
         use rayon::prelude::*;
@@ -114,7 +76,7 @@ pub(super) struct ReadEvents {
 
 pub(super) fn read(config: &DataConfig, now: i64, progress: &dyn Progress) -> Result<ReadEvents, TableError> {
     let table = &config.events;
-    let mut read = ReadEvents { end: now + DAY_SECONDS, ..ReadEvents::default() };
+    let mut read = ReadEvents { end: now + CLOCKS_OFF, ..ReadEvents::default() };
     let path = required(config, table, "events")?;
     let (mut needed, mut optional) = (vec!["member_id", "product_id"], vec!["kind", "quantity", "store_id", "channel"]);
     if table.time_unit == TimeUnit::None {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use chrono::{DateTime, Months, NaiveDate};
 use kindred_models::catalogue::{Consent, IdType, Members};
+use kindred_models::state::ADULT_YEARS;
 use kindred_models::strings::{Labels, Strings};
 
 use super::columns::Columns;
@@ -28,8 +29,6 @@ const OPTIONAL: [&str; 9] = [
 const ASKED_NOBODY: Consent = Consent { personalization: true, marketing: true, minor: false };
 /// What a member allows whose row can't be used.
 const NO_CONSENT: Consent = Consent { personalization: false, marketing: false, minor: false };
-/// Age at which a member is no longer a minor, where only the birthday is known.
-const ADULT_YEARS: u32 = 18;
 
 /// One member as the table has it.
 #[derive(Clone, Debug)]

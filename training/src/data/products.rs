@@ -134,6 +134,7 @@ impl ReadProducts {
         let prices: Vec<f32> = sorted.iter().map(|p| p.attributes.price.unwrap_or(f32::NAN)).collect();
         let available: Vec<u8> = sorted.iter().map(|p| u8::from(p.available)).collect();
         let products = Products {
+            added: Default::default(),
             ids,
             id_type,
             titles: sorted.iter().map(|p| &p.attributes.title).collect(),

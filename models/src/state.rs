@@ -1,0 +1,239 @@
+//! State: what happened since a model learned, as one immutable snapshot.
+//!
+//! A version is frozen; members buy, opt out and leave by the minute. The state says what is different now. It is
+//! bound to the rows of one model, and stands in it ([`Model::state`]), so that whoever answers sees one snapshot of
+//! both. Its maps share what did not change: a copy costs a few pointers.
+
+mod catalogue;
+mod past;
+mod profile;
+
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+use rpds::HashTrieMapSync;
+
+use crate::catalogue::Consent;
+use crate::events::{Counting, DAY_SECONDS, Kind, decayed};
+use crate::model::Model;
+use crate::strings::NONE;
+
+pub use catalogue::ProductNow;
+pub(crate) use catalogue::extended;
+pub use past::Pasts;
+pub use profile::{ADULT_YEARS, Profile};
+
+/// Days for which a product that was looked at counts as seen.
+const SEEN_DAYS: i64 = 7;
+
+/// One thing that a member did, or that was done to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveEvent {
+    /// Unix seconds.
+    pub time: i64,
+    /// The product; [`NONE`] if the model does not know it.
+    pub product: u32,
+    /// What happened.
+    pub kind: Kind,
+}
+
+/// What is new of one member.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LiveMember {
+    /// What they did since, in order of time.
+    pub events: Vec<LiveEvent>,
+    /// What was said of them.
+    pub profile: Option<Arc<Profile>>,
+}
+
+impl LiveMember {
+    /// Products looked at in the days before a moment, and how often.
+    pub fn seen(&self, now: i64) -> impl Iterator<Item = (u32, u16)> {
+        let since = now - SEEN_DAYS * DAY_SECONDS;
+        let first = self.events.partition_point(|e| e.time <= since);
+        let mut seen: Vec<u32> =
+            self.events[first..].iter().filter(|e| e.kind == Kind::View).map(|e| e.product).collect();
+        seen.sort_unstable();
+        let counts: Vec<(u32, u16)> =
+            seen.chunk_by(|a, b| a == b).map(|run| (run[0], u16::try_from(run.len()).unwrap_or(u16::MAX))).collect();
+        counts.into_iter().filter(|(product, _)| *product != NONE)
+    }
+
+    /// How many messages they got in the days before a moment.
+    pub fn contacts(&self, now: i64, days: u16) -> usize {
+        let since = now - i64::from(days) * DAY_SECONDS;
+        self.events.iter().rev().take_while(|e| e.time > since).filter(|e| e.kind == Kind::Contact).count()
+    }
+}
+
+/// What happened since a model learned. The default: nothing.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// Moment of the newest event; 0 before the first.
+    newest: i64,
+    /// By row: rows of the model, and after them those of members whom it does not know, as they were heard of.
+    members: HashTrieMapSync<u32, Arc<LiveMember>>,
+    /// Rows of members whom the model does not know.
+    strangers: HashTrieMapSync<Arc<str>, u32>,
+    /// Strangers ever heard of.
+    numbered: u32,
+    /// Members of the model of whom something was said.
+    described: Arc<RoaringBitmap>,
+    /// Members of the model who did something.
+    acted: Arc<RoaringBitmap>,
+    /// Members of the model who must be forgotten.
+    erased: Arc<RoaringBitmap>,
+    /// Purchases less refunds by product, as popularity counts them, at the moment of the model.
+    bought: HashTrieMapSync<u32, [f32; 3]>,
+    /// How the model counts.
+    counting: Counting,
+}
+
+impl State {
+    /// Nothing happened yet since a model.
+    pub fn of(model: &Model) -> Self {
+        Self { counting: Counting::of(&model.info.parameters), ..Self::default() }
+    }
+
+    /// Moment of the newest event that the model or the state knows, in unix seconds.
+    pub fn now(&self, model: &Model) -> i64 {
+        self.newest.max(model.info.as_of_time)
+    }
+
+    /// The row of a member whom the model or the state knows.
+    pub fn find(&self, model: &Model, id: &str) -> Option<u32> {
+        let known = model.members.ids.find(id).or_else(|| self.strangers.get(id).copied())?;
+        (!self.is_erased(known)).then_some(known)
+    }
+
+    /// What is new of a member.
+    pub fn member(&self, row: u32) -> Option<&LiveMember> {
+        self.members.get(&row).map(Arc::as_ref)
+    }
+
+    /// What was said of a member.
+    pub fn profile(&self, row: u32) -> Option<&Profile> {
+        self.member(row)?.profile.as_deref()
+    }
+
+    /// Whether a member of the model must be forgotten.
+    pub fn is_erased(&self, row: u32) -> bool {
+        self.erased.contains(row)
+    }
+
+    /// What a member allows now. Of whom nothing was ever said, nothing.
+    pub fn consent(&self, model: &Model, row: u32) -> Consent {
+        if self.is_erased(row) {
+            return Consent { personalization: false, marketing: false, minor: false };
+        }
+        let learned = model.members.consent(row);
+        self.profile(row).map_or(learned, |profile| profile.consent(learned, self.now(model)))
+    }
+
+    /// Members of the model who must be forgotten.
+    pub fn erased(&self) -> &RoaringBitmap {
+        &self.erased
+    }
+
+    /// Members of the model of whom something was said, each with it.
+    pub fn described(&self) -> impl Iterator<Item = (u32, &Profile)> {
+        self.described.iter().filter_map(|row| Some((row, self.profile(row)?)))
+    }
+
+    /// A set of members, mended: whoever something was said of is in it if `says` so, and by the set itself where
+    /// what was said does not matter (`None`).
+    pub fn mended(&self, mut set: RoaringBitmap, says: impl Fn(&Profile) -> Option<bool>) -> RoaringBitmap {
+        for (row, profile) in self.described() {
+            match says(profile) {
+                Some(true) => set.insert(row),
+                Some(false) => set.remove(row),
+                None => false,
+            };
+        }
+        set
+    }
+
+    /// Members of the model who did something, each with it.
+    pub fn acted(&self) -> impl Iterator<Item = (u32, &LiveMember)> {
+        self.acted.iter().filter_map(|row| Some((row, self.member(row)?)))
+    }
+
+    /// Purchases less refunds of each product since the model, in what popularity counts: decayed up to the model's
+    /// moment, so that later ones count more than 1.
+    pub fn bought(&self) -> impl Iterator<Item = (u32, [f32; 3])> {
+        self.bought.iter().map(|(product, counts)| (*product, *counts))
+    }
+
+    /// What a member did. Events may come in any order, each once.
+    pub fn record(&mut self, model: &Model, member_id: &str, event: LiveEvent) {
+        let row = self.row(model, member_id);
+        if self.is_erased(row) {
+            return;
+        }
+        self.newest = self.newest.max(event.time);
+        let mut member = self.member(row).cloned().unwrap_or_default();
+        let at = member.events.partition_point(|e| e.time <= event.time);
+        member.events.insert(at, event);
+        self.members.insert_mut(row, Arc::new(member));
+        if (row as usize) < model.members.len() && !self.acted.contains(row) {
+            Arc::make_mut(&mut self.acted).insert(row);
+        }
+        let sign = match event.kind {
+            Kind::Purchase => 1.0,
+            Kind::Refund => -1.0,
+            _ => return,
+        };
+        if event.product != NONE {
+            let counts = self.bought.get(&event.product).copied().unwrap_or_default();
+            let age = model.info.as_of_time - event.time;
+            let count = |k: usize| counts[k] + sign * decayed(age, self.counting.popularity_half_life_days[k]);
+            self.bought.insert_mut(event.product, std::array::from_fn(count));
+        }
+    }
+
+    /// What is said of a member now, in all.
+    pub fn describe(&mut self, model: &Model, member_id: &str, profile: Profile) {
+        let row = self.row(model, member_id);
+        if self.is_erased(row) {
+            return;
+        }
+        let member = self.member(row).cloned().unwrap_or_default();
+        self.members.insert_mut(row, Arc::new(LiveMember { profile: Some(Arc::new(profile)), ..member }));
+        if (row as usize) < model.members.len() {
+            Arc::make_mut(&mut self.described).insert(row);
+        }
+    }
+
+    /// Forgets the members whose id is one of those meant.
+    pub fn erase(&mut self, model: &Model, is_meant: impl Fn(&str) -> bool) {
+        let of_model = (0..model.members.len() as u32).filter(|row| is_meant(model.members.ids.get(*row)));
+        let strangers = self.strangers.iter().filter(|(id, _)| is_meant(id)).map(|(id, row)| (id.clone(), *row));
+        let (of_model, strangers): (Vec<u32>, Vec<_>) = (of_model.collect(), strangers.collect());
+        self.forget(&of_model);
+        for (id, row) in strangers {
+            self.strangers.remove_mut(&id);
+            self.members.remove_mut(&row);
+        }
+    }
+
+    fn forget(&mut self, rows: &[u32]) {
+        for row in rows {
+            self.members.remove_mut(row);
+            Arc::make_mut(&mut self.erased).insert(*row);
+            Arc::make_mut(&mut self.described).remove(*row);
+            Arc::make_mut(&mut self.acted).remove(*row);
+        }
+    }
+
+    /// The row of a member, a new one for whom nobody has heard of.
+    fn row(&mut self, model: &Model, id: &str) -> u32 {
+        if let Some(row) = model.members.ids.find(id).or_else(|| self.strangers.get(id).copied()) {
+            return row;
+        }
+        // Rows beyond what 32 bits count are nobody's: no base is that large, see `read_ids`.
+        let row = u32::try_from(model.members.len()).unwrap_or(NONE).saturating_add(self.numbered);
+        self.numbered += 1;
+        self.strangers.insert_mut(id.into(), row);
+        row
+    }
+}

@@ -1,0 +1,182 @@
+//! A member's history as it stands now: what a model learned, aged, and what happened since.
+
+use std::collections::BTreeMap;
+
+use super::{LiveEvent, State};
+use crate::events::{DAY_SECONDS, Kind, day, decayed, kept_purchases};
+use crate::history::{Past, UNKNOWN_DAYS};
+use crate::model::Model;
+use crate::strings::NONE;
+
+/// A member's history, as training would count it now.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pasts {
+    /// What the member had to do with, by product.
+    pub list: Vec<Past>,
+    /// Days on which the member bought anything.
+    pub trips: u16,
+    /// Whether anything is newer than the model, so that the member's vector is, too.
+    pub is_newer: bool,
+}
+
+impl State {
+    /// What a member had to do with. Nothing for who must be forgotten; whether it may be read is not asked here.
+    pub fn pasts(&self, model: &Model, row: u32) -> Pasts {
+        if self.is_erased(row) {
+            return Pasts::default();
+        }
+        let learned = model.history.member(row);
+        let trips = model.history.member_trips.get(row as usize).copied().unwrap_or(0);
+        let clock = Clock { learned_at: model.info.as_of_time, now: self.now(model) };
+        let events: Vec<LiveEvent> = self.member(row).map_or_else(Vec::new, |member| of_products(&member.events));
+        if clock.now <= clock.learned_at && events.is_empty() {
+            return Pasts { list: learned.collect(), trips, is_newer: false };
+        }
+        let mut aged: Vec<Past> = learned.map(|past| self.aged(past, &clock)).collect();
+        if events.is_empty() {
+            return Pasts { list: aged, trips, is_newer: false };
+        }
+        let shopping = Shopping::of(&aged, &events, &clock);
+        for past in aged.iter_mut().filter(|past| past.count > 0) {
+            past.trips_since = past.trips_since.saturating_add(shopping.new_days);
+            past.trips_from = past.trips_from.saturating_add(shopping.new_days);
+        }
+        let mut by_product = BTreeMap::<u32, Vec<LiveEvent>>::new();
+        for event in events {
+            by_product.entry(event.product).or_default().push(event);
+        }
+        for (product, events) in by_product {
+            let at = aged.binary_search_by_key(&product, |past| past.product);
+            let old = at.map_or_else(|_| Past::new(product), |at| aged[at]);
+            let new = self.with_events(old, &events, &clock, &shopping);
+            match at {
+                Ok(at) => aged[at] = new,
+                Err(at) => aged.insert(at, new),
+            }
+        }
+        // As in training: of who bought nothing and showed no interest, nothing is kept.
+        aged.retain(|past| past.count > 0 || past.weight > 0.0);
+        Pasts { list: aged, trips: trips.saturating_add(shopping.new_days), is_newer: true }
+    }
+
+    /// What a model learned of a pair, as much later as it is now.
+    fn aged(&self, past: Past, clock: &Clock) -> Past {
+        let passed = clock.now - clock.learned_at;
+        let days = (passed / DAY_SECONDS).min(i64::from(UNKNOWN_DAYS)) as u16;
+        let counting = &self.counting;
+        let mass = counting.weighting.count(past.weight) * decayed(passed, counting.half_life_days);
+        Past {
+            weight: if past.weight > 0.0 { self.weight(mass) } else { 0.0 },
+            decayed: past.decayed * decayed(passed, counting.repeat_half_life_days),
+            recent: past.recent * decayed(passed, counting.recent_half_life_days),
+            days_since: match past.days_since {
+                UNKNOWN_DAYS => UNKNOWN_DAYS,
+                since => since.saturating_add(days).min(UNKNOWN_DAYS - 1),
+            },
+            ..past
+        }
+    }
+
+    fn weight(&self, mass: f32) -> f32 {
+        self.counting.weighting.weight(mass).max(f32::MIN_POSITIVE)
+    }
+
+    /// An aged pair with what happened since; its days are those of training.
+    fn with_events(&self, old: Past, events: &[LiveEvent], clock: &Clock, shopping: &Shopping) -> Past {
+        let counting = &self.counting;
+        let (kept, brought_back) = kept_purchases(events.iter().map(|e| (e.kind, e.time)));
+        let old = without(old, brought_back);
+        let sum = |half_life: f32| kept.iter().map(|at| decayed(clock.now - at, half_life)).sum::<f32>();
+        let interest =
+            |e: &LiveEvent| counting.weights.interest(e.kind) * decayed(clock.now - e.time, counting.half_life_days);
+        let mass = if old.weight > 0.0 { counting.weighting.count(old.weight) } else { 0.0 };
+        let mass = mass + sum(counting.half_life_days) + events.iter().map(interest).sum::<f32>();
+        let mut new = Past {
+            weight: if mass > 0.0 { self.weight(mass) } else { 0.0 },
+            decayed: old.decayed + sum(counting.repeat_half_life_days),
+            recent: old.recent + sum(counting.recent_half_life_days),
+            count: old.count.saturating_add(saturated(kept.len())),
+            ..old
+        };
+        if let (Some(first), Some(last)) = (kept.first(), kept.last()) {
+            let (first, last) = (day(*first), day(*last));
+            let last_before = clock.last_day(&old);
+            let mut days: Vec<i64> = kept.iter().map(|at| day(*at)).filter(|d| Some(*d) != last_before).collect();
+            days.dedup();
+            let first = last_before.map_or(first, |before| (before - i64::from(old.span_days)).min(first));
+            let last = last_before.map_or(last, |before| before.max(last));
+            new.trips = old.trips.saturating_add(saturated(days.len()));
+            new.span_days = u16::try_from(last - first).unwrap_or(UNKNOWN_DAYS - 1);
+            new.days_since = clock.days_since(kept[kept.len() - 1]).min(old.days_since);
+            new.trips_since = shopping.days_after(last);
+            if old.count == 0 {
+                new.trips_from = shopping.days_after(first - 1);
+            }
+        }
+        new
+    }
+}
+
+/// Events that speak of a product that the model knows.
+fn of_products(events: &[LiveEvent]) -> Vec<LiveEvent> {
+    events.iter().filter(|e| e.product != NONE && e.kind != Kind::Contact).copied().collect()
+}
+
+/// A pair less purchases that were brought back; which of them is not known any more, so all count a bit less.
+fn without(past: Past, brought_back: usize) -> Past {
+    let count = past.count.saturating_sub(saturated(brought_back));
+    if count == past.count {
+        return past;
+    }
+    if count == 0 {
+        return Past::new(past.product);
+    }
+    let left = f32::from(count) / f32::from(past.count);
+    Past { count, decayed: past.decayed * left, recent: past.recent * left, trips: past.trips.min(count), ..past }
+}
+
+/// When the model learned, and now.
+struct Clock {
+    learned_at: i64,
+    now: i64,
+}
+
+impl Clock {
+    fn days_since(&self, time: i64) -> u16 {
+        u16::try_from((self.now - time).max(0) / DAY_SECONDS).unwrap_or(UNKNOWN_DAYS - 1).min(UNKNOWN_DAYS - 1)
+    }
+
+    /// The day of an aged pair's last purchase, as near as whole days tell.
+    fn last_day(&self, past: &Past) -> Option<i64> {
+        let known = past.count > 0 && past.days_since != UNKNOWN_DAYS;
+        let learned = i64::from(past.days_since) - (self.now - self.learned_at) / DAY_SECONDS;
+        known.then(|| day(self.learned_at - learned * DAY_SECONDS))
+    }
+}
+
+/// The days on which a member bought anything since the model learned.
+struct Shopping {
+    days: Vec<i64>,
+    /// How many of them the model does not know.
+    new_days: u16,
+}
+
+impl Shopping {
+    fn of(aged: &[Past], events: &[LiveEvent], clock: &Clock) -> Self {
+        let bought = events.iter().filter(|e| e.kind == Kind::Purchase);
+        let mut days: Vec<i64> = bought.map(|e| day(e.time)).collect();
+        days.sort_unstable();
+        days.dedup();
+        let last_known = aged.iter().filter_map(|past| clock.last_day(past)).max();
+        let new = days.iter().filter(|d| last_known.is_none_or(|known| **d > known)).count();
+        Self { days, new_days: saturated(new) }
+    }
+
+    fn days_after(&self, day: i64) -> u16 {
+        saturated(self.days.len() - self.days.partition_point(|d| *d <= day))
+    }
+}
+
+fn saturated(count: usize) -> u16 {
+    u16::try_from(count).unwrap_or(u16::MAX)
+}

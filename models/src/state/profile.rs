@@ -1,0 +1,132 @@
+//! What is said of a member by those who know them.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Months, NaiveDate};
+use serde::{Deserialize, Serialize};
+
+use crate::catalogue::Consent;
+
+/// Age at which a member is no longer a minor.
+pub const ADULT_YEARS: u32 = 18;
+
+/// What was said of a member since the model learned; what is `None` is as the model has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Profile {
+    /// Home store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
+    /// City.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub city: Option<String>,
+    /// The guide who owns the member.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guide: Option<String>,
+    /// Tags that the member got.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub tags: BTreeSet<String>,
+    /// Tags that were deleted: they do not come back from what a model knows.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub deleted_tags: BTreeSet<String>,
+    /// Birthday.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub birthday: Option<NaiveDate>,
+    /// Whether feeds may use what the member did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub personalization: Option<bool>,
+    /// Whether the member may be contacted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub marketing: Option<bool>,
+    /// Whether the member is a minor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub minor: Option<bool>,
+}
+
+impl Profile {
+    /// Takes over what a later word says; what it does not say stays. A tag that it gives is no longer deleted, and
+    /// one that it deletes is gone.
+    pub fn merge(&mut self, later: Self) {
+        for (mine, said) in
+            [(&mut self.store, later.store), (&mut self.city, later.city), (&mut self.guide, later.guide)]
+        {
+            *mine = said.or(mine.take());
+        }
+        self.birthday = later.birthday.or(self.birthday);
+        self.personalization = later.personalization.or(self.personalization);
+        self.marketing = later.marketing.or(self.marketing);
+        self.minor = later.minor.or(self.minor);
+        self.deleted_tags.retain(|tag| !later.tags.contains(tag));
+        self.tags.extend(later.tags);
+        self.tags.retain(|tag| !later.deleted_tags.contains(tag));
+        self.deleted_tags.extend(later.deleted_tags);
+    }
+
+    /// What the member allows, where a model learned something else.
+    pub fn consent(&self, learned: Consent, now: i64) -> Consent {
+        Consent {
+            personalization: self.personalization.unwrap_or(learned.personalization),
+            marketing: self.marketing.unwrap_or(learned.marketing),
+            minor: self.minor.unwrap_or(learned.minor) || self.is_young(now),
+        }
+    }
+
+    /// Whether the member has the tag, or not; `None` if nothing was said of it.
+    pub fn has_tag(&self, tag: &str) -> Option<bool> {
+        if self.tags.contains(tag) { Some(true) } else { self.deleted_tags.contains(tag).then_some(false) }
+    }
+
+    /// Whether the member is below [`ADULT_YEARS`] by birthday.
+    fn is_young(&self, now: i64) -> bool {
+        let (Some(born), Some(now)) = (self.birthday, DateTime::from_timestamp(now, 0)) else { return false };
+        let adult = born.checked_add_months(Months::new(12 * ADULT_YEARS));
+        adult.is_some_and(|adult| now.date_naive() < adult)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tags(list: &[&str]) -> BTreeSet<String> {
+        list.iter().map(|tag| (*tag).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_later_word_counts_and_what_it_leaves_out_stays() {
+        let mut profile = Profile { store: Some("s1".into()), tags: tags(&["vip", "tea"]), ..Profile::default() };
+        profile.merge(Profile { city: Some("Wuhan".into()), deleted_tags: tags(&["vip"]), ..Profile::default() });
+        assert_eq!((profile.store.as_deref(), profile.city.as_deref()), (Some("s1"), Some("Wuhan")));
+        assert_eq!(
+            (profile.has_tag("vip"), profile.has_tag("tea"), profile.has_tag("x")),
+            (Some(false), Some(true), None)
+        );
+        profile.merge(Profile { tags: tags(&["vip"]), marketing: Some(false), ..Profile::default() });
+        assert_eq!(
+            (profile.has_tag("vip"), profile.deleted_tags.len(), profile.marketing),
+            (Some(true), 0, Some(false))
+        );
+    }
+
+    #[test]
+    fn who_is_young_is_a_minor_whatever_was_said() {
+        let adult = Consent { personalization: true, marketing: true, minor: false };
+        let born =
+            |y, m, d| Profile { birthday: NaiveDate::from_ymd_opt(y, m, d), minor: Some(false), ..Profile::default() };
+        // 2026-02-28.
+        let now = 1_772_236_800;
+        assert!(born(2008, 3, 1).consent(adult, now).minor);
+        assert!(!born(2008, 2, 28).consent(adult, now).minor);
+        assert!(Profile { minor: Some(true), ..Profile::default() }.consent(adult, now).minor);
+    }
+
+    #[test]
+    fn what_was_not_said_is_not_written() {
+        assert_eq!(serde_json::to_string(&Profile::default()).unwrap(), "{}");
+        let said =
+            Profile { marketing: Some(false), birthday: NaiveDate::from_ymd_opt(1990, 1, 2), ..Profile::default() };
+        let text = serde_json::to_string(&said).unwrap();
+        assert_eq!(text, r#"{"birthday":"1990-01-02","marketing":false}"#);
+        assert_eq!(serde_json::from_str::<Profile>(&text).unwrap(), said);
+    }
+}

@@ -1,0 +1,88 @@
+//! What happened since a model learned is counted as training would count it.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use kindred_models::Model;
+use kindred_models::events::{DAY_SECONDS, Kind};
+use kindred_models::history::Past;
+use kindred_models::state::{LiveEvent, State};
+use kindred_training::config::TrainConfig;
+use kindred_training::data::Event;
+use kindred_training::prepare::{Slice, history};
+use proptest::prelude::*;
+use support::{Tables, trained_with};
+
+/// Days of the events; a model learns from the first half.
+const DAYS: i64 = 60;
+
+/// A model of one member `m` and four products, with parameters under which everything decays.
+fn model() -> (Model, TrainConfig) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tables = Tables::new();
+    (0..4).for_each(|p| tables.buy("m", &format!("p{p}"), 1));
+    let mut config = tables.write(folder.path());
+    config.embeddings.half_life_days = 40.0;
+    config.repeat.half_life_days = 30.0;
+    config.ranker.slices = 0;
+    config.launch.replays = 0;
+    (trained_with(folder, config.clone()).model(), config)
+}
+
+fn event((product, time, kind): &(u32, i64, usize)) -> Event {
+    let kind = [Kind::Purchase, Kind::Purchase, Kind::View, Kind::Cart, Kind::Contact][*kind];
+    Event { member: 0, product: *product, time: *time, store: u32::MAX, channel: u16::MAX, kind }
+}
+
+fn near(a: f32, b: f32) -> bool {
+    (a - b).abs() <= 1e-4 * a.abs().max(b.abs()) + 1e-6
+}
+
+/// Whether two entries are the same; days that were cut off to whole ones may differ by one.
+fn same(a: &Past, b: &Past) -> bool {
+    let by_one = |a: u16, b: u16| a.abs_diff(b) <= 1;
+    let counts = |p: &Past| (p.product, p.count, p.trips, p.trips_since, p.trips_from);
+    counts(a) == counts(b)
+        && near(a.weight, b.weight)
+        && near(a.decayed, b.decayed)
+        && near(a.recent, b.recent)
+        && by_one(a.days_since, b.days_since)
+        && by_one(a.span_days, b.span_days)
+}
+
+#[test]
+fn a_state_counts_as_training_does() {
+    let (learned, config) = model();
+    let moments = 0..DAYS * DAY_SECONDS;
+    let events = prop::collection::vec((0u32..4, moments, 0usize..5), 1..60);
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(400)
+    });
+    let outcome = runner.run(&events, |events| {
+        let mut all: Vec<Event> = events.iter().map(event).collect();
+        all.sort();
+        let cut = DAYS / 2 * DAY_SECONDS;
+        let (before, after): (Vec<Event>, Vec<Event>) = all.iter().copied().partition(|e| e.time < cut);
+        let before = Slice::of(before, true);
+        let mut model = learned.clone();
+        model.history = history(&before, &model.members, &config);
+        model.info.as_of_time = before.as_of;
+        let mut state = State::of(&model);
+        // Shuffled, in a way: by product, not by time.
+        for e in &after {
+            state.record(&model, "m", LiveEvent { time: e.time, product: e.product, kind: e.kind });
+        }
+        let all = Slice::of(all, true);
+        let wanted = history(&all, &model.members, &config);
+        let pasts = state.pasts(&model, 0);
+        let expected: Vec<Past> = wanted.member(0).collect();
+        prop_assert_eq!(pasts.list.len(), expected.len(), "{:?}\n{:?}", pasts.list, expected);
+        for (a, b) in pasts.list.iter().zip(&expected) {
+            prop_assert!(same(a, b), "{:?}\n{:?}", a, b);
+        }
+        prop_assert_eq!(pasts.trips, wanted.member_trips[0]);
+        Ok(())
+    });
+    outcome.unwrap();
+}

@@ -15,6 +15,7 @@ use kindred_training::config::{
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::store::sqlite_url;
 
 /// Where versions are kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +53,32 @@ impl Default for ServeConfig {
     }
 }
 
+/// What happened since a version learned, and where it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StateConfig {
+    /// The store: `sqlite:path`, or `postgres://user:password@host/database` where several servers share it; empty for
+    /// `kindred.db` in the model's folder of the registry.
+    pub url: String,
+    /// Days back that events are taken in, 1 or more.
+    pub accept_days: u32,
+    /// Days that events are kept, not below `accept_days`.
+    pub retain_days: u32,
+}
+
+impl Default for StateConfig {
+    fn default() -> Self {
+        Self { url: String::new(), accept_days: 30, retain_days: 400 }
+    }
+}
+
+impl StateConfig {
+    /// The URL of the store.
+    pub fn url(&self, registry: &Registry) -> String {
+        if self.url.is_empty() { sqlite_url(&registry.folder().join("kindred.db")) } else { self.url.clone() }
+    }
+}
+
 /// Everything the config file may hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -60,6 +87,8 @@ pub struct Config {
     pub registry: RegistryConfig,
     /// How the server runs.
     pub serve: ServeConfig,
+    /// What happened since a version learned.
+    pub state: StateConfig,
     /// Where the tables are.
     pub data: DataConfig,
     /// What events count.

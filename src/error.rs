@@ -9,6 +9,9 @@ use kindred_training::config::InvalidParameter;
 use kindred_training::tables::TableError;
 use kindred_training::tune::TrialsError;
 
+use crate::live::LiveError;
+use crate::store::StoreError;
+
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -45,12 +48,25 @@ pub enum Error {
     /// The server can't listen, or broke off.
     #[error("can't serve: {0}")]
     Serve(String),
+    /// The state store can't be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The operating system refused something else.
     #[error("{0}")]
     Io(#[from] std::io::Error),
     /// The user ended the run.
     #[error("stopped on request; nothing was published")]
     Stopped,
+}
+
+impl From<LiveError> for Error {
+    fn from(error: LiveError) -> Self {
+        match error {
+            LiveError::Artifact(e) => Self::Artifact(e),
+            LiveError::Store(e) => Self::Store(e),
+            LiveError::Broken(_) => Self::Serve(error.to_string()),
+        }
+    }
 }
 
 impl From<AudienceError> for Error {
@@ -120,6 +136,10 @@ impl Error {
             Self::NotFound(_) => NO_INPUT,
             Self::Usage(_) => USAGE,
             Self::Serve(_) => UNAVAILABLE,
+            Self::Store(e) => match e {
+                StoreError::Open(..) | StoreError::Unavailable(_) | StoreError::Migrate(..) => UNAVAILABLE,
+                StoreError::Newer(..) | StoreError::Damaged(..) => DATA,
+            },
             Self::Io(_) => IO,
             Self::Stopped => INTERRUPTED,
         }

@@ -110,6 +110,11 @@ impl Products {
         self.added.get(id).copied().or_else(|| self.ids.find_within(self.len() - self.added.len(), id))
     }
 
+    /// Whether a product was added since the version was made.
+    pub fn is_added(&self, row: u32) -> bool {
+        row as usize >= self.len() - self.added.len()
+    }
+
     /// What a product is made of.
     pub fn attributes(&self, row: u32) -> Attributes {
         let price = self.prices[row as usize];

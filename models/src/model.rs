@@ -76,6 +76,8 @@ pub struct ModelInfo {
     pub checksum: String,
     /// Moment of the newest event learned from, in unix seconds; 0 where events have no time.
     pub as_of_time: i64,
+    /// The number of the last change of the state store that it learned from, if it learned from one.
+    pub state_seq: Option<i64>,
     /// Sizes by name.
     pub counts: BTreeMap<String, u64>,
     /// Parameters that it was trained with.
@@ -118,6 +120,7 @@ impl Model {
             format_version: crate::artifact::FORMAT_VERSION,
             kindred_version: env!("CARGO_PKG_VERSION").to_owned(),
             as_of_time: self.info.as_of_time,
+            state_seq: self.info.state_seq,
             counts: self.info.counts.clone(),
             parameters: self.info.parameters.clone(),
             metrics: self.info.metrics.clone(),
@@ -182,6 +185,7 @@ impl ModelInfo {
             trained_at: id.trained_at(),
             checksum: from.checksum().to_owned(),
             as_of_time: manifest.as_of_time,
+            state_seq: manifest.state_seq,
             counts: manifest.counts.clone(),
             parameters: manifest.parameters.clone(),
             metrics: manifest.metrics.clone(),

@@ -10,11 +10,12 @@ mod profile;
 
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use roaring::RoaringBitmap;
 use rpds::HashTrieMapSync;
 
 use crate::catalogue::Consent;
-use crate::events::{Counting, DAY_SECONDS, Kind, decayed};
+use crate::events::{Counting, DAY_SECONDS, Kind, decayed, kept_purchases};
 use crate::model::Model;
 use crate::strings::NONE;
 
@@ -130,6 +131,20 @@ impl State {
         self.profile(row).map_or(learned, |profile| profile.consent(learned, self.now(model)))
     }
 
+    /// Whether what the model knows of a member may be used: not if they took that back since.
+    pub fn may_be_read(&self, model: &Model, row: u32) -> bool {
+        self.consent(model, row).personalization || !model.members.consent(row).personalization
+    }
+
+    /// Members of the model who bought a product since.
+    pub fn buyers(&self, product: u32) -> impl Iterator<Item = u32> {
+        let bought = move |member: &LiveMember| {
+            let of_product = member.events.iter().filter(|e| e.product == product);
+            !kept_purchases(of_product.map(|e| (e.kind, e.time))).0.is_empty()
+        };
+        self.acted().filter(move |(_, member)| bought(member)).map(|(row, _)| row)
+    }
+
     /// Members of the model who must be forgotten.
     pub fn erased(&self) -> &RoaringBitmap {
         &self.erased
@@ -204,9 +219,21 @@ impl State {
         }
     }
 
-    /// Forgets the members whose id is one of those meant.
-    pub fn erase(&mut self, model: &Model, is_meant: impl Fn(&str) -> bool) {
-        let of_model = (0..model.members.len() as u32).filter(|row| is_meant(model.members.ids.get(*row)));
+    /// Forgets a member.
+    pub fn erase(&mut self, model: &Model, member_id: &str) {
+        if let Some(row) = model.members.ids.find(member_id) {
+            self.forget(&[row]);
+        }
+        if let Some(row) = self.strangers.get(member_id).copied() {
+            self.strangers.remove_mut(member_id);
+            self.members.remove_mut(&row);
+        }
+    }
+
+    /// Forgets the members whose id is one of those meant: every id is looked at.
+    pub fn erase_all(&mut self, model: &Model, is_meant: impl Fn(&str) -> bool + Sync) {
+        let of_model =
+            (0..model.members.len() as u32).into_par_iter().filter(|row| is_meant(model.members.ids.get(*row)));
         let strangers = self.strangers.iter().filter(|(id, _)| is_meant(id)).map(|(id, row)| (id.clone(), *row));
         let (of_model, strangers): (Vec<u32>, Vec<_>) = (of_model.collect(), strangers.collect());
         self.forget(&of_model);

@@ -72,7 +72,7 @@ impl AudienceService for Audiences {
         let request = request.into_inner();
         let holdout = Holdout { share: request.holdout_share, seed: request.holdout_seed };
         let question = allocation(request)?;
-        let model = self.shared.current.snapshot();
+        let model = self.shared.live.snapshot();
         let computed = self.shared.compute.run(move |stop| {
             let answer = allocate(&model, &question, stop)?;
             let held_out: Vec<bool> =
@@ -122,7 +122,7 @@ struct Answer {
 impl Audiences {
     async fn answer(&self, request: v1::FindAudienceRequest, holdout: Holdout) -> Result<Answer, Problem> {
         let checked = AudienceQuestion::check(&request)?;
-        let model = self.shared.current.snapshot();
+        let model = self.shared.live.snapshot();
         let computed = self.shared.compute.run(move |stop| {
             let (question, unknown) = checked.ask(&model, request)?;
             let audience = audience(&model, &question, stop)?;
@@ -165,6 +165,7 @@ fn summary(model: &Model, answer: &Audience, unknown: Vec<String>) -> v1::Audien
 fn excluded(excluded: &Excluded) -> v1::ExcludedMembers {
     let n = |count: usize| count as i64;
     v1::ExcludedMembers {
+        erased_count: n(excluded.erased),
         no_consent_count: n(excluded.no_consent),
         minor_count: n(excluded.minor),
         seed_count: n(excluded.seed),

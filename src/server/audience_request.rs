@@ -67,17 +67,24 @@ impl AudienceQuestion {
         model: &Model,
         request: v1::FindAudienceRequest,
     ) -> Result<(AudienceRequest, Vec<String>), Problem> {
+        let (mut seeds, mut unknown) = (Vec::new(), Vec::new());
+        let may_be_read = |row: u32| model.state.may_be_read(model, row);
         let subject = match request.attributes {
             Some(given) => Subject::New(known_attributes(given)),
             None if request.product_id.is_empty() => Subject::SeedsOnly,
             None => match model.products.find(&request.product_id) {
+                // The version knows nothing of it but what it is made of, and who bought it since.
+                Some(row) if model.products.is_added(row) => {
+                    seeds.extend(model.state.buyers(row).filter(|member| may_be_read(*member)));
+                    Subject::New(model.products.attributes(row))
+                }
                 Some(row) => Subject::Known(row),
                 None => return Err(Problem::UnknownProduct(request.product_id)),
             },
         };
-        let (mut seeds, mut unknown) = (Vec::new(), Vec::new());
         for id in request.seed_member_ids {
-            match model.members.ids.find(&id) {
+            match model.state.find(model, &id).filter(|row| (*row as usize) < model.members.len() && may_be_read(*row))
+            {
                 Some(row) => seeds.push(row),
                 None => unknown.push(id),
             }

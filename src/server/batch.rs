@@ -49,7 +49,7 @@ impl BatchService for Batch {
     ) -> Result<Response<Self::ScoreMembersStream>, Status> {
         let deadline = request.extensions().get::<Deadline>().copied();
         let (answers, stream) = mpsc::channel(WAITING);
-        let model = self.shared.current.snapshot();
+        let model = self.shared.live.snapshot();
         let task = Task { shared: self.shared.clone(), model, answers, deadline };
         tokio::spawn(task.run(request.into_inner()));
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))

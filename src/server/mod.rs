@@ -4,10 +4,12 @@
 mod audience;
 mod audience_request;
 mod batch;
+mod catalog;
 mod compute;
-mod current;
 mod deadline;
+mod events;
 mod feed_request;
+mod members;
 mod model;
 mod recommendation;
 mod status;
@@ -22,35 +24,43 @@ use tokio::net::TcpListener;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
-use crate::config::ServeConfig;
+use crate::config::{ServeConfig, StateConfig};
 use crate::error::Error;
+use crate::live::Live;
 use crate::proto::{DESCRIPTORS, v1};
+use crate::store::Store;
 use compute::Compute;
-use current::CurrentModel;
 use deadline::DeadlineLayer;
 
 /// What the handlers share.
 #[derive(Clone, Debug)]
 struct Shared {
-    current: Arc<CurrentModel>,
+    live: Arc<Live>,
     compute: Compute,
+    /// How long ago events may have happened.
+    accept: Duration,
 }
 
-/// Serves the registry's current version on a listener until `ended`, then lets open calls finish.
+/// Serves the registry's current version, and what happened since, on a listener until `ended`, then lets open calls
+/// finish.
 ///
 /// # Errors
-/// If the version can't be loaded, or the server breaks off.
+/// If the version or the state can't be loaded, or the server breaks off.
 pub async fn serve(
     registry: Registry,
     config: &ServeConfig,
+    state: &StateConfig,
     listener: TcpListener,
     ended: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
-    let current = Arc::new(CurrentModel::load(registry)?);
-    let shared = Shared { current: current.clone(), compute: Compute::new(config.threads)? };
+    // First, as without a version there is nothing to keep a state for.
+    registry.current()?;
+    let store = Store::open(&state.url(&registry)).await?;
+    let (reload, retain) = (Duration::from_secs(config.reload_seconds), days(state.retain_days));
+    let (live, tasks) = Live::start(registry, store, reload, retain).await?;
+    let shared = Shared { live, compute: Compute::new(config.threads)?, accept: days(state.accept_days) };
     let (health_reporter, health) = tonic_health::server::health_reporter();
     set_health(&health_reporter, true).await;
-    let reload = tokio::spawn(follow(current, config.reload_seconds));
     let drain = Duration::from_secs(config.drain_seconds);
     let (draining, drained) = tokio::sync::oneshot::channel();
     let ended = async move {
@@ -70,6 +80,9 @@ pub async fn serve(
         .add_service(recommendation::service(shared.clone()))
         .add_service(audience::service(shared.clone()))
         .add_service(batch::service(shared.clone()))
+        .add_service(events::service(shared.clone()))
+        .add_service(catalog::service(shared.clone()))
+        .add_service(members::service(shared.clone()))
         .add_service(model::service(shared))
         .serve_with_incoming_shutdown(incoming, ended);
     let overdue = async move {
@@ -85,7 +98,7 @@ pub async fn serve(
             Ok(())
         }
     };
-    reload.abort();
+    tasks.end().await;
     outcome
 }
 
@@ -93,30 +106,18 @@ async fn set_health(reporter: &tonic_health::server::HealthReporter, serving: bo
     use tonic_health::ServingStatus::{NotServing, Serving};
     use v1::audience_service_server::SERVICE_NAME as AUDIENCE;
     use v1::batch_service_server::SERVICE_NAME as BATCH;
+    use v1::catalog_service_server::SERVICE_NAME as CATALOG;
+    use v1::event_service_server::SERVICE_NAME as EVENTS;
+    use v1::member_service_server::SERVICE_NAME as MEMBERS;
     use v1::model_service_server::SERVICE_NAME as MODEL;
     use v1::recommendation_service_server::SERVICE_NAME as RECOMMENDATION;
-    for name in ["", RECOMMENDATION, AUDIENCE, BATCH, MODEL] {
+    for name in ["", RECOMMENDATION, AUDIENCE, BATCH, MODEL, EVENTS, CATALOG, MEMBERS] {
         reporter.set_service_status(name, if serving { Serving } else { NotServing }).await;
     }
 }
 
-/// Swaps in the registry's current version whenever it changes.
-async fn follow(current: Arc<CurrentModel>, reload_seconds: u64) {
-    if reload_seconds == 0 {
-        return;
-    }
-    let mut ticks = tokio::time::interval(Duration::from_secs(reload_seconds));
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let current = current.clone();
-        match tokio::task::spawn_blocking(move || current.refresh()).await {
-            Ok(Ok(Some(version))) => tracing::info!(%version, "serving a new version"),
-            Ok(Ok(None)) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the current version can't be loaded; the old one serves on"),
-            Err(error) => tracing::error!(%error, "loading the current version broke off"),
-        }
-    }
+fn days(days: u32) -> Duration {
+    Duration::from_secs(u64::from(days) * 86_400)
 }
 
 fn reflection_v1() -> Result<

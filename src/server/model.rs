@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 use super::Shared;
 use super::audience::index;
 use super::status::Problem;
+use super::validate::Check;
 use crate::proto::v1;
 use crate::proto::v1::model_service_server::{ModelService, ModelServiceServer};
 
@@ -30,14 +31,14 @@ pub(super) struct Models {
 impl ModelService for Models {
     async fn get_model(&self, request: Request<v1::GetModelRequest>) -> Result<Response<v1::GetModelResponse>, Status> {
         let version = request.into_inner().version;
-        let serving = self.shared.current.snapshot();
+        let serving = self.shared.live.snapshot();
         if version.is_empty() || version == serving.info.version {
             let mut model = describe(&serving.info);
             model.product_index = Some(report(&serving.product_index.report));
             model.member_index = Some(report(&serving.member_index.report));
             return Ok(Response::new(v1::GetModelResponse { model: Some(model) }));
         }
-        let registry = self.shared.current.registry().clone();
+        let registry = self.shared.live.registry().clone();
         let info = self.shared.compute.run(move |_| {
             let id = VersionId::parse(&version)?;
             let (manifest, checksum) = registry.manifest(&id)?;
@@ -47,8 +48,8 @@ impl ModelService for Models {
     }
 
     async fn list_models(&self, _: Request<v1::ListModelsRequest>) -> Result<Response<v1::ListModelsResponse>, Status> {
-        let registry = self.shared.current.registry().clone();
-        let serving = self.shared.current.snapshot();
+        let registry = self.shared.live.registry().clone();
+        let serving = self.shared.live.snapshot();
         let models = self.shared.compute.run(move |_| {
             let active = registry.current().ok();
             let summary = |id: VersionId| v1::ModelSummary {
@@ -61,6 +62,27 @@ impl ModelService for Models {
         });
         Ok(Response::new(v1::ListModelsResponse { models: models.await? }))
     }
+
+    async fn activate_model(
+        &self,
+        request: Request<v1::ActivateModelRequest>,
+    ) -> Result<Response<v1::ActivateModelResponse>, Status> {
+        let request = request.into_inner();
+        let mut check = Check::default();
+        check.id("version", &request.version);
+        check.finish()?;
+        let id = VersionId::parse(&request.version).map_err(Problem::from)?;
+        self.shared.live.activate(&id).await.map_err(Problem::from)?;
+        Ok(Response::new(v1::ActivateModelResponse {}))
+    }
+
+    async fn roll_back_model(
+        &self,
+        _: Request<v1::RollBackModelRequest>,
+    ) -> Result<Response<v1::RollBackModelResponse>, Status> {
+        let version = self.shared.live.roll_back().await.map_err(Problem::from)?;
+        Ok(Response::new(v1::RollBackModelResponse { version: version.to_string() }))
+    }
 }
 
 fn info_of(id: &VersionId, manifest: Manifest, checksum: String) -> ModelInfo {
@@ -69,6 +91,7 @@ fn info_of(id: &VersionId, manifest: Manifest, checksum: String) -> ModelInfo {
         trained_at: id.trained_at(),
         checksum,
         as_of_time: manifest.as_of_time,
+        state_seq: manifest.state_seq,
         counts: manifest.counts,
         parameters: manifest.parameters,
         metrics: manifest.metrics,

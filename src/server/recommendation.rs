@@ -40,7 +40,7 @@ impl RecommendationService for Recommendation {
     ) -> Result<Response<v1::RecommendFeedResponse>, Status> {
         let request = request.into_inner();
         let question = FeedQuestion::check(&request)?;
-        let model = self.shared.current.snapshot();
+        let model = self.shared.live.snapshot();
         let attribution_token = self.tokens.next(&model);
         let answer = self.shared.compute.run(move |_| {
             let question = question.resolve(&model, &request);
@@ -62,7 +62,7 @@ impl RecommendationService for Recommendation {
     ) -> Result<Response<v1::RecommendGroupFeedResponse>, Status> {
         let request = request.into_inner();
         let question = FeedQuestion::check_group(&request)?;
-        let model = self.shared.current.snapshot();
+        let model = self.shared.live.snapshot();
         let attribution_token = self.tokens.next(&model);
         let answer = self.shared.compute.run(move |stop| {
             let group = feed::group_feed(&model, &question.resolve_group(&model, &request), stop)?;
@@ -93,7 +93,7 @@ impl RecommendationService for Recommendation {
         check.ids("product_ids", &request.product_ids, MAX_PRODUCTS);
         check.visit(&request.visit_events);
         check.finish()?;
-        let model = self.shared.current.snapshot();
+        let model = self.shared.live.snapshot();
         let attribution_token = self.tokens.next(&model);
         let answer = self.shared.compute.run(move |_| {
             let (mut known, mut unknown, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
@@ -127,7 +127,7 @@ impl RecommendationService for Recommendation {
         let page_size = check.page_size("page_size", request.page_size);
         let filter = check.filter(request.filter.clone());
         check.finish()?;
-        let model = self.shared.current.snapshot();
+        let model = self.shared.live.snapshot();
         let answer = self.shared.compute.run(move |_| {
             let product = model.products.find(&request.product_id);
             let product = product.ok_or_else(|| Problem::UnknownProduct(request.product_id.clone()))?;

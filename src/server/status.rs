@@ -1,11 +1,18 @@
 //! From a problem to a gRPC status: the only place where one becomes the other.
 
+use std::time::Duration;
+
 use kindred_models::ArtifactError;
 use kindred_models::audience::AudienceError;
 use kindred_models::stop::Stopped;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
+use crate::live::{LiveError, WriteError};
+use crate::store::StoreError;
+
+/// When to try again where too much is waiting.
+const RETRY: Duration = Duration::from_millis(200);
 /// Domain of error reasons.
 const DOMAIN: &str = "kindred";
 
@@ -22,6 +29,14 @@ pub(super) enum Problem {
     Artifact(ArtifactError),
     /// A question that this version knows too little for.
     NotKnown(AudienceError),
+    /// A member whom nobody heard of, or who must be forgotten.
+    UnknownMember(String),
+    /// There is no version to go back to.
+    NoOlderVersion,
+    /// Something could not be kept.
+    NotKept(WriteError),
+    /// The state store does not answer.
+    Store(StoreError),
     /// The call was cancelled or its deadline passed.
     Stopped,
     /// The computation broke off.
@@ -52,6 +67,23 @@ impl From<ArtifactError> for Problem {
     }
 }
 
+impl From<WriteError> for Problem {
+    fn from(error: WriteError) -> Self {
+        Self::NotKept(error)
+    }
+}
+
+impl From<LiveError> for Problem {
+    fn from(error: LiveError) -> Self {
+        match error {
+            LiveError::Artifact(ArtifactError::NoCurrentVersion(_)) => Self::NoOlderVersion,
+            LiveError::Artifact(e) => e.into(),
+            LiveError::Store(e) => Self::Store(e),
+            LiveError::Broken(_) => Self::Broken,
+        }
+    }
+}
+
 impl From<Problem> for Status {
     fn from(problem: Problem) -> Self {
         let not_found = |reason: &str, message: String, kind: &str, id: &str| {
@@ -68,6 +100,16 @@ impl From<Problem> for Status {
                 let message = format!("the model knows no product '{id}'; describe it by its attributes");
                 not_found("UNKNOWN_PRODUCT", message, "product_id", &id)
             }
+            Problem::UnknownMember(id) => {
+                not_found("UNKNOWN_MEMBER", "nothing is known of this member".to_owned(), "member_id", &id)
+            }
+            Problem::NoOlderVersion => Self::failed_precondition("there is no version older than the one that serves"),
+            Problem::NotKept(error @ WriteError::Overloaded) => {
+                let details = ErrorDetails::with_retry_info(Some(RETRY));
+                Self::with_error_details(Code::ResourceExhausted, error.to_string(), details)
+            }
+            Problem::NotKept(error) => Self::unavailable(error.to_string()),
+            Problem::Store(error) => Self::unavailable(error.to_string()),
             Problem::UnknownVersion(id) => {
                 not_found("UNKNOWN_VERSION", format!("the registry has no version '{id}'"), "version", &id)
             }

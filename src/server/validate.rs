@@ -12,7 +12,7 @@ const DEFAULT_PAGE: usize = 20;
 /// Items of a page at most.
 const MAX_PAGE: usize = 500;
 /// Bytes of an id at most.
-const MAX_ID_BYTES: usize = 256;
+pub(super) const MAX_ID_BYTES: usize = 256;
 /// Values of a filter at most.
 const MAX_FILTER_VALUES: usize = 100;
 /// Events of a visit at most.

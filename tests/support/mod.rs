@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use kindred::config::ServeConfig;
+use kindred::config::{ServeConfig, StateConfig};
 use kindred::proto::v1;
 use kindred::proto::v1::audience_service_client::AudienceServiceClient;
 use kindred::proto::v1::find_audience_response::Payload;
@@ -143,13 +143,18 @@ pub struct Running {
 }
 
 pub async fn serve(trained: &Trained) -> Running {
+    serve_with(trained, StateConfig::default()).await
+}
+
+pub async fn serve_with(trained: &Trained, state: StateConfig) -> Running {
     let config = ServeConfig { listen: ([127, 0, 0, 1], 0).into(), threads: 2, reload_seconds: 1, drain_seconds: 5 };
     let listener = tokio::net::TcpListener::bind(config.listen).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (end, ended) = tokio::sync::oneshot::channel();
     let registry = trained.registry.clone();
-    let server =
-        tokio::spawn(async move { server::serve(registry, &config, listener, async move { drop(ended.await) }).await });
+    let server = tokio::spawn(async move {
+        server::serve(registry, &config, &state, listener, async move { drop(ended.await) }).await
+    });
     let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
     Running { address, channel, end: Some(end), server }
 }

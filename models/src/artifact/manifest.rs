@@ -18,6 +18,9 @@ pub struct Manifest {
     pub kindred_version: String,
     /// Moment of the newest event learned from, in unix seconds; 0 where the events have no time.
     pub as_of_time: i64,
+    /// The number of the last change of the state store that was learned from; `None` where none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_seq: Option<i64>,
     /// Sizes by name: `members`, `products`, `events`, ….
     pub counts: BTreeMap<String, u64>,
     /// Parameters that it was trained with, as the config file has them.

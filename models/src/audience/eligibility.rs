@@ -72,11 +72,10 @@ impl Allowed {
         let (mut marketing, mut minors) = (model.groups.marketing.clone(), model.groups.minors.clone());
         let set = |rows: &mut RoaringBitmap, row, is_in| if is_in { rows.insert(row) } else { rows.remove(row) };
         for (row, _) in model.state.described() {
-            let (learned, now) = (model.members.consent(row), model.state.consent(model, row));
+            let consent = model.state.consent(model, row);
             // An audience is chosen by what members did: of who took that consent back, it may not be asked.
-            let may_be_read = now.personalization || !learned.personalization;
-            set(&mut marketing, row, now.marketing && may_be_read);
-            set(&mut minors, row, now.minor);
+            set(&mut marketing, row, consent.marketing && model.state.may_be_read(model, row));
+            set(&mut minors, row, consent.minor);
         }
         Self { marketing, minors }
     }

@@ -31,6 +31,13 @@ pub struct Persona {
     pub(super) vector: Option<Vec<f32>>,
 }
 
+/// Where a member is at home, as far as known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Home {
+    pub(super) store: Option<String>,
+    city: Option<String>,
+}
+
 impl Persona {
     /// Of a visitor: nothing for a member without consent to personalization, the visit alone for one that
     /// the model does not know.
@@ -131,11 +138,19 @@ impl Persona {
         let mut context = request.context.clone();
         context.store = context.store.or_else(|| request.filter.store.clone());
         if context.store.is_none() && context.city.is_none() {
-            let said = self.row.and_then(|row| model.state.profile(row));
-            let home = |labels: &Labels| self.row.and_then(|row| labels.get(row).map(str::to_owned));
-            context.store = said.and_then(|said| said.store.clone()).or_else(|| home(&model.members.stores));
-            context.city = said.and_then(|said| said.city.clone()).or_else(|| home(&model.members.cities));
+            Home { store: context.store, city: context.city } = self.home(model);
         }
         context
+    }
+
+    /// Where the member is at home, if that may be used.
+    pub(super) fn home(&self, model: &Model) -> Home {
+        let Some(row) = self.row else { return Home::default() };
+        let said = model.state.profile(row);
+        let learned = |labels: &Labels| labels.get(row).map(str::to_owned);
+        Home {
+            store: said.and_then(|said| said.store.clone()).or_else(|| learned(&model.members.stores)),
+            city: said.and_then(|said| said.city.clone()).or_else(|| learned(&model.members.cities)),
+        }
     }
 }

@@ -62,11 +62,7 @@ impl Persona {
             Source::Neighbours | Source::Taste => self.liked_by(model, item.product),
             Source::Popular | Source::Basket => None,
         };
-        reason.unwrap_or(if self.row.is_some_and(|row| model.members.stores.rows[row as usize] != NONE) {
-            Reason::PopularHere
-        } else {
-            Reason::Popular
-        })
+        reason.unwrap_or(if self.home(model).store.is_some() { Reason::PopularHere } else { Reason::Popular })
     }
 
     /// The product of the basket that is bought with this one most.

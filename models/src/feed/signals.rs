@@ -141,7 +141,7 @@ impl<'a> Signals<'a> {
         spread(&affinity.by_basket, recent(), &mut self.basket);
         if let Some(row) = self.persona.row {
             let (model, state) = (self.model, &self.model.state);
-            let may_be_read = |other: u32| state.consent(model, other).personalization;
+            let may_be_read = |other: u32| state.may_be_read(model, other);
             model.neighbours.spread(row, &model.history, may_be_read, &mut self.neighbours);
         }
     }

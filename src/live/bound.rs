@@ -1,0 +1,124 @@
+//! What was kept, bound to the rows of one version.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use kindred_models::Model;
+use kindred_models::state::{LiveEvent, State};
+use kindred_models::strings::NONE;
+
+use crate::store::{Change, From, ProductPatch, hash};
+
+/// A version with what happened since.
+#[derive(Debug)]
+pub(super) struct Bound {
+    /// The number of the last change that it knows.
+    pub(super) seq: i64,
+    /// Which events the version did not learn from.
+    pub(super) unlearned: From,
+    /// Whether purchases came that popularity does not count yet.
+    pub(super) is_unranked: bool,
+    /// What answers.
+    pub(super) served: Model,
+    /// The version as it was loaded.
+    learned: Arc<Model>,
+    /// The same with the products as they are now.
+    catalogued: Model,
+    /// What was said of products, in the order in which they were first heard of.
+    products: Vec<(String, ProductPatch)>,
+    product_rows: HashMap<String, usize>,
+    hash_key: [u8; 32],
+}
+
+impl Bound {
+    /// A version of which nothing is known since.
+    pub(super) fn new(model: Model, hash_key: [u8; 32]) -> Self {
+        let unlearned = match model.info.state_seq {
+            Some(seq) => From::Number(seq),
+            None => From::Moment(model.info.as_of_time),
+        };
+        let mut model = model;
+        model.state = State::of(&model);
+        Self {
+            seq: 0,
+            unlearned,
+            is_unranked: false,
+            served: model.clone(),
+            catalogued: model.clone(),
+            learned: Arc::new(model),
+            products: Vec::new(),
+            product_rows: HashMap::new(),
+            hash_key,
+        }
+    }
+
+    /// The key that ids are hashed with.
+    pub(super) fn hash_key(&self) -> [u8; 32] {
+        self.hash_key
+    }
+
+    /// Takes over changes, up to a number. Products come first: others speak of them.
+    pub(super) fn apply(&mut self, last: i64, changes: &[Change]) {
+        self.change_products(changes);
+        let mut state = std::mem::take(&mut self.served.state);
+        for change in changes {
+            self.change_members(&mut state, change);
+        }
+        self.served.state = state;
+        self.seq = last;
+    }
+
+    /// Counts what was bought since in what is popular: in proportion to the products, and so not for each purchase.
+    pub(super) fn rank(&mut self) {
+        if std::mem::take(&mut self.is_unranked) {
+            self.served = self.served.with_popularity(&self.catalogued);
+        }
+    }
+
+    fn change_members(&mut self, state: &mut State, change: &Change) {
+        let model = &self.catalogued;
+        match change {
+            Change::Event { member_id, product_id, kind, time } => {
+                if matches!(self.unlearned, From::Moment(moment) if *time <= moment) {
+                    return;
+                }
+                let product = model.products.find(product_id).unwrap_or(NONE);
+                state.record(model, member_id, LiveEvent { time: *time, product, kind: *kind });
+                self.is_unranked = true;
+            }
+            Change::Member(id, profile) => state.describe(model, id, profile.clone()),
+            Change::Product(..) => {}
+            Change::Erased(id) => state.erase(model, id),
+            Change::Tombstones(hashes) => {
+                let hashes: HashSet<&String> = hashes.iter().collect();
+                state.erase_all(model, |id| hashes.contains(&hash(&self.hash_key, id)));
+            }
+        }
+    }
+
+    fn change_products(&mut self, changes: &[Change]) {
+        let mut is_changed = false;
+        for change in changes {
+            let Change::Product(id, patch) = change else { continue };
+            is_changed = true;
+            match self.product_rows.get(id) {
+                Some(at) => self.products[*at].1 = patch.clone(),
+                None => {
+                    self.product_rows.insert(id.clone(), self.products.len());
+                    self.products.push((id.clone(), patch.clone()));
+                }
+            }
+        }
+        if !is_changed {
+            return;
+        }
+        let learned = &self.learned.products;
+        let known =
+            |id: &str| learned.find(id).map(|row| (learned.attributes(row), learned.available[row as usize] != 0));
+        let now: Vec<_> = self.products.iter().map(|(id, patch)| patch.applied(id, known(id))).collect();
+        self.catalogued = self.learned.with_products(&now);
+        let state = std::mem::take(&mut self.served.state);
+        self.served = Model { state, ..self.catalogued.clone() };
+        self.served = self.served.with_popularity(&self.catalogued);
+    }
+}

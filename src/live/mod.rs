@@ -1,0 +1,251 @@
+//! The live model: the version that serves, and what happened since, as one snapshot that a request takes.
+//!
+//! What is to be kept goes to one writer, which commits as much as is waiting in one transaction, then changes the
+//! snapshot, then answers: whoever has an answer is seen by the next request. Others may write to the same store; their
+//! changes are followed by number.
+
+mod bound;
+mod swap;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use kindred_models::artifact::Registry;
+use kindred_models::{ArtifactError, Model};
+use parking_lot::RwLock;
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::store::{Outcome, Store, StoreError, Write};
+use bound::Bound;
+use writer::Job;
+
+/// Writes that may wait for the writer.
+const WAITING: usize = 4096;
+/// Time between two looks at what others wrote, and at what became popular.
+const FOLLOW: Duration = Duration::from_secs(1);
+/// Time between two looks for events that are kept long enough.
+const CLEAR: Duration = Duration::from_secs(3600);
+
+/// Why something could not be kept.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum WriteError {
+    /// Too much is waiting already.
+    #[error("more is waiting to be kept than can be taken in")]
+    Overloaded,
+    /// The store does not answer.
+    #[error("{0}")]
+    Unavailable(Arc<StoreError>),
+    /// The server is ending.
+    #[error("the server is ending")]
+    Ending,
+}
+
+/// Why a version can't serve.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveError {
+    /// It can't be read.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    /// What happened since can't be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Loading broke off.
+    #[error("loading broke off: {0}")]
+    Broken(String),
+}
+
+/// The model that serves, with all that is needed to keep it so.
+#[derive(Debug)]
+pub struct Live {
+    registry: Registry,
+    store: Store,
+    serving: RwLock<Arc<Model>>,
+    bound: Arc<Mutex<Bound>>,
+    jobs: mpsc::Sender<Job>,
+    /// One version is loaded at a time.
+    loading: Mutex<()>,
+    is_store_down: AtomicBool,
+}
+
+/// The tasks that keep a [`Live`] up to date; they end with [`end`](Self::end).
+#[derive(Debug)]
+pub struct Tasks {
+    live: Arc<Live>,
+    writer: JoinHandle<()>,
+    others: Vec<JoinHandle<()>>,
+    ending: oneshot::Sender<()>,
+}
+
+impl Live {
+    /// Loads the registry's current version and what happened since, and keeps both up to date.
+    ///
+    /// # Errors
+    /// If either can't be read.
+    pub async fn start(
+        registry: Registry,
+        store: Store,
+        reload: Duration,
+        retain: Duration,
+    ) -> Result<(Arc<Self>, Tasks), LiveError> {
+        let id = registry.current()?;
+        let hash_key = store.hash_key().await?;
+        let bound = swap::load(&registry, &id, &store, hash_key).await?;
+        let (jobs, waiting) = mpsc::channel(WAITING);
+        let live = Arc::new(Self {
+            registry,
+            store,
+            serving: RwLock::new(Arc::new(bound.served.clone())),
+            bound: Arc::new(Mutex::new(bound)),
+            jobs,
+            loading: Mutex::new(()),
+            is_store_down: AtomicBool::new(false),
+        });
+        let (ending, ended) = oneshot::channel();
+        let writer = tokio::spawn(writer::write(live.clone(), waiting, ended));
+        let others = vec![
+            tokio::spawn(live.clone().follow_store()),
+            tokio::spawn(live.clone().follow_registry(reload)),
+            tokio::spawn(live.clone().clear(retain)),
+        ];
+        Ok((live.clone(), Tasks { live, writer, others, ending }))
+    }
+
+    /// The model that serves now, with what happened since. A request takes one snapshot and keeps it; a change changes
+    /// what the next one takes.
+    pub fn snapshot(&self) -> Arc<Model> {
+        self.serving.read().clone()
+    }
+
+    /// The registry.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Whether the store did not answer when it was last asked.
+    pub fn is_store_down(&self) -> bool {
+        self.is_store_down.load(Ordering::Relaxed)
+    }
+
+    /// Keeps something. When this returns it is durable, and the next snapshot knows it.
+    ///
+    /// # Errors
+    /// If it could not be kept; then nothing of it is.
+    pub async fn keep(&self, write: Write) -> Result<Outcome, WriteError> {
+        let (answer, answered) = oneshot::channel();
+        self.jobs.try_send(Job { write, answer }).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => WriteError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => WriteError::Ending,
+        })?;
+        answered.await.unwrap_or(Err(WriteError::Ending))
+    }
+
+    fn publish(&self, bound: &Bound) {
+        let model = Arc::new(bound.served.clone());
+        // The old one may be the last of its kind, and large: dropped after the lock.
+        let old = std::mem::replace(&mut *self.serving.write(), model);
+        drop(old);
+    }
+
+    fn note_store<T>(&self, outcome: Result<T, StoreError>) -> Option<T> {
+        let is_down = outcome.is_err();
+        let was_down = self.is_store_down.swap(is_down, Ordering::Relaxed);
+        match outcome {
+            Ok(value) => {
+                if was_down {
+                    tracing::info!("the state store answers again");
+                }
+                Some(value)
+            }
+            Err(error) => {
+                if !was_down {
+                    tracing::error!(%error, "answering from memory; nothing can be kept");
+                }
+                None
+            }
+        }
+    }
+
+    /// Takes over what others wrote, soon after they did.
+    async fn follow_store(self: Arc<Self>) {
+        let mut listener = None;
+        loop {
+            if listener.is_none() {
+                listener = self.store.listener().await.ok().flatten();
+            }
+            match &mut listener {
+                Some(told) => {
+                    // Whatever is heard, or nothing, or the connection is lost: it is time to look.
+                    if let Ok(Err(_)) = tokio::time::timeout(FOLLOW, told.recv()).await {
+                        listener = None;
+                        tokio::time::sleep(FOLLOW).await;
+                    }
+                }
+                None => tokio::time::sleep(FOLLOW).await,
+            }
+            let caught_up = self.catch_up().await;
+            self.note_store(caught_up);
+        }
+    }
+
+    /// Takes over what the store holds and the snapshot does not know, and what became popular.
+    async fn catch_up(&self) -> Result<(), StoreError> {
+        let last = self.store.last().await?;
+        let mut bound = self.bound.clone().lock_owned().await;
+        let changes = if bound.seq < last {
+            Some(self.store.changes(bound.seq, bound.unlearned).await?)
+        } else if bound.is_unranked {
+            None
+        } else {
+            return Ok(());
+        };
+        let bound = blocking(move || {
+            if let Some(changes) = changes {
+                bound.apply(changes.last, &changes.list);
+            }
+            bound.rank();
+            bound
+        });
+        if let Some(bound) = bound.await {
+            self.publish(&bound);
+        }
+        Ok(())
+    }
+
+    /// Deletes events that were kept long enough.
+    async fn clear(self: Arc<Self>, retain: Duration) {
+        loop {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            match self.store.delete_before(now.saturating_sub(retain).as_secs() as i64).await {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(count, "events were kept long enough and are gone"),
+                Err(error) => tracing::warn!(%error, "old events can't be deleted"),
+            }
+            tokio::time::sleep(CLEAR).await;
+        }
+    }
+}
+
+impl Tasks {
+    /// Lets what is waiting be kept, and ends.
+    pub async fn end(self) {
+        self.others.iter().for_each(JoinHandle::abort);
+        // The writer may have ended by itself.
+        let _ = self.ending.send(());
+        let _ = self.writer.await;
+        self.live.store.close().await;
+    }
+}
+
+/// Computes off the async threads; `None` if it broke off.
+async fn blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    match tokio::task::spawn_blocking(job).await {
+        Ok(value) => Some(value),
+        Err(error) => {
+            tracing::error!(%error, "a change of the model broke off");
+            None
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! From one version to the next, while requests are answered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kindred_models::artifact::{Registry, VersionId};
+use kindred_models::audience::Costs;
+use kindred_models::feed::{FeedRequest, Visitor, feed};
+use kindred_models::{ArtifactError, Model};
+
+use super::{Bound, Live, LiveError, blocking};
+use crate::store::Store;
+
+/// Feeds that a version answers before it serves, so that what all of them need is in memory.
+const WARM_UP_FEEDS: u32 = 64;
+/// Items of each.
+const WARM_UP_ITEMS: usize = 20;
+
+impl Live {
+    /// Loads a version, and makes it the one that serves and the registry's current one. Where it can't be read, the
+    /// old one stays both.
+    ///
+    /// # Errors
+    /// If it can't be read, or the registry can't be changed.
+    pub async fn activate(&self, id: &VersionId) -> Result<(), LiveError> {
+        let _one_at_a_time = self.loading.lock().await;
+        if id.as_str() != self.snapshot().info.version {
+            let bound = self.loaded(id).await?;
+            self.make_current(id).await?;
+            return self.swap(bound).await;
+        }
+        self.make_current(id).await
+    }
+
+    async fn make_current(&self, id: &VersionId) -> Result<(), LiveError> {
+        let (registry, id) = (self.registry.clone(), id.clone());
+        let activated = blocking(move || registry.activate(&id)).await;
+        activated.ok_or_else(|| LiveError::Broken("the registry".to_owned()))?.map_err(LiveError::from)
+    }
+
+    /// Makes the newest version that is older than the one that serves the current one.
+    ///
+    /// # Errors
+    /// As [`activate`](Self::activate), or if there is none.
+    pub async fn roll_back(&self) -> Result<VersionId, LiveError> {
+        let serving = self.snapshot().info.version.clone();
+        let versions = self.registry.versions()?;
+        let older = versions.into_iter().rfind(|id| id.as_str() < serving.as_str());
+        let older = older.ok_or_else(|| ArtifactError::NoCurrentVersion(self.registry.folder().to_owned()))?;
+        self.activate(&older).await?;
+        Ok(older)
+    }
+
+    /// Swaps in the registry's current version whenever it changes.
+    pub(super) async fn follow_registry(self: Arc<Self>, every: Duration) {
+        if every.is_zero() {
+            return;
+        }
+        loop {
+            tokio::time::sleep(every).await;
+            match self.refresh().await {
+                Ok(Some(version)) => tracing::info!(%version, "serving a new version"),
+                Ok(None) => {}
+                Err(error) => tracing::error!(%error, "the current version can't be loaded; the old one serves on"),
+            }
+        }
+    }
+
+    async fn refresh(&self) -> Result<Option<VersionId>, LiveError> {
+        let _one_at_a_time = self.loading.lock().await;
+        let id = self.registry.current()?;
+        if id.as_str() == self.snapshot().info.version {
+            return Ok(None);
+        }
+        let bound = self.loaded(&id).await?;
+        self.swap(bound).await?;
+        Ok(Some(id))
+    }
+
+    async fn loaded(&self, id: &VersionId) -> Result<Bound, LiveError> {
+        let hash_key = self.bound.lock().await.hash_key();
+        load(&self.registry, id, &self.store, hash_key).await
+    }
+
+    /// Makes a version serve, with what was written while it was loaded.
+    async fn swap(&self, mut fresh: Bound) -> Result<(), LiveError> {
+        let mut bound = self.bound.lock().await;
+        let more = self.store.changes(fresh.seq, fresh.unlearned).await?;
+        fresh.apply(more.last, &more.list);
+        fresh.rank();
+        let old = std::mem::replace(&mut *bound, fresh);
+        self.publish(&bound);
+        drop(bound);
+        // Requests may still hold its parts; what they do not is let go here, away from them.
+        tokio::task::spawn_blocking(move || drop(old));
+        Ok(())
+    }
+}
+
+/// A version, checked, warm, and with what happened since.
+pub(super) async fn load(
+    registry: &Registry,
+    id: &VersionId,
+    store: &Store,
+    hash_key: [u8; 32],
+) -> Result<Bound, LiveError> {
+    let (registry, id) = (registry.clone(), id.clone());
+    let version = id.clone();
+    let loaded = blocking(move || read(&registry, &id)).await;
+    let model = loaded.ok_or_else(|| LiveError::Broken(version.to_string()))??;
+    let mut bound = Bound::new(model, hash_key);
+    let changes = store.changes(0, bound.unlearned).await?;
+    let bound = blocking(move || {
+        bound.apply(changes.last, &changes.list);
+        bound.rank();
+        bound
+    });
+    bound.await.ok_or_else(|| LiveError::Broken(version.to_string()))
+}
+
+/// Reads a version, and measures what the ways to an audience cost here.
+fn read(registry: &Registry, id: &VersionId) -> Result<Model, ArtifactError> {
+    let mut model = Model::load(registry, id)?;
+    model.audience_costs = Costs::measured(&model);
+    let members = model.members.len() as u32;
+    for member in (0..members).step_by((members / WARM_UP_FEEDS).max(1) as usize).take(WARM_UP_FEEDS as usize) {
+        std::hint::black_box(feed(&model, &FeedRequest::new(Visitor::Member(member), WARM_UP_ITEMS)));
+    }
+    let Costs { scanned, picked, walked } = model.audience_costs;
+    tracing::info!(version = %id, members, products = model.products.len(), "loaded");
+    tracing::info!(scanned, picked, walked, "nanoseconds per member of an audience");
+    Ok(model)
+}

@@ -1,0 +1,96 @@
+//! CatalogService.
+
+use std::collections::HashSet;
+
+use tonic::{Request, Response, Status};
+
+use super::Shared;
+use super::status::Problem;
+use super::validate::Check;
+use crate::proto::v1;
+use crate::proto::v1::catalog_service_server::{CatalogService, CatalogServiceServer};
+use crate::store::{ProductPatch, Write};
+
+/// Products of a request at most.
+const MAX_PRODUCTS: usize = 1000;
+/// Bytes of a title and of a category path at most.
+const MAX_TEXT: usize = 1000;
+/// Tags of a product at most.
+const MAX_TAGS: usize = 100;
+/// Stores that carry a product at most.
+const MAX_STORES: usize = 10_000;
+
+/// The service.
+pub(super) fn service(shared: Shared) -> CatalogServiceServer<Catalog> {
+    CatalogServiceServer::new(Catalog { shared })
+}
+
+/// The handlers.
+#[derive(Debug)]
+pub(super) struct Catalog {
+    shared: Shared,
+}
+
+#[tonic::async_trait]
+impl CatalogService for Catalog {
+    async fn upsert_products(
+        &self,
+        request: Request<v1::UpsertProductsRequest>,
+    ) -> Result<Response<v1::UpsertProductsResponse>, Status> {
+        let products = request.into_inner().products;
+        check_products(&products)?;
+        let model = self.shared.live.snapshot();
+        let is_new = |product: &&v1::Product| model.products.find(&product.product_id).is_none();
+        let added_count = products.iter().filter(is_new).count() as i64;
+        let patches = products.into_iter().map(patch).collect();
+        self.shared.live.keep(Write::Products(patches)).await.map_err(Problem::from)?;
+        Ok(Response::new(v1::UpsertProductsResponse { added_count }))
+    }
+
+    async fn retire_products(
+        &self,
+        request: Request<v1::RetireProductsRequest>,
+    ) -> Result<Response<v1::RetireProductsResponse>, Status> {
+        let ids = request.into_inner().product_ids;
+        let mut check = Check::default();
+        check.that(!ids.is_empty(), "product_ids", "is required");
+        check.ids("product_ids", &ids, MAX_PRODUCTS);
+        check.finish()?;
+        let retired = ProductPatch { available: Some(false), ..ProductPatch::default() };
+        let patches = ids.into_iter().map(|id| (id, retired.clone())).collect();
+        self.shared.live.keep(Write::Products(patches)).await.map_err(Problem::from)?;
+        Ok(Response::new(v1::RetireProductsResponse {}))
+    }
+}
+
+fn check_products(products: &[v1::Product]) -> Result<(), Problem> {
+    let mut check = Check::default();
+    check.that(!products.is_empty(), "products", "is required");
+    let most = format!("must not have more than {MAX_PRODUCTS} entries");
+    check.that(products.len() <= MAX_PRODUCTS, "products", &most);
+    let mut seen = HashSet::new();
+    for (at, product) in products.iter().take(MAX_PRODUCTS).enumerate() {
+        let field = |name: &str| format!("products[{at}].{name}");
+        check.id(&field("product_id"), &product.product_id);
+        check.that(seen.insert(&product.product_id), &field("product_id"), "must not be named twice");
+        for (name, text) in [("title", &product.title), ("category", &product.category)] {
+            check.text(&field(name), text.as_deref().unwrap_or(""), MAX_TEXT);
+        }
+        check.text(&field("brand"), product.brand.as_deref().unwrap_or(""), 256);
+        let price = product.price.is_none_or(|price| price.is_finite() && price > 0.0);
+        check.that(price, &field("price"), "must be above 0");
+        if let Some(list) = &product.tags {
+            check.ids(&field("tags"), &list.tags, MAX_TAGS);
+        }
+        if let Some(list) = &product.stores {
+            check.ids(&field("stores"), &list.store_ids, MAX_STORES);
+        }
+    }
+    check.finish()
+}
+
+fn patch(product: v1::Product) -> (String, ProductPatch) {
+    let v1::Product { product_id, title, category, brand, price, tags, stores, available } = product;
+    let (tags, stores) = (tags.map(|list| list.tags), stores.map(|list| list.store_ids));
+    (product_id, ProductPatch { title, category, brand, price, tags, stores, available })
+}

@@ -1,0 +1,210 @@
+//! EventService.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use kindred_models::events::Kind;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Shared;
+use super::status::Problem;
+use super::validate::{Check, MAX_ID_BYTES};
+use crate::proto::v1;
+use crate::proto::v1::event_service_server::{EventService, EventServiceServer};
+use crate::store::{StoredEvent, Write};
+
+/// Events of a message at most.
+const MAX_EVENTS: usize = 1000;
+/// Refused events that the answer to a stream names, at most.
+const MAX_REFUSED: usize = 100;
+/// How far clocks may be ahead.
+const AHEAD: Duration = Duration::from_secs(300);
+/// Why an event of an erased member is refused.
+const ERASED: &str = "member_id: this member asked to be forgotten";
+
+/// The service.
+pub(super) fn service(shared: Shared) -> EventServiceServer<Events> {
+    EventServiceServer::new(Events { shared })
+}
+
+/// The handlers.
+#[derive(Debug)]
+pub(super) struct Events {
+    shared: Shared,
+}
+
+#[tonic::async_trait]
+impl EventService for Events {
+    async fn record_events(
+        &self,
+        request: Request<v1::RecordEventsRequest>,
+    ) -> Result<Response<v1::RecordEventsResponse>, Status> {
+        Ok(Response::new(self.record(request.into_inner().events).await?))
+    }
+
+    async fn stream_events(
+        &self,
+        request: Request<Streaming<v1::StreamEventsRequest>>,
+    ) -> Result<Response<v1::StreamEventsResponse>, Status> {
+        let mut stream = request.into_inner();
+        let (mut total, mut before) = (v1::StreamEventsResponse::default(), 0);
+        while let Some(message) = stream.message().await? {
+            let count = message.events.len() as i64;
+            let kept = self.record(message.events).await?;
+            total.accepted_count += kept.accepted_count;
+            total.duplicate_count += kept.duplicate_count;
+            total.refused_count += kept.refused.len() as i64;
+            let room = MAX_REFUSED - total.refused.len();
+            let refused = kept.refused.into_iter().take(room);
+            total.refused.extend(refused.map(|r| v1::RefusedEvent { index: before + r.index, ..r }));
+            before += count;
+        }
+        Ok(Response::new(total))
+    }
+}
+
+impl Events {
+    async fn record(&self, events: Vec<v1::Event>) -> Result<v1::RecordEventsResponse, Problem> {
+        let mut check = Check::default();
+        check.that(!events.is_empty(), "events", "is required");
+        check.that(events.len() <= MAX_EVENTS, "events", &format!("must not have more than {MAX_EVENTS} entries"));
+        check.finish()?;
+        let times = Times::now(self.shared.accept);
+        let (mut places, mut taken, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, event) in (0i64..).zip(events) {
+            match stored(event, &times) {
+                Ok(event) => {
+                    places.push(index);
+                    taken.push(event);
+                }
+                Err(reason) => refused.push(v1::RefusedEvent { index, reason }),
+            }
+        }
+        if taken.is_empty() {
+            return Ok(v1::RecordEventsResponse { refused, ..v1::RecordEventsResponse::default() });
+        }
+        let kept = self.shared.live.keep(Write::Events(taken)).await?;
+        let of_erased = kept.of_erased.iter().filter_map(|at| places.get(*at));
+        refused.extend(of_erased.map(|index| v1::RefusedEvent { index: *index, reason: ERASED.to_owned() }));
+        refused.sort_by_key(|r| r.index);
+        Ok(v1::RecordEventsResponse {
+            accepted_count: kept.accepted as i64,
+            duplicate_count: kept.duplicates as i64,
+            refused,
+        })
+    }
+}
+
+/// When an event may have happened, in unix seconds.
+struct Times {
+    earliest: i64,
+    latest: i64,
+}
+
+impl Times {
+    fn now(accept: Duration) -> Self {
+        // A clock before 1970 takes nothing in.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { earliest: now.saturating_sub(accept).as_secs() as i64, latest: (now + AHEAD).as_secs() as i64 }
+    }
+}
+
+/// An event as it is kept, or what is wrong with it.
+fn stored(event: v1::Event, times: &Times) -> Result<StoredEvent, String> {
+    let kind = kind(event.kind).ok_or("kind: must be a known kind")?;
+    let required = [("event_id", &event.event_id), ("member_id", &event.member_id)];
+    let product = (kind != Kind::Contact).then_some(("product_id", &event.product_id));
+    if let Some((field, _)) = required.into_iter().chain(product).find(|(_, id)| id.is_empty()) {
+        return Err(format!("{field}: is required"));
+    }
+    let texts = [
+        ("event_id", &event.event_id),
+        ("member_id", &event.member_id),
+        ("product_id", &event.product_id),
+        ("store_id", &event.store_id),
+        ("channel", &event.channel),
+        ("basket_id", &event.basket_id),
+    ];
+    if let Some((field, _)) = texts.into_iter().find(|(_, text)| text.len() > MAX_ID_BYTES || text.contains('\0')) {
+        return Err(format!("{field}: must not be longer than {MAX_ID_BYTES} bytes, nor have a zero byte"));
+    }
+    let time = event.time.ok_or("time: is required")?.seconds;
+    if time < times.earliest {
+        return Err("time: is longer ago than events are taken in (state.accept_days)".to_owned());
+    }
+    if time > times.latest {
+        return Err("time: is yet to come".to_owned());
+    }
+    if event.quantity.is_some_and(|quantity| !(quantity.is_finite() && quantity > 0.0)) {
+        return Err("quantity: must be above 0".to_owned());
+    }
+    if event.amount.is_some_and(|amount| !(amount.is_finite() && amount >= 0.0)) {
+        return Err("amount: must be 0 or above".to_owned());
+    }
+    let given = |text: String| (!text.is_empty()).then_some(text);
+    Ok(StoredEvent {
+        event_id: event.event_id,
+        member_id: event.member_id,
+        product_id: event.product_id,
+        kind,
+        time,
+        quantity: event.quantity,
+        amount: event.amount,
+        store_id: given(event.store_id),
+        channel: given(event.channel),
+        basket_id: given(event.basket_id),
+    })
+}
+
+fn kind(kind: i32) -> Option<Kind> {
+    use v1::EventKind as Given;
+    Some(match Given::try_from(kind).ok()? {
+        Given::Unspecified | Given::Purchase => Kind::Purchase,
+        Given::Refund => Kind::Refund,
+        Given::View => Kind::View,
+        Given::Cart => Kind::Cart,
+        Given::Favorite => Kind::Favorite,
+        Given::Share => Kind::Share,
+        Given::Contact => Kind::Contact,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event() -> v1::Event {
+        v1::Event {
+            event_id: "e".to_owned(),
+            member_id: "m".to_owned(),
+            product_id: "p".to_owned(),
+            time: Some(prost_types::Timestamp { seconds: 100, nanos: 0 }),
+            ..v1::Event::default()
+        }
+    }
+
+    #[test]
+    fn each_thing_that_is_wrong_is_named() {
+        let times = Times { earliest: 100, latest: 200 };
+        let wrong = |change: fn(&mut v1::Event)| {
+            let mut event = event();
+            change(&mut event);
+            stored(event, &times).unwrap_err()
+        };
+        assert_eq!(stored(event(), &times).unwrap().kind, Kind::Purchase);
+        assert!(wrong(|e| e.event_id.clear()).starts_with("event_id"));
+        assert!(wrong(|e| e.member_id.clear()).starts_with("member_id"));
+        assert!(wrong(|e| e.product_id.clear()).starts_with("product_id"));
+        assert!(wrong(|e| e.store_id = "x".repeat(257)).starts_with("store_id"));
+        assert!(wrong(|e| e.channel = "\0".to_owned()).starts_with("channel"));
+        assert!(wrong(|e| e.time = None).starts_with("time"));
+        assert!(wrong(|e| e.time = Some(prost_types::Timestamp { seconds: 99, nanos: 0 })).contains("accept_days"));
+        assert!(wrong(|e| e.time = Some(prost_types::Timestamp { seconds: 201, nanos: 0 })).contains("yet to come"));
+        assert!(wrong(|e| e.kind = 99).starts_with("kind"));
+        assert!(wrong(|e| e.quantity = Some(0.0)).starts_with("quantity"));
+        assert!(wrong(|e| e.amount = Some(f64::NAN)).starts_with("amount"));
+        let mut contact = event();
+        contact.product_id.clear();
+        contact.kind = v1::EventKind::Contact.into();
+        assert!(stored(contact, &times).is_ok(), "a message need not be about a product");
+    }
+}

@@ -1,0 +1,284 @@
+//! Writing: several writes in one transaction, each done in whole or not at all.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use kindred_models::state::Profile;
+use sqlx::any::AnyRow;
+use sqlx::{Any, Row, Transaction};
+
+use super::rows::{Change, ProductPatch, StoredEvent};
+use super::{Backend, CHANNEL, Store, StoreError};
+
+/// Rows of one statement: its parameters stay below what SQLite takes.
+const ROWS: usize = 1000;
+/// Columns of an event.
+const EVENT_COLUMNS: usize = 11;
+
+/// What is to be kept.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// Events.
+    Events(Vec<StoredEvent>),
+    /// What is said of members, by id.
+    Members(Vec<(String, Profile)>),
+    /// What is said of products, by id.
+    Products(Vec<(String, ProductPatch)>),
+    /// A member to forget.
+    Erase(String),
+}
+
+/// What became of one write.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Events and members that are kept now, and products of which nothing was said before.
+    pub accepted: usize,
+    /// Events that were kept already.
+    pub duplicates: usize,
+    /// Places of what speaks of members who must be forgotten: not kept.
+    pub of_erased: Vec<usize>,
+}
+
+/// What became of a transaction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Committed {
+    /// The number of the last change before.
+    pub before: i64,
+    /// The number of its last change.
+    pub last: i64,
+    /// What is different, in order.
+    pub changes: Vec<Change>,
+    /// By write.
+    pub outcomes: Vec<Outcome>,
+}
+
+impl Write {
+    /// How many rows it may change.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Events(events) => events.len(),
+            Self::Members(members) => members.len(),
+            Self::Products(products) => products.len(),
+            Self::Erase(_) => 1,
+        }
+    }
+
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The members that it speaks of.
+    fn member_ids(&self) -> Vec<&str> {
+        match self {
+            Self::Events(events) => events.iter().map(|e| e.member_id.as_str()).collect(),
+            Self::Members(members) => members.iter().map(|(id, _)| id.as_str()).collect(),
+            Self::Products(_) | Self::Erase(_) => Vec::new(),
+        }
+    }
+}
+
+impl Store {
+    /// Keeps all of these writes, or none. Durable when it returns.
+    ///
+    /// # Errors
+    /// If the database does not answer or can't write.
+    pub async fn commit(&self, writes: &[Write]) -> Result<Committed, StoreError> {
+        let rows: usize = writes.iter().map(Write::len).sum();
+        let mut tx = Tx::begin(self, rows).await?;
+        let mut gone = tx.erased(writes).await?;
+        let mut outcomes = vec![Outcome::default(); writes.len()];
+        for (write, outcome) in writes.iter().zip(&mut outcomes) {
+            match write {
+                Write::Events(events) => tx.keep_events(events, &gone, outcome).await?,
+                Write::Members(members) => {
+                    for (at, (id, said)) in members.iter().enumerate() {
+                        match gone.contains(id) {
+                            true => outcome.of_erased.push(at),
+                            false => tx.describe(id, said).await?,
+                        }
+                    }
+                    outcome.accepted = members.len() - outcome.of_erased.len();
+                }
+                Write::Products(products) => {
+                    for (id, said) in products {
+                        outcome.accepted += usize::from(!tx.change_product(id, said).await?);
+                    }
+                }
+                Write::Erase(id) => {
+                    tx.erase(id).await?;
+                    gone.insert(id.clone());
+                }
+            }
+        }
+        let committed = Committed { before: tx.before, last: tx.last, changes: tx.changes, outcomes };
+        if self.backend == Backend::Postgres {
+            sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(&mut *tx.transaction).await?;
+        }
+        tx.transaction.commit().await?;
+        Ok(committed)
+    }
+
+    /// Deletes events from before a moment; gives how many there were.
+    ///
+    /// # Errors
+    /// If the database does not answer or can't write.
+    pub async fn delete_before(&self, time: i64) -> Result<u64, StoreError> {
+        let deleted = sqlx::query("DELETE FROM events WHERE time < $1").bind(time).execute(&self.pool).await?;
+        Ok(deleted.rows_affected())
+    }
+}
+
+/// A transaction that has its numbers.
+struct Tx {
+    transaction: Transaction<'static, Any>,
+    before: i64,
+    last: i64,
+    /// The number of the change that comes next.
+    next: i64,
+    erasures: i64,
+    hash_key: [u8; 32],
+    changes: Vec<Change>,
+}
+
+impl Tx {
+    async fn begin(store: &Store, rows: usize) -> Result<Self, StoreError> {
+        let mut transaction = store.pool.begin().await?;
+        // First of all, so that others wait, and nothing is read that they are about to change.
+        let taken = "UPDATE clock SET seq = seq + $1 WHERE id = 1 RETURNING seq, erasures, hash_key";
+        let row = sqlx::query(taken).bind(rows as i64).fetch_one(&mut *transaction).await?;
+        let last: i64 = row.try_get("seq")?;
+        let before = last - rows as i64;
+        let (erasures, hash_key) = (row.try_get("erasures")?, super::read::hash_key(&row)?);
+        Ok(Self { transaction, before, last, next: before + 1, erasures, hash_key, changes: Vec::new() })
+    }
+
+    fn number(&mut self) -> i64 {
+        self.next += 1;
+        self.next - 1
+    }
+
+    fn hash(&self, id: &str) -> String {
+        super::read::hash(&self.hash_key, id)
+    }
+
+    /// Those of the members spoken of who must be forgotten.
+    async fn erased(&mut self, writes: &[Write]) -> Result<HashSet<String>, StoreError> {
+        if self.erasures == 0 {
+            return Ok(HashSet::new());
+        }
+        let ids: BTreeSet<&str> = writes.iter().flat_map(Write::member_ids).collect();
+        let by_hash: BTreeMap<String, &str> = ids.into_iter().map(|id| (self.hash(id), id)).collect();
+        let hashes: Vec<&String> = by_hash.keys().collect();
+        let mut erased = HashSet::new();
+        for chunk in hashes.chunks(ROWS) {
+            let list: Vec<String> = (1..=chunk.len()).map(|i| format!("${i}")).collect();
+            let asked = format!("SELECT hash FROM tombstones WHERE hash IN ({})", list.join(", "));
+            let query = chunk.iter().fold(sqlx::query(&asked), |query, hash| query.bind(hash.as_str()));
+            for row in query.fetch_all(&mut *self.transaction).await? {
+                let hash: String = row.try_get(0)?;
+                erased.extend(by_hash.get(&hash).map(|id| (*id).to_owned()));
+            }
+        }
+        Ok(erased)
+    }
+
+    async fn keep_events(
+        &mut self,
+        events: &[StoredEvent],
+        gone: &HashSet<String>,
+        outcome: &mut Outcome,
+    ) -> Result<(), StoreError> {
+        let mut numbered = Vec::with_capacity(events.len());
+        for (at, event) in events.iter().enumerate() {
+            let number = self.number();
+            match gone.contains(&event.member_id) {
+                true => outcome.of_erased.push(at),
+                false => numbered.push((number, event)),
+            }
+        }
+        for chunk in numbered.chunks(ROWS) {
+            let kept = self.insert_events(chunk).await?;
+            outcome.accepted += kept.len();
+            outcome.duplicates += chunk.len() - kept.len();
+            let new = chunk.iter().filter(|(number, _)| kept.contains(number));
+            self.changes.extend(new.map(|(_, event)| Change::Event {
+                member_id: event.member_id.clone(),
+                product_id: event.product_id.clone(),
+                kind: event.kind,
+                time: event.time,
+            }));
+        }
+        Ok(())
+    }
+
+    /// Keeps numbered events; gives the numbers of those that were not kept before.
+    async fn insert_events(&mut self, events: &[(i64, &StoredEvent)]) -> Result<HashSet<i64>, StoreError> {
+        let sql = insert_events(events.len());
+        let mut query = sqlx::query(&sql);
+        for (number, e) in events {
+            query = query.bind(number).bind(&e.event_id).bind(&e.member_id).bind(&e.product_id);
+            query = query.bind(e.kind as i16).bind(e.time).bind(e.quantity).bind(e.amount);
+            query = query.bind(&e.store_id).bind(&e.channel).bind(&e.basket_id);
+        }
+        let rows = query.fetch_all(&mut *self.transaction).await?;
+        rows.iter().map(|row: &AnyRow| Ok(row.try_get::<i64, _>(0)?)).collect()
+    }
+
+    async fn describe(&mut self, id: &str, said: &Profile) -> Result<(), StoreError> {
+        let known = "SELECT profile FROM members WHERE member_id = $1";
+        let known = sqlx::query(known).bind(id).fetch_optional(&mut *self.transaction).await?;
+        let mut profile = known.map_or_else(|| Ok(Profile::default()), |row| super::read::profile(&row))?;
+        profile.merge(said.clone());
+        let number = self.number();
+        let kept = "INSERT INTO members (member_id, seq, profile) VALUES ($1, $2, $3) \
+            ON CONFLICT (member_id) DO UPDATE SET seq = excluded.seq, profile = excluded.profile";
+        let text = serde_json::to_string(&profile).map_err(|e| StoreError::Damaged("members", e.to_string()))?;
+        sqlx::query(kept).bind(id).bind(number).bind(text).execute(&mut *self.transaction).await?;
+        self.changes.push(Change::Member(id.to_owned(), profile));
+        Ok(())
+    }
+
+    /// Takes over what is said of a product; gives whether anything was said of it before.
+    async fn change_product(&mut self, id: &str, said: &ProductPatch) -> Result<bool, StoreError> {
+        let known = "SELECT patch FROM products WHERE product_id = $1";
+        let known = sqlx::query(known).bind(id).fetch_optional(&mut *self.transaction).await?;
+        let is_known = known.is_some();
+        let mut patch = known.map_or_else(|| Ok(ProductPatch::default()), |row| super::read::patch(&row))?;
+        patch.merge(said.clone());
+        let number = self.number();
+        let kept = "INSERT INTO products (product_id, seq, patch) VALUES ($1, $2, $3) \
+            ON CONFLICT (product_id) DO UPDATE SET seq = excluded.seq, patch = excluded.patch";
+        let text = serde_json::to_string(&patch).map_err(|e| StoreError::Damaged("products", e.to_string()))?;
+        sqlx::query(kept).bind(id).bind(number).bind(text).execute(&mut *self.transaction).await?;
+        self.changes.push(Change::Product(id.to_owned(), patch));
+        Ok(is_known)
+    }
+
+    async fn erase(&mut self, id: &str) -> Result<(), StoreError> {
+        let (number, hash) = (self.number(), self.hash(id));
+        for table in ["events", "members"] {
+            let gone = format!("DELETE FROM {table} WHERE member_id = $1");
+            sqlx::query(&gone).bind(id).execute(&mut *self.transaction).await?;
+        }
+        let kept = "INSERT INTO tombstones (hash, seq) VALUES ($1, $2) ON CONFLICT (hash) DO NOTHING";
+        let new = sqlx::query(kept).bind(&hash).bind(number).execute(&mut *self.transaction).await?;
+        let counted = "UPDATE clock SET erasures = erasures + $1 WHERE id = 1";
+        sqlx::query(counted).bind(new.rows_affected() as i64).execute(&mut *self.transaction).await?;
+        self.changes.push(Change::Erased(id.to_owned()));
+        Ok(())
+    }
+}
+
+/// The statement that keeps so many events, and gives the numbers of those that are new.
+fn insert_events(count: usize) -> String {
+    let row = |row: usize| {
+        let columns: Vec<String> = (1..=EVENT_COLUMNS).map(|c| format!("${}", row * EVENT_COLUMNS + c)).collect();
+        format!("({})", columns.join(","))
+    };
+    let rows: Vec<String> = (0..count).map(row).collect();
+    format!(
+        "INSERT INTO events (seq, event_id, member_id, product_id, kind, time, quantity, amount, store_id, channel, \
+         basket_id) VALUES {} ON CONFLICT (event_id) DO NOTHING RETURNING seq",
+        rows.join(",")
+    )
+}

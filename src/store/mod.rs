@@ -1,0 +1,167 @@
+//! The state store: what was acknowledged, in SQL. SQLite, embedded, by default; PostgreSQL where replicas share it.
+//! One schema and one code path for both.
+//!
+//! Every change has a number of the one row of `clock`. A writer takes its numbers first, which makes others wait until
+//! it is done: numbers are committed in order, and whoever follows them misses none.
+
+mod commit;
+mod read;
+mod rows;
+mod schema;
+
+use std::borrow::Cow;
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::any::AnyPoolOptions;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::PgListener;
+use sqlx::{AnyPool, Executor};
+
+pub use commit::{Committed, Outcome, Write};
+pub use read::{Changes, From, hash};
+pub use rows::{Change, ProductPatch, StoredEvent};
+
+/// Channel on which PostgreSQL tells of changes.
+const CHANNEL: &str = "kindred_state";
+/// How long a writer waits for another one.
+const BUSY: Duration = Duration::from_secs(10);
+/// How long a request waits for a connection.
+const ACQUIRE: Duration = Duration::from_secs(5);
+
+/// Why the store can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It can't be opened.
+    #[error("the state store {0} can't be opened: {1}")]
+    Open(String, sqlx::Error),
+    /// A later version of Kindred changed its schema.
+    #[error(
+        "the state store {0} was last used by a later version of kindred (schema {1}); use that one, or another store"
+    )]
+    Newer(String, i64),
+    /// Its schema can't be brought up to date.
+    #[error("the state store {0} can't be brought up to date: {1}")]
+    Migrate(String, MigrateError),
+    /// It does not answer, or can't write. Nothing of what was asked was done.
+    #[error("the state store does not answer: {0}")]
+    Unavailable(#[from] sqlx::Error),
+    /// It holds something that this program did not write.
+    #[error("the state store holds what can't be understood, in {0}: {1}")]
+    Damaged(&'static str, String),
+}
+
+/// Who runs the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Backend {
+    Sqlite,
+    Postgres,
+}
+
+/// The state store.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: AnyPool,
+    backend: Backend,
+    url: String,
+}
+
+/// The URL of an SQLite file.
+pub fn sqlite_url(path: &Path) -> String {
+    format!("sqlite:{}", path.display())
+}
+
+impl Store {
+    /// Opens the store of a URL, `sqlite:path` or `postgres://…`, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// If it can't be opened, or is of a later version.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let backend = if url.starts_with("sqlite:") { Backend::Sqlite } else { Backend::Postgres };
+        let url = match backend {
+            Backend::Sqlite if !url.contains('?') => format!("{url}?mode=rwc"),
+            _ => url.to_owned(),
+        };
+        let shown = || without_password(&url);
+        let options = AnyPoolOptions::new().max_connections(8).acquire_timeout(ACQUIRE);
+        let options = options.after_connect(move |connection, _| {
+            Box::pin(async move {
+                if backend == Backend::Sqlite {
+                    let busy = format!("PRAGMA busy_timeout = {}", BUSY.as_millis());
+                    // What is acknowledged is on disk, even if the power fails.
+                    for setting in ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", &busy] {
+                        connection.execute(setting).await?;
+                    }
+                }
+                Ok(())
+            })
+        });
+        let pool = options.connect(&url).await.map_err(|e| StoreError::Open(shown(), e))?;
+        let migrator = Migrator { migrations: Cow::Owned(schema::migrations()), ..Migrator::DEFAULT };
+        migrator.run(&pool).await.map_err(|error| match error {
+            MigrateError::VersionMissing(version) => StoreError::Newer(shown(), version),
+            error => StoreError::Migrate(shown(), error),
+        })?;
+        let store = Self { pool, backend, url };
+        store.begin_clock().await?;
+        Ok(store)
+    }
+
+    /// Opens the store if there is one, without making it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_existing(url: &str) -> Result<Option<Self>, StoreError> {
+        let path = url.strip_prefix("sqlite:").map(|rest| rest.split('?').next().unwrap_or(rest));
+        match path {
+            Some(path) if !Path::new(path).exists() => Ok(None),
+            _ => Self::open(url).await.map(Some),
+        }
+    }
+
+    /// The first of those who use a store gives it the key of its hashes.
+    async fn begin_clock(&self) -> Result<(), StoreError> {
+        let key: String = blake3::Hash::from(rand::random::<[u8; 32]>()).to_hex().to_string();
+        let begun = "INSERT INTO clock (id, seq, erasures, hash_key) VALUES (1, 0, 0, $1) ON CONFLICT (id) DO NOTHING";
+        sqlx::query(begun).bind(key).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Hears of changes by others; `None` where nobody tells, and one has to look.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn listener(&self) -> Result<Option<PgListener>, StoreError> {
+        if self.backend == Backend::Sqlite {
+            return Ok(None);
+        }
+        let mut listener = PgListener::connect(&self.url).await?;
+        listener.listen(CHANNEL).await?;
+        Ok(Some(listener))
+    }
+
+    /// Closes all connections; what SQLite kept aside goes into its file.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// A URL as it may be shown.
+fn without_password(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+        _ => url.trim_end_matches("?mode=rwc").to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        assert_eq!(without_password("postgres://kindred:secret@db:5432/state"), "postgres://…@db:5432/state");
+        assert_eq!(without_password("sqlite:/var/kindred.db?mode=rwc"), "sqlite:/var/kindred.db");
+    }
+}

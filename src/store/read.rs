@@ -1,0 +1,163 @@
+//! Reading: what changed since a number.
+
+use futures_util::TryStreamExt;
+use kindred_models::events::Kind;
+use kindred_models::state::Profile;
+use sqlx::any::AnyRow;
+use sqlx::{Any, Row, Transaction};
+
+use super::rows::{Change, ProductPatch, StoredEvent};
+use super::{Store, StoreError};
+
+/// Which events are not yet part of a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// Those with a higher number.
+    Number(i64),
+    /// Those of a later moment, in unix seconds.
+    Moment(i64),
+}
+
+/// What changed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Changes {
+    /// The number of the last change.
+    pub last: i64,
+    /// What is different now.
+    pub list: Vec<Change>,
+}
+
+impl Store {
+    /// The number of the last change.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn last(&self) -> Result<i64, StoreError> {
+        Ok(sqlx::query("SELECT seq FROM clock WHERE id = 1").fetch_one(&self.pool).await?.try_get(0)?)
+    }
+
+    /// The key that ids are hashed with.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn hash_key(&self) -> Result<[u8; 32], StoreError> {
+        hash_key(&sqlx::query("SELECT hash_key FROM clock WHERE id = 1").fetch_one(&self.pool).await?)
+    }
+
+    /// What changed after a number; of events, those alone that a version does not know.
+    ///
+    /// # Errors
+    /// If the database does not answer, or holds what can't be understood.
+    pub async fn changes(&self, after: i64, events: From) -> Result<Changes, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let last: i64 = sqlx::query("SELECT seq FROM clock WHERE id = 1").fetch_one(&mut *tx).await?.try_get(0)?;
+        let mut list = Vec::new();
+        if last > after {
+            erased(&mut tx, after, last, &mut list).await?;
+            let text = "SELECT member_id, profile FROM members WHERE seq > $1 AND seq <= $2 ORDER BY seq";
+            let mut rows = sqlx::query(text).bind(after).bind(last).fetch(&mut *tx);
+            while let Some(row) = rows.try_next().await? {
+                list.push(Change::Member(row.try_get("member_id")?, profile(&row)?));
+            }
+            drop(rows);
+            let text = "SELECT product_id, patch FROM products WHERE seq > $1 AND seq <= $2 ORDER BY seq";
+            let mut rows = sqlx::query(text).bind(after).bind(last).fetch(&mut *tx);
+            while let Some(row) = rows.try_next().await? {
+                list.push(Change::Product(row.try_get("product_id")?, patch(&row)?));
+            }
+            drop(rows);
+            let (number, moment) = match events {
+                From::Number(number) => (number.max(after), i64::MIN),
+                From::Moment(moment) => (after, moment),
+            };
+            let text = "SELECT member_id, product_id, kind, time FROM events \
+                WHERE seq > $1 AND seq <= $2 AND time > $3 ORDER BY seq";
+            let mut rows = sqlx::query(text).bind(number).bind(last).bind(moment).fetch(&mut *tx);
+            while let Some(row) = rows.try_next().await? {
+                list.push(Change::Event {
+                    member_id: row.try_get("member_id")?,
+                    product_id: row.try_get("product_id")?,
+                    kind: kind(&row)?,
+                    time: row.try_get("time")?,
+                });
+            }
+        }
+        tx.rollback().await?;
+        Ok(Changes { last, list })
+    }
+
+    /// Gives every event after a number and up to another, in order.
+    ///
+    /// # Errors
+    /// If the database does not answer, or what `each` gives.
+    pub async fn each_event<E: std::convert::From<StoreError>>(
+        &self,
+        after: i64,
+        upto: i64,
+        mut each: impl FnMut(StoredEvent) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let text = "SELECT * FROM events WHERE seq > $1 AND seq <= $2 ORDER BY seq";
+        let mut rows = sqlx::query(text).bind(after).bind(upto).fetch(&self.pool);
+        while let Some(row) = rows.try_next().await.map_err(StoreError::from)? {
+            each(event(&row)?)?;
+        }
+        Ok(())
+    }
+}
+
+async fn erased(
+    tx: &mut Transaction<'static, Any>,
+    after: i64,
+    last: i64,
+    list: &mut Vec<Change>,
+) -> Result<(), StoreError> {
+    let text = "SELECT hash FROM tombstones WHERE seq > $1 AND seq <= $2 ORDER BY seq";
+    let rows = sqlx::query(text).bind(after).bind(last).fetch_all(&mut **tx).await?;
+    let hashes: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    if !hashes.is_empty() {
+        list.push(Change::Tombstones(hashes));
+    }
+    Ok(())
+}
+
+fn event(row: &AnyRow) -> Result<StoredEvent, StoreError> {
+    Ok(StoredEvent {
+        event_id: row.try_get("event_id")?,
+        member_id: row.try_get("member_id")?,
+        product_id: row.try_get("product_id")?,
+        kind: kind(row)?,
+        time: row.try_get("time")?,
+        quantity: row.try_get("quantity")?,
+        amount: row.try_get("amount")?,
+        store_id: row.try_get("store_id")?,
+        channel: row.try_get("channel")?,
+        basket_id: row.try_get("basket_id")?,
+    })
+}
+
+fn kind(row: &AnyRow) -> Result<Kind, StoreError> {
+    let stored: i64 = row.try_get("kind")?;
+    let kind = usize::try_from(stored).ok().and_then(|kind| Kind::ALL.get(kind));
+    kind.copied().ok_or_else(|| StoreError::Damaged("events", format!("kind {stored}")))
+}
+
+pub(super) fn profile(row: &AnyRow) -> Result<Profile, StoreError> {
+    let text: String = row.try_get("profile")?;
+    serde_json::from_str(&text).map_err(|e| StoreError::Damaged("members", e.to_string()))
+}
+
+pub(super) fn patch(row: &AnyRow) -> Result<ProductPatch, StoreError> {
+    let text: String = row.try_get("patch")?;
+    serde_json::from_str(&text).map_err(|e| StoreError::Damaged("products", e.to_string()))
+}
+
+pub(super) fn hash_key(row: &AnyRow) -> Result<[u8; 32], StoreError> {
+    let text: String = row.try_get("hash_key")?;
+    let key = blake3::Hash::from_hex(&text).map_err(|e| StoreError::Damaged("clock", e.to_string()))?;
+    Ok(*key.as_bytes())
+}
+
+/// All that remains of a member who must be forgotten.
+pub fn hash(key: &[u8; 32], id: &str) -> String {
+    blake3::keyed_hash(key, id.as_bytes()).to_hex().to_string()
+}

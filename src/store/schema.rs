@@ -1,0 +1,55 @@
+//! The schema, step by step. A step that was released never changes; the next one mends it.
+
+use std::borrow::Cow;
+
+use sqlx::migrate::{Migration, MigrationType};
+
+/// All steps, in order.
+pub(super) fn migrations() -> Vec<Migration> {
+    let step = |(version, description, sql): (i64, &'static str, &'static str)| {
+        Migration::new(version, Cow::Borrowed(description), MigrationType::Simple, Cow::Borrowed(sql), false)
+    };
+    [(1, "events, members, products", FIRST)].map(step).to_vec()
+}
+
+/// Types are those that both databases take alike.
+const FIRST: &str = "
+CREATE TABLE clock (
+    id BIGINT PRIMARY KEY,
+    seq BIGINT NOT NULL,
+    erasures BIGINT NOT NULL,
+    hash_key TEXT NOT NULL
+);
+CREATE TABLE events (
+    seq BIGINT PRIMARY KEY,
+    event_id TEXT NOT NULL UNIQUE,
+    member_id TEXT NOT NULL,
+    product_id TEXT NOT NULL,
+    kind SMALLINT NOT NULL,
+    time BIGINT NOT NULL,
+    quantity DOUBLE PRECISION,
+    amount DOUBLE PRECISION,
+    store_id TEXT,
+    channel TEXT,
+    basket_id TEXT
+);
+CREATE INDEX events_by_member ON events (member_id);
+CREATE INDEX events_by_time ON events (time);
+CREATE TABLE members (
+    member_id TEXT PRIMARY KEY,
+    seq BIGINT NOT NULL,
+    profile TEXT NOT NULL
+);
+CREATE INDEX members_by_seq ON members (seq);
+CREATE TABLE products (
+    product_id TEXT PRIMARY KEY,
+    seq BIGINT NOT NULL,
+    patch TEXT NOT NULL
+);
+CREATE INDEX products_by_seq ON products (seq);
+CREATE TABLE tombstones (
+    hash TEXT PRIMARY KEY,
+    seq BIGINT NOT NULL
+);
+CREATE INDEX tombstones_by_seq ON tombstones (seq);
+";

@@ -1,0 +1,389 @@
+//! What happens between two versions: the next answer counts it, and the server that comes back still does.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use kindred::proto::v1;
+use kindred::proto::v1::catalog_service_client::CatalogServiceClient;
+use kindred::proto::v1::event_service_client::EventServiceClient;
+use kindred::proto::v1::find_audience_request::Size;
+use kindred::proto::v1::member_service_client::MemberServiceClient;
+use kindred::proto::v1::model_service_client::ModelServiceClient;
+use kindred::proto::v1::recommendation_service_client::RecommendationServiceClient;
+use support::{Running, Trained, find, serve, trained, trained_with, two_tastes};
+use tonic::Code;
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64
+}
+
+fn event(id: &str, member: &str, product: &str, kind: v1::EventKind) -> v1::Event {
+    v1::Event {
+        event_id: id.to_owned(),
+        member_id: member.to_owned(),
+        product_id: product.to_owned(),
+        time: Some(prost_types::Timestamp { seconds: now() - 60, nanos: 0 }),
+        kind: kind.into(),
+        ..v1::Event::default()
+    }
+}
+
+async fn record(running: &Running, events: Vec<v1::Event>) -> v1::RecordEventsResponse {
+    let mut client = EventServiceClient::new(running.channel.clone());
+    client.record_events(v1::RecordEventsRequest { events }).await.unwrap().into_inner()
+}
+
+async fn feed(running: &Running, member: &str, include_purchased: bool) -> v1::RecommendFeedResponse {
+    let request = v1::RecommendFeedRequest {
+        member_id: member.to_owned(),
+        page_size: 20,
+        include_purchased,
+        ..v1::RecommendFeedRequest::default()
+    };
+    RecommendationServiceClient::new(running.channel.clone()).recommend_feed(request).await.unwrap().into_inner()
+}
+
+fn ids(feed: &v1::RecommendFeedResponse) -> Vec<&str> {
+    feed.items.iter().map(|item| item.product_id.as_str()).collect()
+}
+
+fn members(running: &Running) -> MemberServiceClient<tonic::transport::Channel> {
+    MemberServiceClient::new(running.channel.clone())
+}
+
+async fn set_consent(running: &Running, member: &str, personalization: Option<bool>, marketing: Option<bool>) {
+    let request = v1::SetConsentRequest { member_id: member.to_owned(), personalization, marketing };
+    members(running).set_consent(request).await.unwrap();
+}
+
+async fn member(running: &Running, member: &str) -> Result<v1::GetMemberResponse, tonic::Status> {
+    let request = v1::GetMemberRequest { member_id: member.to_owned() };
+    members(running).get_member(request).await.map(tonic::Response::into_inner)
+}
+
+/// Everyone who may be in an audience for a tea.
+async fn audience(running: &Running, filter: Option<v1::MemberFilter>) -> (v1::AudienceSummary, Vec<String>) {
+    let attributes = v1::ProductAttributes { category: "drinks/tea".to_owned(), ..v1::ProductAttributes::default() };
+    let (summary, found) = find(
+        running,
+        v1::FindAudienceRequest {
+            attributes: Some(attributes),
+            size: Some(Size::MemberShare(1.0)),
+            filter,
+            ..v1::FindAudienceRequest::default()
+        },
+    )
+    .await;
+    (summary, found.into_iter().map(|m| m.member_id).collect())
+}
+
+#[tokio::test]
+async fn the_next_feed_counts_what_was_recorded() {
+    let trained = trained(&two_tastes());
+    let running = serve(&trained).await;
+    assert_eq!(ids(&feed(&running, "t0", false).await)[0], "tea9", "all others were bought");
+    let bought = event("e1", "t0", "tea9", v1::EventKind::Purchase);
+    let kept = record(&running, vec![bought.clone()]).await;
+    assert_eq!((kept.accepted_count, kept.duplicate_count, kept.refused.len()), (1, 0, 0));
+    assert!(!ids(&feed(&running, "t0", false).await).contains(&"tea9"), "it is not new any more");
+    let again = feed(&running, "t0", true).await;
+    let item = again.items.iter().find(|item| item.product_id == "tea9").unwrap();
+    assert_eq!(item.source(), v1::Source::Repeat);
+    assert_eq!(item.reason.as_ref().unwrap().purchase_count, 1);
+    let kept = record(&running, vec![bought]).await;
+    assert_eq!((kept.accepted_count, kept.duplicate_count), (0, 1), "told twice, counted once");
+    record(&running, vec![event("e2", "t0", "tea9", v1::EventKind::Refund)]).await;
+    assert!(ids(&feed(&running, "t0", false).await).contains(&"tea9"), "brought back");
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn tastes_move_with_purchases_and_what_was_seen_steps_back() {
+    let trained = trained(&two_tastes());
+    let running = serve(&trained).await;
+    let before = feed(&running, "t1", true).await;
+    let top = ids(&before)[0].to_owned();
+    let seen = (0..6).map(|i| event(&format!("v{i}"), "t1", &top, v1::EventKind::View)).collect();
+    record(&running, seen).await;
+    assert_ne!(ids(&feed(&running, "t1", true).await)[0], top, "seen six times, and not bought");
+    let coffee = |p: &str| p.starts_with("coffee");
+    let coffees = |feed: &v1::RecommendFeedResponse| ids(feed).iter().take(5).filter(|p| coffee(p)).count();
+    assert_eq!(coffees(&feed(&running, "t2", true).await), 0);
+    let drinks = |p: usize| {
+        (0..4).map(move |i| event(&format!("c{p}.{i}"), "t2", &format!("coffee{p}"), v1::EventKind::Purchase))
+    };
+    record(&running, (0..9).flat_map(drinks).collect()).await;
+    assert!(coffees(&feed(&running, "t2", true).await) > 2, "a tea drinker who turned to coffee");
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn bad_events_are_refused_one_by_one() {
+    let trained = trained(&two_tastes());
+    let running = serve(&trained).await;
+    let good = event("g", "t0", "tea1", v1::EventKind::View);
+    let mut late = event("l", "t0", "tea1", v1::EventKind::View);
+    late.time = Some(prost_types::Timestamp { seconds: now() - 40 * 86_400, nanos: 0 });
+    let events = vec![event("", "t0", "tea1", v1::EventKind::View), good.clone(), late];
+    let kept = record(&running, events).await;
+    assert_eq!(kept.accepted_count, 1);
+    let refused: Vec<i64> = kept.refused.iter().map(|r| r.index).collect();
+    assert_eq!(refused, [0, 2]);
+    assert!(kept.refused[0].reason.starts_with("event_id") && kept.refused[1].reason.contains("accept_days"));
+    let mut client = EventServiceClient::new(running.channel.clone());
+    let empty = client.record_events(v1::RecordEventsRequest::default()).await.unwrap_err();
+    assert_eq!(empty.code(), Code::InvalidArgument);
+    let messages = (0..3).map(move |i| v1::StreamEventsRequest {
+        events: vec![
+            event(&format!("s{i}"), "t0", "tea1", v1::EventKind::View),
+            event("", "t0", "tea1", v1::EventKind::View),
+            good.clone(),
+        ],
+    });
+    let streamed = client.stream_events(tokio_stream::iter(messages)).await.unwrap().into_inner();
+    assert_eq!((streamed.accepted_count, streamed.duplicate_count, streamed.refused_count), (3, 3, 3));
+    assert_eq!(streamed.refused.iter().map(|r| r.index).collect::<Vec<_>>(), [1, 4, 7]);
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn consent_holds_at_once_in_both_directions() {
+    let trained = trained(&two_tastes());
+    let running = serve(&trained).await;
+    assert!(feed(&running, "t1", true).await.personalized);
+    set_consent(&running, "t1", Some(false), None).await;
+    let stranger = feed(&running, "nobody", true).await;
+    let opted_out = feed(&running, "t1", true).await;
+    assert!(!opted_out.personalized);
+    assert_eq!(ids(&opted_out), ids(&stranger), "the popular feed");
+    let (_, found) = audience(&running, None).await;
+    assert!(!found.contains(&"t1".to_owned()), "what the version knows of them may not choose them either");
+    assert!(found.contains(&"t2".to_owned()) && !found.contains(&"shy".to_owned()));
+    set_consent(&running, "t2", None, Some(false)).await;
+    set_consent(&running, "shy", None, Some(true)).await;
+    let (summary, found) = audience(&running, None).await;
+    assert!(!found.contains(&"t2".to_owned()) && found.contains(&"shy".to_owned()));
+    assert_eq!(summary.excluded.unwrap().no_consent_count, 2);
+    assert!(feed(&running, "t2", true).await.personalized, "feeds may still know them");
+    set_consent(&running, "t1", Some(true), None).await;
+    assert!(feed(&running, "t1", true).await.personalized);
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_erased_member_is_gone_at_once_and_stays_so() {
+    let trained = trained(&two_tastes());
+    let running = serve(&trained).await;
+    record(&running, vec![event("e1", "t1", "tea9", v1::EventKind::Purchase)]).await;
+    let request = v1::EraseMemberRequest { member_id: "t1".to_owned() };
+    members(&running).erase_member(request.clone()).await.unwrap();
+    members(&running).erase_member(request).await.unwrap();
+    let gone = async |running: &Running| {
+        assert!(!feed(running, "t1", true).await.personalized);
+        assert_eq!(member(running, "t1").await.unwrap_err().code(), Code::NotFound);
+        let (summary, found) = audience(running, None).await;
+        assert!(!found.contains(&"t1".to_owned()));
+        assert_eq!(summary.excluded.unwrap().erased_count, 1);
+        let kept = record(
+            running,
+            vec![event("e9", "t1", "tea9", v1::EventKind::Purchase), event("e8", "t2", "tea9", v1::EventKind::View)],
+        )
+        .await;
+        assert_eq!((kept.accepted_count + kept.duplicate_count, kept.refused[0].index), (1, 0));
+        let back = v1::Member { member_id: "t1".to_owned(), ..v1::Member::default() };
+        let back = members(running).upsert_members(v1::UpsertMembersRequest { members: vec![back] }).await.unwrap();
+        assert_eq!(back.into_inner().erased_member_ids, ["t1"]);
+    };
+    gone(&running).await;
+    running.end().await.unwrap();
+    let bytes: Vec<u8> = std::fs::read(trained.registry.folder().join("kindred.db")).unwrap();
+    let mentions = |needle: &[u8]| bytes.windows(needle.len()).filter(|w| *w == needle).count();
+    assert!(mentions(b"t2") > 0, "what is kept can be found");
+    let running = serve(&trained).await;
+    gone(&running).await;
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_new_product_is_everywhere_at_once_and_a_retired_one_nowhere() {
+    let trained = trained(&two_tastes());
+    let running = serve(&trained).await;
+    let mut catalog = CatalogServiceClient::new(running.channel.clone());
+    let new = v1::Product {
+        product_id: "aaa-tea".to_owned(),
+        title: Some("tea no 77".to_owned()),
+        category: Some("drinks/tea".to_owned()),
+        brand: Some("tea house".to_owned()),
+        price: Some(30.0),
+        ..v1::Product::default()
+    };
+    let upsert = v1::UpsertProductsRequest { products: vec![new] };
+    assert_eq!(catalog.upsert_products(upsert.clone()).await.unwrap().into_inner().added_count, 1);
+    assert_eq!(catalog.upsert_products(upsert).await.unwrap().into_inner().added_count, 0);
+    let mut feeds = RecommendationServiceClient::new(running.channel.clone());
+    let request = v1::RecommendFeedRequest {
+        member_id: "t0".to_owned(),
+        page_size: 2,
+        rules: Some(v1::FeedRules { launch_share: 0.5, ..v1::FeedRules::default() }),
+        ..v1::RecommendFeedRequest::default()
+    };
+    let page = feeds.recommend_feed(request.clone()).await.unwrap().into_inner();
+    assert!(ids(&page).contains(&"aaa-tea"), "{:?}", ids(&page));
+    let similar = v1::FindSimilarProductsRequest {
+        product_id: "tea1".to_owned(),
+        page_size: 20,
+        ..v1::FindSimilarProductsRequest::default()
+    };
+    let alike = feeds.find_similar_products(similar).await.unwrap().into_inner();
+    assert!(alike.items.iter().any(|s| s.product_id == "aaa-tea"));
+    let (summary, found) = find(
+        &running,
+        v1::FindAudienceRequest {
+            product_id: "aaa-tea".to_owned(),
+            size: Some(Size::MemberCount(20)),
+            ..v1::FindAudienceRequest::default()
+        },
+    )
+    .await;
+    assert!(found.iter().all(|m| m.member_id.starts_with('t')), "{found:?}");
+    assert_eq!(summary.audience_count, 20);
+    record(&running, vec![event("n1", "t0", "aaa-tea", v1::EventKind::Purchase)]).await;
+    assert!(!ids(&feed(&running, "t0", false).await).contains(&"aaa-tea"), "bought already");
+    let retire = v1::RetireProductsRequest { product_ids: vec!["aaa-tea".to_owned(), "tea9".to_owned()] };
+    catalog.retire_products(retire).await.unwrap();
+    running.end().await.unwrap();
+    let running = serve(&trained).await;
+    let page = feed(&running, "t0", true).await;
+    assert!(!ids(&page).contains(&"aaa-tea") && !ids(&page).contains(&"tea9"), "also after a restart");
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn members_are_what_was_last_said_of_them() {
+    let trained = trained(&two_tastes());
+    let running = serve(&trained).await;
+    let mut client = members(&running);
+    let moved = v1::Member {
+        member_id: "t3".to_owned(),
+        city: Some("Beijing".to_owned()),
+        tags: vec!["gold".to_owned()],
+        ..v1::Member::default()
+    };
+    let new = v1::Member {
+        member_id: "new".to_owned(),
+        store_id: Some("s1".to_owned()),
+        consent_personalization: Some(true),
+        birthday: Some("2020-02-29".to_owned()),
+        ..v1::Member::default()
+    };
+    client.upsert_members(v1::UpsertMembersRequest { members: vec![moved, new] }).await.unwrap();
+    let tag = v1::DeleteMemberTagRequest { member_id: "t3".to_owned(), tag: "vip".to_owned() };
+    client.delete_member_tag(tag).await.unwrap();
+    let known = member(&running, "t3").await.unwrap().member.unwrap();
+    assert_eq!((known.city.as_deref(), known.store_id.as_deref()), (Some("Beijing"), Some("s2")));
+    assert_eq!(known.tags, ["gold"], "vip was deleted");
+    let of = |filter: v1::MemberFilter| audience(&running, Some(filter));
+    let in_beijing = of(v1::MemberFilter { cities: vec!["Beijing".to_owned()], ..v1::MemberFilter::default() }).await.1;
+    assert_eq!(in_beijing, ["t3"]);
+    let in_chengdu = of(v1::MemberFilter { cities: vec!["Chengdu".to_owned()], ..v1::MemberFilter::default() }).await.1;
+    assert!(!in_chengdu.contains(&"t3".to_owned()) && in_chengdu.contains(&"t1".to_owned()));
+    let vips = of(v1::MemberFilter { tags: vec!["vip".to_owned()], ..v1::MemberFilter::default() }).await.1;
+    assert!(!vips.contains(&"t3".to_owned()) && vips.contains(&"t6".to_owned()));
+    let child = member(&running, "new").await.unwrap();
+    assert_eq!((child.in_version, child.member.unwrap().minor), (false, Some(true)));
+    record(&running, vec![event("n1", "new", "tea1", v1::EventKind::Purchase)]).await;
+    let page = feed(&running, "new", false).await;
+    assert!(page.personalized && !ids(&page).contains(&"tea1"), "a member whom no version knows");
+    let refused =
+        v1::Member { member_id: "x".to_owned(), birthday: Some("31.1.1990".to_owned()), ..v1::Member::default() };
+    let refused = client.upsert_members(v1::UpsertMembersRequest { members: vec![refused] }).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn contacts_count_at_once() {
+    let mut tables = two_tastes();
+    tables.event("t5", "tea1", 59, "contact");
+    let trained = trained(&tables);
+    let running = serve(&trained).await;
+    let rested =
+        v1::MemberFilter { max_contacts: Some(v1::MaxContacts { count: 0, days: 30 }), ..v1::MemberFilter::default() };
+    let mut contact = event("k1", "t4", "", v1::EventKind::Contact);
+    contact.product_id.clear();
+    record(&running, vec![contact]).await;
+    let (summary, found) = audience(&running, Some(rested)).await;
+    assert!(!found.contains(&"t4".to_owned()));
+    assert_eq!(summary.excluded.unwrap().contact_count, 1, "the one of long ago is no longer in the 30 days up to now");
+    assert_eq!(member(&running, "t4").await.unwrap().contact_count, 1);
+    running.end().await.unwrap();
+}
+
+/// Two versions of one retailer, the second one active.
+fn two_versions() -> (Trained, kindred_models::artifact::VersionId) {
+    let trained = trained(&two_tastes());
+    let first = trained.id.clone();
+    let mut config = two_tastes().write(trained.folder.path());
+    config.embeddings.factors = 4;
+    let config = config.validate().unwrap();
+    let quiet = kindred_training::progress::Quiet;
+    let stop = kindred_models::stop::Stop::default();
+    let second =
+        kindred_training::train::train(&config, &trained.registry, support::TRAINED_AT + 60, &quiet, &stop).unwrap().id;
+    (Trained { id: second, ..trained }, first)
+}
+
+#[tokio::test]
+async fn versions_are_swapped_by_a_call_and_the_state_goes_with_them() {
+    let (trained, first) = two_versions();
+    let running = serve(&trained).await;
+    record(&running, vec![event("e1", "t0", "tea9", v1::EventKind::Purchase)]).await;
+    set_consent(&running, "t1", Some(false), None).await;
+    let mut models = ModelServiceClient::new(running.channel.clone());
+    let back = models.roll_back_model(v1::RollBackModelRequest {}).await.unwrap().into_inner();
+    assert_eq!(back.version, first.to_string());
+    let page = feed(&running, "t0", false).await;
+    assert_eq!(page.model_version, first.to_string());
+    assert!(!ids(&page).contains(&"tea9") && !feed(&running, "t1", true).await.personalized);
+    assert_eq!(trained.registry.current().unwrap(), first, "also for whoever starts next");
+    let none = models.roll_back_model(v1::RollBackModelRequest {}).await.unwrap_err();
+    assert_eq!(none.code(), Code::FailedPrecondition);
+    let activate = |version: &str| v1::ActivateModelRequest { version: version.to_owned() };
+    let unknown = models.activate_model(activate("20200101T000000Z-00000000")).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound);
+    let damaged = trained.version_folder().join("manifest.json");
+    let whole = std::fs::read(&damaged).unwrap();
+    std::fs::write(&damaged, &whole[..whole.len() / 2]).unwrap();
+    assert_eq!(models.activate_model(activate(trained.id.as_str())).await.unwrap_err().code(), Code::Internal);
+    assert_eq!(feed(&running, "t0", false).await.model_version, first.to_string(), "the old one serves on");
+    assert_eq!(trained.registry.current().unwrap(), first);
+    std::fs::write(&damaged, whole).unwrap();
+    models.activate_model(activate(trained.id.as_str())).await.unwrap();
+    assert_eq!(feed(&running, "t0", false).await.model_version, trained.id.to_string());
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_version_learned_is_not_counted_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tables = two_tastes();
+    let config = tables.write(folder.path());
+    let trained = trained_with(folder, config);
+    let running = serve(&trained).await;
+    let time = now() - 60;
+    record(&running, vec![event("e1", "t0", "tea9", v1::EventKind::Purchase)]).await;
+    running.end().await.unwrap();
+    // The retailer's own table has it by the night.
+    tables.events.push_str(&format!("t0,tea9,{},purchase\n", time + 1));
+    let config = tables.write(trained.folder.path()).validate().unwrap();
+    let quiet = kindred_training::progress::Quiet;
+    let stop = kindred_models::stop::Stop::default();
+    kindred_training::train::train(&config, &trained.registry, now(), &quiet, &stop).unwrap();
+    let running = serve(&trained).await;
+    let page = feed(&running, "t0", true).await;
+    let item = page.items.iter().find(|item| item.product_id == "tea9").unwrap();
+    assert_eq!(item.reason.as_ref().unwrap().purchase_count, 1);
+    running.end().await.unwrap();
+}

@@ -5,6 +5,7 @@ mod support;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use kindred::config::StateConfig;
 use kindred::proto::v1;
 use kindred::proto::v1::catalog_service_client::CatalogServiceClient;
 use kindred::proto::v1::event_service_client::EventServiceClient;
@@ -12,8 +13,42 @@ use kindred::proto::v1::find_audience_request::Size;
 use kindred::proto::v1::member_service_client::MemberServiceClient;
 use kindred::proto::v1::model_service_client::ModelServiceClient;
 use kindred::proto::v1::recommendation_service_client::RecommendationServiceClient;
-use support::{Running, Trained, find, serve, trained, trained_with, two_tastes};
+use support::{Running, Trained, find, serve_with, trained, trained_with, two_tastes};
 use tonic::Code;
+
+/// Runs tests on SQLite, and on PostgreSQL where `KINDRED_TEST_POSTGRES` names a server on which databases can be made.
+macro_rules! on_both {
+    ($($test:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(kindred::config::StateConfig::default()).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test]
+            #[ignore = "needs KINDRED_TEST_POSTGRES, the URL of a server on which databases can be made"]
+            async fn $test() {
+                super::$test(super::support::new_database().await).await;
+            })*
+        }
+    };
+}
+
+on_both!(
+    the_next_feed_counts_what_was_recorded,
+    tastes_move_with_purchases_and_what_was_seen_steps_back,
+    bad_events_are_refused_one_by_one,
+    consent_holds_at_once_in_both_directions,
+    an_erased_member_is_gone_at_once_and_stays_so,
+    a_new_product_is_everywhere_at_once_and_a_retired_one_nowhere,
+    members_are_what_was_last_said_of_them,
+    contacts_count_at_once,
+    versions_are_swapped_by_a_call_and_the_state_goes_with_them,
+    what_a_version_learned_is_not_counted_twice,
+    replicas_see_what_each_other_wrote,
+    nothing_of_an_erased_member_stays_in_the_file,
+);
 
 fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64
@@ -79,10 +114,9 @@ async fn audience(running: &Running, filter: Option<v1::MemberFilter>) -> (v1::A
     (summary, found.into_iter().map(|m| m.member_id).collect())
 }
 
-#[tokio::test]
-async fn the_next_feed_counts_what_was_recorded() {
+async fn the_next_feed_counts_what_was_recorded(state: StateConfig) {
     let trained = trained(&two_tastes());
-    let running = serve(&trained).await;
+    let running = serve_with(&trained, state.clone()).await;
     assert_eq!(ids(&feed(&running, "t0", false).await)[0], "tea9", "all others were bought");
     let bought = event("e1", "t0", "tea9", v1::EventKind::Purchase);
     let kept = record(&running, vec![bought.clone()]).await;
@@ -99,10 +133,9 @@ async fn the_next_feed_counts_what_was_recorded() {
     running.end().await.unwrap();
 }
 
-#[tokio::test]
-async fn tastes_move_with_purchases_and_what_was_seen_steps_back() {
+async fn tastes_move_with_purchases_and_what_was_seen_steps_back(state: StateConfig) {
     let trained = trained(&two_tastes());
-    let running = serve(&trained).await;
+    let running = serve_with(&trained, state.clone()).await;
     let before = feed(&running, "t1", true).await;
     let top = ids(&before)[0].to_owned();
     let seen = (0..6).map(|i| event(&format!("v{i}"), "t1", &top, v1::EventKind::View)).collect();
@@ -119,10 +152,9 @@ async fn tastes_move_with_purchases_and_what_was_seen_steps_back() {
     running.end().await.unwrap();
 }
 
-#[tokio::test]
-async fn bad_events_are_refused_one_by_one() {
+async fn bad_events_are_refused_one_by_one(state: StateConfig) {
     let trained = trained(&two_tastes());
-    let running = serve(&trained).await;
+    let running = serve_with(&trained, state.clone()).await;
     let good = event("g", "t0", "tea1", v1::EventKind::View);
     let mut late = event("l", "t0", "tea1", v1::EventKind::View);
     late.time = Some(prost_types::Timestamp { seconds: now() - 40 * 86_400, nanos: 0 });
@@ -148,10 +180,9 @@ async fn bad_events_are_refused_one_by_one() {
     running.end().await.unwrap();
 }
 
-#[tokio::test]
-async fn consent_holds_at_once_in_both_directions() {
+async fn consent_holds_at_once_in_both_directions(state: StateConfig) {
     let trained = trained(&two_tastes());
-    let running = serve(&trained).await;
+    let running = serve_with(&trained, state.clone()).await;
     assert!(feed(&running, "t1", true).await.personalized);
     set_consent(&running, "t1", Some(false), None).await;
     let stranger = feed(&running, "nobody", true).await;
@@ -172,10 +203,9 @@ async fn consent_holds_at_once_in_both_directions() {
     running.end().await.unwrap();
 }
 
-#[tokio::test]
-async fn an_erased_member_is_gone_at_once_and_stays_so() {
+async fn an_erased_member_is_gone_at_once_and_stays_so(state: StateConfig) {
     let trained = trained(&two_tastes());
-    let running = serve(&trained).await;
+    let running = serve_with(&trained, state.clone()).await;
     record(&running, vec![event("e1", "t1", "tea9", v1::EventKind::Purchase)]).await;
     let request = v1::EraseMemberRequest { member_id: "t1".to_owned() };
     members(&running).erase_member(request.clone()).await.unwrap();
@@ -198,18 +228,14 @@ async fn an_erased_member_is_gone_at_once_and_stays_so() {
     };
     gone(&running).await;
     running.end().await.unwrap();
-    let bytes: Vec<u8> = std::fs::read(trained.registry.folder().join("kindred.db")).unwrap();
-    let mentions = |needle: &[u8]| bytes.windows(needle.len()).filter(|w| *w == needle).count();
-    assert!(mentions(b"t2") > 0, "what is kept can be found");
-    let running = serve(&trained).await;
+    let running = serve_with(&trained, state.clone()).await;
     gone(&running).await;
     running.end().await.unwrap();
 }
 
-#[tokio::test]
-async fn a_new_product_is_everywhere_at_once_and_a_retired_one_nowhere() {
+async fn a_new_product_is_everywhere_at_once_and_a_retired_one_nowhere(state: StateConfig) {
     let trained = trained(&two_tastes());
-    let running = serve(&trained).await;
+    let running = serve_with(&trained, state.clone()).await;
     let mut catalog = CatalogServiceClient::new(running.channel.clone());
     let new = v1::Product {
         product_id: "aaa-tea".to_owned(),
@@ -254,16 +280,15 @@ async fn a_new_product_is_everywhere_at_once_and_a_retired_one_nowhere() {
     let retire = v1::RetireProductsRequest { product_ids: vec!["aaa-tea".to_owned(), "tea9".to_owned()] };
     catalog.retire_products(retire).await.unwrap();
     running.end().await.unwrap();
-    let running = serve(&trained).await;
+    let running = serve_with(&trained, state.clone()).await;
     let page = feed(&running, "t0", true).await;
     assert!(!ids(&page).contains(&"aaa-tea") && !ids(&page).contains(&"tea9"), "also after a restart");
     running.end().await.unwrap();
 }
 
-#[tokio::test]
-async fn members_are_what_was_last_said_of_them() {
+async fn members_are_what_was_last_said_of_them(state: StateConfig) {
     let trained = trained(&two_tastes());
-    let running = serve(&trained).await;
+    let running = serve_with(&trained, state.clone()).await;
     let mut client = members(&running);
     let moved = v1::Member {
         member_id: "t3".to_owned(),
@@ -303,12 +328,11 @@ async fn members_are_what_was_last_said_of_them() {
     running.end().await.unwrap();
 }
 
-#[tokio::test]
-async fn contacts_count_at_once() {
+async fn contacts_count_at_once(state: StateConfig) {
     let mut tables = two_tastes();
     tables.event("t5", "tea1", 59, "contact");
     let trained = trained(&tables);
-    let running = serve(&trained).await;
+    let running = serve_with(&trained, state.clone()).await;
     let rested =
         v1::MemberFilter { max_contacts: Some(v1::MaxContacts { count: 0, days: 30 }), ..v1::MemberFilter::default() };
     let mut contact = event("k1", "t4", "", v1::EventKind::Contact);
@@ -335,10 +359,9 @@ fn two_versions() -> (Trained, kindred_models::artifact::VersionId) {
     (Trained { id: second, ..trained }, first)
 }
 
-#[tokio::test]
-async fn versions_are_swapped_by_a_call_and_the_state_goes_with_them() {
+async fn versions_are_swapped_by_a_call_and_the_state_goes_with_them(state: StateConfig) {
     let (trained, first) = two_versions();
-    let running = serve(&trained).await;
+    let running = serve_with(&trained, state.clone()).await;
     record(&running, vec![event("e1", "t0", "tea9", v1::EventKind::Purchase)]).await;
     set_consent(&running, "t1", Some(false), None).await;
     let mut models = ModelServiceClient::new(running.channel.clone());
@@ -365,13 +388,12 @@ async fn versions_are_swapped_by_a_call_and_the_state_goes_with_them() {
     running.end().await.unwrap();
 }
 
-#[tokio::test]
-async fn what_a_version_learned_is_not_counted_twice() {
+async fn what_a_version_learned_is_not_counted_twice(state: StateConfig) {
     let folder = tempfile::tempdir().unwrap();
     let mut tables = two_tastes();
     let config = tables.write(folder.path());
     let trained = trained_with(folder, config);
-    let running = serve(&trained).await;
+    let running = serve_with(&trained, state.clone()).await;
     let time = now() - 60;
     record(&running, vec![event("e1", "t0", "tea9", v1::EventKind::Purchase)]).await;
     running.end().await.unwrap();
@@ -381,9 +403,59 @@ async fn what_a_version_learned_is_not_counted_twice() {
     let quiet = kindred_training::progress::Quiet;
     let stop = kindred_models::stop::Stop::default();
     kindred_training::train::train(&config, &trained.registry, now(), &quiet, &stop).unwrap();
-    let running = serve(&trained).await;
+    let running = serve_with(&trained, state.clone()).await;
     let page = feed(&running, "t0", true).await;
     let item = page.items.iter().find(|item| item.product_id == "tea9").unwrap();
     assert_eq!(item.reason.as_ref().unwrap().purchase_count, 1);
+    running.end().await.unwrap();
+}
+
+async fn replicas_see_what_each_other_wrote(state: StateConfig) {
+    let trained = trained(&two_tastes());
+    let (one, other) = (serve_with(&trained, state.clone()).await, serve_with(&trained, state.clone()).await);
+    record(&one, vec![event("e1", "t0", "tea9", v1::EventKind::Purchase)]).await;
+    set_consent(&other, "t1", Some(false), None).await;
+    let erase = v1::EraseMemberRequest { member_id: "t2".to_owned() };
+    members(&other).erase_member(erase).await.unwrap();
+    let retire = v1::RetireProductsRequest { product_ids: vec!["tea8".to_owned()] };
+    CatalogServiceClient::new(one.channel.clone()).retire_products(retire).await.unwrap();
+    let follows = async |running: &Running| {
+        let page = feed(running, "t0", true).await;
+        let bought = page.items.iter().find(|item| item.product_id == "tea9").map(|item| item.source());
+        bought == Some(v1::Source::Repeat)
+            && !ids(&page).contains(&"tea8")
+            && !feed(running, "t1", true).await.personalized
+            && member(running, "t2").await.is_err()
+    };
+    for running in [&one, &other] {
+        let wait = async {
+            while !follows(running).await {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(30), wait).await.expect("each sees what the other wrote");
+    }
+    let kept = record(&other, vec![event("e1", "t0", "tea9", v1::EventKind::Purchase)]).await;
+    assert_eq!(kept.duplicate_count, 1, "whoever is told");
+    let kept = record(&one, vec![event("e2", "t2", "tea9", v1::EventKind::Purchase)]).await;
+    assert_eq!(kept.refused.len(), 1, "erased elsewhere");
+    one.end().await.unwrap();
+    other.end().await.unwrap();
+}
+
+async fn nothing_of_an_erased_member_stays_in_the_file(state: StateConfig) {
+    let trained = trained(&two_tastes());
+    let running = serve_with(&trained, state.clone()).await;
+    record(&running, vec![event("an-event", "forget-me", "tea9", v1::EventKind::Purchase)]).await;
+    set_consent(&running, "forget-me", Some(true), None).await;
+    // Of PostgreSQL's files this program knows nothing; there, the rows are gone.
+    let mentions = || {
+        let files = ["kindred.db", "kindred.db-wal"].map(|name| trained.registry.folder().join(name));
+        let bytes = files.iter().flat_map(|file| std::fs::read(file).unwrap_or_default()).collect::<Vec<u8>>();
+        bytes.windows(9).filter(|window| *window == b"forget-me").count()
+    };
+    assert!(mentions() > 0 || !state.url.is_empty());
+    members(&running).erase_member(v1::EraseMemberRequest { member_id: "forget-me".to_owned() }).await.unwrap();
+    assert_eq!(mentions(), 0);
     running.end().await.unwrap();
 }

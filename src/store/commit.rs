@@ -115,6 +115,10 @@ impl Store {
             sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(&mut *tx.transaction).await?;
         }
         tx.transaction.commit().await?;
+        if self.backend == Backend::Sqlite && writes.iter().any(|write| matches!(write, Write::Erase(_))) {
+            // What was erased still stands in the log of changes that are not yet in the file.
+            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.pool).await?;
+        }
         Ok(committed)
     }
 

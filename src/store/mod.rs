@@ -89,8 +89,10 @@ impl Store {
             Box::pin(async move {
                 if backend == Backend::Sqlite {
                     let busy = format!("PRAGMA busy_timeout = {}", BUSY.as_millis());
-                    // What is acknowledged is on disk, even if the power fails.
-                    for setting in ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", &busy] {
+                    // What is acknowledged is on disk, even if the power fails, and what is deleted is overwritten.
+                    let settings =
+                        ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA secure_delete = ON"];
+                    for setting in [busy.as_str()].into_iter().chain(settings) {
                         connection.execute(setting).await?;
                     }
                 }

@@ -159,6 +159,17 @@ pub async fn serve_with(trained: &Trained, state: StateConfig) -> Running {
     Running { address, channel, end: Some(end), server }
 }
 
+/// A new database on the server of `KINDRED_TEST_POSTGRES`, such as `postgres://postgres@127.0.0.1:5432`.
+pub async fn new_database() -> StateConfig {
+    let server = std::env::var("KINDRED_TEST_POSTGRES").expect("KINDRED_TEST_POSTGRES names a PostgreSQL server");
+    let name = format!("kindred_{:032x}", rand::random::<u128>());
+    sqlx::any::install_default_drivers();
+    let pool = sqlx::AnyPool::connect(&format!("{server}/postgres")).await.unwrap();
+    sqlx::query(&format!("CREATE DATABASE {name}")).execute(&pool).await.unwrap();
+    pool.close().await;
+    StateConfig { url: format!("{server}/{name}"), ..StateConfig::default() }
+}
+
 /// Calls a method with a `grpc-timeout`, over HTTP/2 by hand: tonic's own client has a timer that would
 /// answer in the server's place. Gives the `grpc-status` of the answer. The request is left open if `open`.
 pub async fn status_with_timeout(

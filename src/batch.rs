@@ -39,3 +39,8 @@ pub fn score(
 pub fn visitor(model: &Model, member_id: &str) -> Visitor {
     model.state.find(model, member_id).map_or(Visitor::Unknown, Visitor::Member)
 }
+
+/// Whether a member asked to be forgotten: nothing is said of them, not even what is popular.
+pub fn is_erased(model: &Model, member_id: &str) -> bool {
+    model.members.ids.find(member_id).is_some_and(|row| model.state.is_erased(row))
+}

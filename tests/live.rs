@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use kindred::config::StateConfig;
 use kindred::proto::v1;
+use kindred::proto::v1::batch_service_client::BatchServiceClient;
 use kindred::proto::v1::catalog_service_client::CatalogServiceClient;
 use kindred::proto::v1::event_service_client::EventServiceClient;
 use kindred::proto::v1::find_audience_request::Size;
@@ -46,6 +47,7 @@ on_both!(
     contacts_count_at_once,
     versions_are_swapped_by_a_call_and_the_state_goes_with_them,
     what_a_version_learned_is_not_counted_twice,
+    tonight_s_training_takes_in_what_was_kept,
     replicas_see_what_each_other_wrote,
     nothing_of_an_erased_member_stays_in_the_file,
 );
@@ -216,6 +218,12 @@ async fn an_erased_member_is_gone_at_once_and_stays_so(state: StateConfig) {
         let (summary, found) = audience(running, None).await;
         assert!(!found.contains(&"t1".to_owned()));
         assert_eq!(summary.excluded.unwrap().erased_count, 1);
+        let ids = ["t0", "t1", "t2"].map(str::to_owned).to_vec();
+        let asked = v1::ScoreMembersRequest { member_ids: ids, top: 1, ..v1::ScoreMembersRequest::default() };
+        let mut batch = BatchServiceClient::new(running.channel.clone());
+        let answer = batch.score_members(tokio_stream::iter([asked])).await.unwrap().into_inner().message().await;
+        let scored = answer.unwrap().unwrap().members;
+        assert_eq!(scored.iter().map(|m| m.member_id.as_str()).collect::<Vec<_>>(), ["t0", "t2"]);
         let kept = record(
             running,
             vec![event("e9", "t1", "tea9", v1::EventKind::Purchase), event("e8", "t2", "tea9", v1::EventKind::View)],
@@ -458,4 +466,71 @@ async fn nothing_of_an_erased_member_stays_in_the_file(state: StateConfig) {
     members(&running).erase_member(v1::EraseMemberRequest { member_id: "forget-me".to_owned() }).await.unwrap();
     assert_eq!(mentions(), 0);
     running.end().await.unwrap();
+}
+
+/// Runs `kindred` on the tables' registry and state.
+fn kindred(trained: &Trained, state: &StateConfig, arguments: &[&str]) -> std::process::Output {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_kindred"));
+    command.args(arguments).arg("--registry").arg(trained.registry.folder().parent().unwrap());
+    if !state.url.is_empty() {
+        command.env("KINDRED_STATE__URL", &state.url);
+    }
+    command.output().unwrap()
+}
+
+async fn tonight_s_training_takes_in_what_was_kept(state: StateConfig) {
+    let tables = two_tastes();
+    let trained = trained(&tables);
+    let running = serve_with(&trained, state.clone()).await;
+    let mut contact = event("k1", "t4", "", v1::EventKind::Contact);
+    contact.product_id.clear();
+    let bought = event("e1", "t0", "tea9", v1::EventKind::Purchase);
+    record(&running, vec![bought, contact, event("e2", "t2", "tea9", v1::EventKind::Purchase)]).await;
+    set_consent(&running, "t1", None, Some(false)).await;
+    let erase = v1::EraseMemberRequest { member_id: "t2".to_owned() };
+    members(&running).erase_member(erase).await.unwrap();
+    let tag = v1::DeleteMemberTagRequest { member_id: "t3".to_owned(), tag: "vip".to_owned() };
+    members(&running).delete_member_tag(tag).await.unwrap();
+    let new = v1::Product {
+        product_id: "new-tea".to_owned(),
+        category: Some("drinks/tea".to_owned()),
+        ..v1::Product::default()
+    };
+    let mut catalog = CatalogServiceClient::new(running.channel.clone());
+    catalog.upsert_products(v1::UpsertProductsRequest { products: vec![new] }).await.unwrap();
+
+    let folder = trained.folder.path().join("state");
+    let exported = kindred(&trained, &state, &["state", "export", "--out", folder.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&exported.stdout).into_owned();
+    assert!(exported.status.success() && said.starts_with("2 events, 2 members, 1 products, 1 erased"), "{exported:?}");
+    let mut config = tables.write(trained.folder.path());
+    config.data.state = Some("state".into());
+    let config = config.validate().unwrap();
+    let quiet = kindred_training::progress::Quiet;
+    let stop = kindred_models::stop::Stop::default();
+    let done = kindred_training::train::train(&config, &trained.registry, now(), &quiet, &stop).unwrap();
+    let model = kindred_models::Model::load(&trained.registry, &done.id).unwrap();
+    let row = |id: &str| model.members.ids.find(id).unwrap();
+    assert_eq!(model.members.ids.find("t2"), None, "forgotten");
+    assert!(!model.members.consent(row("t1")).marketing && model.members.consent(row("t3")).marketing);
+    assert!(model.members.tags.row(row("t3")).is_empty() && !model.members.tags.row(row("t6")).is_empty());
+    assert!(model.products.find("new-tea").is_some());
+    let tea9 = model.products.find("tea9").unwrap();
+    assert_eq!(model.history.pair(row("t0"), tea9).unwrap().count, 1);
+    assert_eq!(model.groups.contacts.as_ref().unwrap().of(row("t4"), 30), 1);
+
+    record(&running, vec![event("e3", "t0", "tea9", v1::EventKind::Purchase)]).await;
+    let activate = v1::ActivateModelRequest { version: done.id.to_string() };
+    ModelServiceClient::new(running.channel.clone()).activate_model(activate).await.unwrap();
+    let page = feed(&running, "t0", true).await;
+    let item = page.items.iter().find(|item| item.product_id == "tea9").unwrap();
+    assert_eq!(item.reason.as_ref().unwrap().purchase_count, 2, "one that it learned, and one since");
+    assert_eq!(member(&running, "t4").await.unwrap().contact_count, 1, "counted once, too");
+    running.end().await.unwrap();
+
+    let shown = kindred(&trained, &state, &["feed", "--member", "t0", "--json"]);
+    assert!(shown.status.success(), "{shown:?}");
+    let scored = trained.folder.path().join("scored.parquet");
+    let scored = kindred(&trained, &state, &["score", "--out", scored.to_str().unwrap()]);
+    assert!(scored.status.success(), "{scored:?}");
 }

@@ -5,6 +5,7 @@
 //! both. Its maps share what did not change: a copy costs a few pointers.
 
 mod catalogue;
+mod kept;
 mod past;
 mod profile;
 
@@ -19,8 +20,9 @@ use crate::events::{Counting, DAY_SECONDS, Kind, decayed, kept_purchases};
 use crate::model::Model;
 use crate::strings::NONE;
 
-pub use catalogue::ProductNow;
 pub(crate) use catalogue::extended;
+pub use catalogue::{ProductNow, ProductPatch};
+pub use kept::{KEPT_EVENTS, KEPT_FILE, Kept, hash};
 pub use past::Pasts;
 pub use profile::{ADULT_YEARS, Profile};
 

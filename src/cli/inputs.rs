@@ -23,6 +23,9 @@ pub(super) struct Tables {
     /// Members table.
     #[arg(long, value_name = "PATH")]
     pub(super) members: Option<PathBuf>,
+    /// Folder that `kindred state export` wrote: what a server kept since, over the tables.
+    #[arg(long, value_name = "DIR")]
+    pub(super) state: Option<PathBuf>,
 }
 
 impl Tables {
@@ -30,6 +33,9 @@ impl Tables {
     pub(super) fn apply(&self, config: &mut Config) -> Result<(), Error> {
         if let Some(root) = &self.data_root {
             config.data.root.clone_from(root);
+        }
+        if let Some(folder) = &self.state {
+            config.data.state = Some(std::path::absolute(folder)?);
         }
         let root = config.data.root.clone();
         for (flag, table) in [

@@ -15,6 +15,7 @@ mod phrase;
 mod print;
 mod score;
 mod serve;
+mod state;
 mod train;
 mod tune;
 
@@ -28,6 +29,8 @@ use kindred_models::artifact::VersionId;
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::live;
+use crate::store::Store;
 
 /// Knows which member would love which product: learns from purchase history, answers over gRPC.
 #[derive(Debug, Parser)]
@@ -64,6 +67,9 @@ enum Command {
     Models(models::Models),
     /// Answers over gRPC.
     Serve(serve::Serve),
+    /// Exports what a server kept.
+    #[command(subcommand)]
+    State(state::State),
     /// Scores the whole member base into a table.
     Score(score::Score),
     /// Ranks members for products that were never sold, into a table.
@@ -118,13 +124,25 @@ struct FromVersion {
 }
 
 impl FromVersion {
+    /// The version, with what a server kept since: whoever opted out there did so here.
     fn load(&self) -> Result<Model, Error> {
-        let registry = self.common.load()?.registry()?;
+        let config = self.common.load()?;
+        let registry = config.registry()?;
         let id = match &self.model_version {
             Some(id) => VersionId::parse(id)?,
             None => registry.current()?,
         };
-        Ok(Model::load(&registry, &id)?)
+        let url = config.state.url(&registry);
+        serve::runtime()?.block_on(async {
+            match Store::open_existing(&url).await? {
+                None => Ok(Model::load(&registry, &id)?),
+                Some(store) => {
+                    let model = live::load(&registry, &id, &store).await;
+                    store.close().await;
+                    Ok(model?)
+                }
+            }
+        })
     }
 }
 
@@ -138,6 +156,7 @@ pub fn main() -> ExitCode {
         Command::Evaluate(command) => command.run(),
         Command::Models(command) => command.run(),
         Command::Serve(command) => command.run(),
+        Command::State(command) => command.run(),
         Command::Score(command) => command.run(),
         Command::Audience(command) => command.run(),
         Command::Allocate(command) => command.run(),

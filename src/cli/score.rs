@@ -69,6 +69,7 @@ impl Score {
         for first in (0..total.max(1)).step_by(chunk) {
             let ids: Vec<&str> = (first..(first + chunk).min(total))
                 .map(|i| named.as_ref().map_or_else(|| model.members.ids.get(i as u32), |ids| ids[i].as_str()))
+                .filter(|id| !batch::is_erased(&model, id))
                 .collect();
             let visitors: Vec<Visitor> = ids.iter().map(|id| batch::visitor(&model, id)).collect();
             let scored = batch::score(&model, &visitors, request, &stop).map_err(|_| Error::Stopped)?;

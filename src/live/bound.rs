@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use kindred_models::Model;
-use kindred_models::state::{LiveEvent, State};
+use kindred_models::state::{LiveEvent, ProductPatch, State, hash};
 use kindred_models::strings::NONE;
 
-use crate::store::{Change, From, ProductPatch, hash};
+use crate::store::{Change, From};
 
 /// A version with what happened since.
 #[derive(Debug)]

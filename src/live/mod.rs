@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use kindred_models::artifact::Registry;
+use kindred_models::artifact::{Registry, VersionId};
 use kindred_models::{ArtifactError, Model};
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -77,6 +77,15 @@ pub struct Tasks {
     writer: JoinHandle<()>,
     others: Vec<JoinHandle<()>>,
     ending: oneshot::Sender<()>,
+}
+
+/// A version with what happened since, as it stands now.
+///
+/// # Errors
+/// If either can't be read.
+pub async fn load(registry: &Registry, id: &VersionId, store: &Store) -> Result<Model, LiveError> {
+    let hash_key = store.hash_key().await?;
+    Ok(swap::load(registry, id, store, hash_key).await?.served)
 }
 
 impl Live {

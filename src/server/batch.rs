@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::Shared;
 use super::deadline::{Deadline, exceeded};
 use super::validate::Check;
-use crate::batch::{BatchRequest, score, visitor};
+use crate::batch::{BatchRequest, is_erased, score, visitor};
 use crate::proto::v1;
 use crate::proto::v1::batch_service_server::{BatchService, BatchServiceServer};
 
@@ -108,6 +108,7 @@ impl Task {
     async fn answer(&self, ids: Vec<String>, request: BatchRequest) -> Answer {
         let model = self.model.clone();
         let computed = self.shared.compute.run(move |stop| {
+            let ids: Vec<String> = ids.into_iter().filter(|id| !is_erased(&model, id)).collect();
             let visitors: Vec<Visitor> = ids.iter().map(|id| visitor(&model, id)).collect();
             let scored = score(&model, &visitors, request, stop)?;
             let product = |item: &FeedItem| v1::ScoredProduct {

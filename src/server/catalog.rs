@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use kindred_models::state::ProductPatch;
 use tonic::{Request, Response, Status};
 
 use super::Shared;
@@ -9,7 +10,7 @@ use super::status::Problem;
 use super::validate::Check;
 use crate::proto::v1;
 use crate::proto::v1::catalog_service_server::{CatalogService, CatalogServiceServer};
-use crate::store::{ProductPatch, Write};
+use crate::store::Write;
 
 /// Products of a request at most.
 const MAX_PRODUCTS: usize = 1000;

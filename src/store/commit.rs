@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use kindred_models::state::Profile;
+use kindred_models::state::{ProductPatch, Profile, hash};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
-use super::rows::{Change, ProductPatch, StoredEvent};
+use super::rows::{Change, StoredEvent};
 use super::{Backend, CHANNEL, Store, StoreError};
 
 /// Rows of one statement: its parameters stay below what SQLite takes.
@@ -162,7 +162,7 @@ impl Tx {
     }
 
     fn hash(&self, id: &str) -> String {
-        super::read::hash(&self.hash_key, id)
+        hash(&self.hash_key, id)
     }
 
     /// Those of the members spoken of who must be forgotten.

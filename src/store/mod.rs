@@ -10,7 +10,8 @@ mod rows;
 mod schema;
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::any::AnyPoolOptions;
@@ -19,8 +20,8 @@ use sqlx::postgres::PgListener;
 use sqlx::{AnyPool, Executor};
 
 pub use commit::{Committed, Outcome, Write};
-pub use read::{Changes, From, hash};
-pub use rows::{Change, ProductPatch, StoredEvent};
+pub use read::{Changes, From};
+pub use rows::{Change, StoredEvent};
 
 /// Channel on which PostgreSQL tells of changes.
 const CHANNEL: &str = "kindred_state";
@@ -84,6 +85,13 @@ impl Store {
             _ => url.to_owned(),
         };
         let shown = || without_password(&url);
+        // SQLite's own locks do not make one of two who begin at once wait.
+        let _alone = match sqlite_path(&url) {
+            Some(path) => {
+                Some(lock(path.with_extension("lock")).await.map_err(|e| StoreError::Open(shown(), e.into()))?)
+            }
+            None => None,
+        };
         let options = AnyPoolOptions::new().max_connections(8).acquire_timeout(ACQUIRE);
         let options = options.after_connect(move |connection, _| {
             Box::pin(async move {
@@ -115,9 +123,8 @@ impl Store {
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn open_existing(url: &str) -> Result<Option<Self>, StoreError> {
-        let path = url.strip_prefix("sqlite:").map(|rest| rest.split('?').next().unwrap_or(rest));
-        match path {
-            Some(path) if !Path::new(path).exists() => Ok(None),
+        match sqlite_path(url) {
+            Some(path) if !path.exists() => Ok(None),
             _ => Self::open(url).await.map(Some),
         }
     }
@@ -147,6 +154,22 @@ impl Store {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// The file of an SQLite URL.
+fn sqlite_path(url: &str) -> Option<&Path> {
+    let rest = url.strip_prefix("sqlite:")?;
+    let path = rest.split('?').next().unwrap_or(rest);
+    Some(Path::new(path.strip_prefix("//").unwrap_or(path)))
+}
+
+/// Waits until nobody else holds a lock; it is let go with the file.
+async fn lock(path: PathBuf) -> std::io::Result<File> {
+    let locked = tokio::task::spawn_blocking(move || {
+        let file = File::create(path)?;
+        file.lock().map(|()| file)
+    });
+    locked.await.unwrap_or_else(|e| Err(std::io::Error::other(e)))
 }
 
 /// A URL as it may be shown.

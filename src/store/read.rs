@@ -2,11 +2,11 @@
 
 use futures_util::TryStreamExt;
 use kindred_models::events::Kind;
-use kindred_models::state::Profile;
+use kindred_models::state::{Kept, ProductPatch, Profile};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
-use super::rows::{Change, ProductPatch, StoredEvent};
+use super::rows::{Change, StoredEvent};
 use super::{Store, StoreError};
 
 /// Which events are not yet part of a version.
@@ -86,6 +86,29 @@ impl Store {
         Ok(Changes { last, list })
     }
 
+    /// All that is kept but the events.
+    ///
+    /// # Errors
+    /// If the database does not answer, or holds what can't be understood.
+    pub async fn kept(&self) -> Result<Kept, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let row = sqlx::query("SELECT seq, hash_key FROM clock WHERE id = 1").fetch_one(&mut *tx).await?;
+        let mut kept = Kept { seq: row.try_get("seq")?, hash_key: row.try_get("hash_key")?, ..Kept::default() };
+        let rows =
+            sqlx::query("SELECT hash FROM tombstones WHERE seq <= $1").bind(kept.seq).fetch_all(&mut *tx).await?;
+        kept.erased = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        let rows = sqlx::query("SELECT member_id, profile FROM members WHERE seq <= $1").bind(kept.seq);
+        for row in rows.fetch_all(&mut *tx).await? {
+            kept.members.insert(row.try_get("member_id")?, profile(&row)?);
+        }
+        let rows = sqlx::query("SELECT product_id, patch FROM products WHERE seq <= $1").bind(kept.seq);
+        for row in rows.fetch_all(&mut *tx).await? {
+            kept.products.insert(row.try_get("product_id")?, patch(&row)?);
+        }
+        tx.rollback().await?;
+        Ok(kept)
+    }
+
     /// Gives every event after a number and up to another, in order.
     ///
     /// # Errors
@@ -155,9 +178,4 @@ pub(super) fn hash_key(row: &AnyRow) -> Result<[u8; 32], StoreError> {
     let text: String = row.try_get("hash_key")?;
     let key = blake3::Hash::from_hex(&text).map_err(|e| StoreError::Damaged("clock", e.to_string()))?;
     Ok(*key.as_bytes())
-}
-
-/// All that remains of a member who must be forgotten.
-pub fn hash(key: &[u8; 32], id: &str) -> String {
-    blake3::keyed_hash(key, id.as_bytes()).to_hex().to_string()
 }

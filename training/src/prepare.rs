@@ -4,7 +4,7 @@ use kindred_models::catalogue::Members;
 use kindred_models::events::{self, day, decayed};
 use kindred_models::history::{History, UNKNOWN_DAYS};
 use kindred_models::sparse::Rows;
-use kindred_models::strings::Labels;
+use kindred_models::strings::{Labels, NONE};
 use rayon::prelude::*;
 
 use crate::config::{IalsParams, TrainConfig};
@@ -81,10 +81,16 @@ impl Slice {
         self.has_time
     }
 
-    /// Events as runs of one member and product.
+    /// Events as runs of one member and product; those that speak of no product are in none.
     pub(crate) fn pairs(&self) -> impl Iterator<Item = &[Event]> {
-        self.events.chunk_by(|a, b| a.member == b.member && a.product == b.product)
+        pairs(&self.events)
     }
+}
+
+/// Events, in the dataset's order, as runs of one member and product; those that speak of no product are in none.
+pub(crate) fn pairs(events: &[Event]) -> impl Iterator<Item = &[Event]> {
+    let runs = events.chunk_by(|a, b| a.member == b.member && a.product == b.product);
+    runs.filter(|run| run[0].product != NONE)
 }
 
 /// What a slice says of one member and product.
@@ -291,6 +297,7 @@ mod tests {
             members,
             events: Events { list: events, stores, channels: Vec::new() },
             has_time: true,
+            state_seq: None,
             rejects: Vec::new(),
         };
         let homes = |slice: &Slice| {

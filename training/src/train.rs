@@ -53,6 +53,7 @@ pub fn train(
     model.info.metrics.extend(launches.metrics());
     model.info.metrics.extend(scorers.iter().flat_map(Comparison::metrics));
     model.info.parameters = parameters(config);
+    model.info.state_seq = dataset.state_seq;
     progress.finish(&format!("{} factors, {}", config.embeddings.factors, ranker(&model)));
     stop.check()?;
     progress.start("publish", 0);
@@ -138,7 +139,7 @@ fn summary(evaluation: &Evaluation) -> String {
 /// The parameters that shaped the model, and how its tables were read; where they lay did not matter.
 pub(crate) fn parameters(config: &ValidConfig) -> serde_json::Value {
     let mut given = config.given.clone();
-    given.data.root = PathBuf::new();
+    (given.data.root, given.data.state) = (PathBuf::new(), None);
     for table in [&mut given.data.events, &mut given.data.products, &mut given.data.members] {
         table.path = None;
     }

@@ -22,6 +22,8 @@ pub struct DataConfig {
     pub products: TableConfig,
     /// Who buys.
     pub members: TableConfig,
+    /// Folder that `kindred state export` wrote: what a server kept since, over the tables; relative to `root`.
+    pub state: Option<PathBuf>,
 }
 
 impl Default for DataConfig {
@@ -32,6 +34,7 @@ impl Default for DataConfig {
             events: TableConfig::default(),
             products: TableConfig::default(),
             members: TableConfig::default(),
+            state: None,
         }
     }
 }

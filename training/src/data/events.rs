@@ -1,16 +1,19 @@
 //! The events table: who did what with which product, when.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
 
 use kindred_models::events::DAY_SECONDS;
 pub use kindred_models::events::Kind;
+use kindred_models::state::KEPT_EVENTS;
+use kindred_models::strings::NONE;
 
 use super::columns::Columns;
 use super::ids::{Ids, NoId};
 use super::{files, gate, required};
-use crate::config::DataConfig;
+use crate::config::{DataConfig, TableConfig};
 use crate::progress::Progress;
-use crate::tables::{Cell, Reason, Rejects, TableError, TimeUnit};
+use crate::tables::{Cell, Reason, Rejects, TableError, TableFile, TimeUnit, table_files};
 
 /// Rows between two reports of progress.
 const REPORT_ROWS: u64 = 1 << 16;
@@ -23,7 +26,7 @@ const CLOCKS_OFF: i64 = DAY_SECONDS;
 pub struct Event {
     /// Row of the member.
     pub member: u32,
-    /// Row of the product.
+    /// Row of the product; [`NONE`] for a contact about none.
     pub product: u32,
     /// Unix seconds; 0 where the table has no time.
     pub time: i64,
@@ -52,7 +55,7 @@ impl Events {
         use rayon::prelude::*;
         self.list.par_iter_mut().for_each(|event| {
             event.member = members[event.member as usize];
-            event.product = products[event.product as usize];
+            event.product = products.get(event.product as usize).copied().unwrap_or(NONE);
         });
         self.list.par_sort_unstable();
         self
@@ -66,6 +69,8 @@ pub(super) struct ReadEvents {
     pub(super) members: Ids,
     pub(super) products: Ids,
     pub(super) rejects: Rejects,
+    /// Whether what is read now was kept by a server.
+    is_kept: bool,
     /// Events after this moment can't be.
     end: i64,
     /// Time of the newest event.
@@ -88,16 +93,10 @@ pub(super) fn read(config: &DataConfig, now: i64, progress: &dyn Progress) -> Re
     optional.extend(["amount", "basket_id"]);
     for file in files(config, table)? {
         let columns = Columns::of(&file, table, &needed, &optional, false)?;
-        file.read(&columns.names, &mut |(row, cells)| {
-            read.rejects.rows += 1;
-            if read.rejects.rows.is_multiple_of(REPORT_ROWS) {
-                progress.advance(REPORT_ROWS);
-            }
-            let outcome = cells.ok_or(Reason::Malformed).and_then(|c| read.add(&columns, c, table.time_unit));
-            if let Err(reason) = outcome {
-                read.rejects.add(reason, &file.path, row);
-            }
-        })?;
+        read.add_file(&file, &columns, table.time_unit, progress)?;
+    }
+    if let Some(folder) = &config.state {
+        read.add_kept(&config.root.join(folder).join(KEPT_EVENTS), table.time_unit, progress)?;
     }
     progress.advance(read.rejects.rows % REPORT_ROWS);
     gate("events", &read.rejects, config)?;
@@ -108,6 +107,55 @@ pub(super) fn read(config: &DataConfig, now: i64, progress: &dyn Progress) -> Re
 }
 
 impl ReadEvents {
+    fn add_file(
+        &mut self,
+        file: &TableFile,
+        columns: &Columns,
+        unit: TimeUnit,
+        progress: &dyn Progress,
+    ) -> Result<(), TableError> {
+        file.read(&columns.names, &mut |(row, cells)| {
+            self.rejects.rows += 1;
+            if self.rejects.rows.is_multiple_of(REPORT_ROWS) {
+                progress.advance(REPORT_ROWS);
+            }
+            let outcome = cells.ok_or(Reason::Malformed).and_then(|c| self.add(columns, c, unit));
+            if let Err(reason) = outcome {
+                self.rejects.add(reason, &file.path, row);
+            }
+        })
+    }
+
+    /// Adds the events that a server kept. Those that the table has as well, of the same member, product, second and
+    /// kind, count once: the tills may have told both.
+    fn add_kept(&mut self, path: &Path, unit: TimeUnit, progress: &dyn Progress) -> Result<(), TableError> {
+        if !path.exists() {
+            // Nothing happened.
+            return Ok(());
+        }
+        let table = self.events.list.len();
+        self.is_kept = true;
+        for file in table_files(path)? {
+            let optional = ["kind", "quantity", "store_id", "channel", "amount", "basket_id"];
+            let columns =
+                Columns::of(&file, &TableConfig::default(), &["member_id", "product_id", "time"], &optional, false)?;
+            self.add_file(&file, &columns, unit, progress)?;
+        }
+        let kept = self.events.list.split_off(table);
+        let earliest = kept.iter().map(|e| e.time).min().unwrap_or(i64::MAX);
+        let name = |e: &Event| (e.member, e.product, e.time, e.kind);
+        let known: HashSet<_> = self.events.list.iter().filter(|e| e.time >= earliest).map(name).collect();
+        self.events.list.extend(kept.into_iter().filter(|e| !known.contains(&name(e))));
+        Ok(())
+    }
+
+    /// Forgets members; gives the numbers of those that were known.
+    pub(super) fn forget(&mut self, is_meant: impl Fn(&str) -> bool) -> HashSet<u32> {
+        let gone = self.members.forget(is_meant);
+        self.events.list.retain(|e| !gone.contains(&e.member));
+        gone
+    }
+
     fn add(&mut self, columns: &Columns, cells: &[Cell<'_>], unit: TimeUnit) -> Result<(), Reason> {
         let kind = match columns.get("kind", cells).text() {
             None => Kind::Purchase,
@@ -123,9 +171,22 @@ impl ReadEvents {
         let (member, product) = (columns.get("member_id", cells), columns.get("product_id", cells));
         // Both are looked at before either is numbered, so that a rejected row leaves nothing behind.
         Ids::id_of(member).map_err(reason(Reason::NoMemberId))?;
-        Ids::id_of(product).map_err(reason(Reason::NoProductId))?;
-        let member = self.members.number(member).map_err(reason(Reason::NoMemberId))?;
-        let product = self.products.number(product).map_err(reason(Reason::NoProductId))?;
+        let product = match Ids::id_of(product) {
+            // A message need not be about a product.
+            Err(NoId::Missing) if kind == Kind::Contact => NONE,
+            id => {
+                let (id, _) = id.map_err(reason(Reason::NoProductId))?;
+                if self.is_kept {
+                    self.products.number_kept(&id)
+                } else {
+                    self.products.number(product).map_err(reason(Reason::NoProductId))?
+                }
+            }
+        };
+        let member = match Ids::id_of(member) {
+            Ok((id, _)) if self.is_kept => self.members.number_kept(&id),
+            _ => self.members.number(member).map_err(reason(Reason::NoMemberId))?,
+        };
         let store = match columns.get("store_id", cells).text() {
             Some(name) => self.store(name),
             None => u32::MAX,

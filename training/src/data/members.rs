@@ -1,10 +1,11 @@
 //! The members table: who buys, and what they allow.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use chrono::{DateTime, Months, NaiveDate};
 use kindred_models::catalogue::{Consent, IdType, Members};
-use kindred_models::state::ADULT_YEARS;
+use kindred_models::state::{ADULT_YEARS, Profile};
 use kindred_models::strings::{Labels, Strings};
 
 use super::columns::Columns;
@@ -49,6 +50,24 @@ impl Member {
 }
 
 impl Member {
+    fn say(&mut self, said: &Profile) {
+        for (mine, said) in
+            [(&mut self.store, &said.store), (&mut self.city, &said.city), (&mut self.guide, &said.guide)]
+        {
+            if said.is_some() {
+                mine.clone_from(said);
+            }
+        }
+        self.tags.retain(|tag| !said.deleted_tags.contains(tag));
+        self.tags.extend(said.tags.iter().cloned());
+        let born = said.birthday.and_then(|day| day.and_hms_opt(0, 0, 0));
+        self.birthday = born.map(|moment| moment.and_utc().timestamp()).or(self.birthday);
+        let Consent { personalization, marketing, minor } = &mut self.consent;
+        *personalization = said.personalization.unwrap_or(*personalization);
+        *marketing = said.marketing.unwrap_or(*marketing);
+        *minor = said.minor.unwrap_or(*minor);
+    }
+
     fn of(columns: &Columns, cells: &[Cell<'_>], unit: TimeUnit) -> Result<Self, Reason> {
         let text = |name| columns.get(name, cells).text();
         let flag = |name| columns.get(name, cells).flag().map_err(|_| Reason::BadFlag);
@@ -168,12 +187,25 @@ impl ReadMembers {
         outcome
     }
 
+    /// Takes over what was said of members since.
+    pub(super) fn say(&mut self, said: &BTreeMap<String, Profile>, ids: &mut Ids) {
+        let stranger = Member::unknown(self.others.unwrap_or(ASKED_NOBODY));
+        for (id, profile) in said {
+            let number = ids.number_kept(id) as usize;
+            self.list.resize_with(self.list.len().max(ids.len()), || None);
+            self.list[number].get_or_insert_with(|| stranger.clone()).say(profile);
+        }
+    }
+
     /// As columns by final row; ages as of `moment`.
     pub(super) fn into_columns(self, (ids, id_type): (Strings, IdType), rows: &[u32], moment: i64) -> Members {
         let stranger = Member::unknown(self.others.unwrap_or(ASKED_NOBODY));
         let mut sorted = vec![stranger.clone(); ids.len()];
         for (number, member) in self.list.into_iter().enumerate() {
-            sorted[rows[number] as usize] = member.unwrap_or_else(|| stranger.clone());
+            // Who was forgotten has no row.
+            if let (Some(place), Some(member)) = (sorted.get_mut(rows[number] as usize), member) {
+                *place = member;
+            }
         }
         let (tag_names, tags) = named(sorted.iter().map(|m| &m.tags));
         let label = |of: fn(&Member) -> &Option<String>| {

@@ -7,7 +7,7 @@ mod ids;
 mod members;
 mod products;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use audience::{AudienceRow, Purchases, read_audience, read_purchases};
 pub use events::{Event, Events, Kind};
@@ -15,6 +15,7 @@ pub use members::read_member_ids;
 pub use products::{NewProduct, NewProducts, Offer, read_new_products};
 
 use kindred_models::catalogue::{Members, Products};
+use kindred_models::state::{KEPT_FILE, Kept};
 
 use crate::config::{DataConfig, TableConfig};
 use crate::progress::Progress;
@@ -34,6 +35,8 @@ pub struct Dataset {
     pub events: Events,
     /// Whether events have a time.
     pub has_time: bool,
+    /// The number of the last change that a server kept and the tables were mended by; `None` where there was none.
+    pub state_seq: Option<i64>,
     /// What was read and rejected, per table.
     pub rejects: Vec<(String, Rejects)>,
 }
@@ -48,6 +51,12 @@ impl Dataset {
         let mut read = events::read(config, now, progress)?;
         let mut products = products::read(config, &mut read.products)?;
         let mut members = members::read(config, &mut read.members)?;
+        let kept = config.state.as_ref().map(|folder| read_kept(&config.root.join(folder))).transpose()?;
+        if let Some((kept, key)) = &kept {
+            products.say(&kept.products, &mut read.products);
+            members.say(&kept.members, &mut read.members);
+            read.forget(|id| kept.is_erased(key, id));
+        }
         let mut rejects = vec![("events".to_owned(), std::mem::take(&mut read.rejects))];
         rejects.push(("products".to_owned(), std::mem::take(&mut products.rejects)));
         rejects.push(("members".to_owned(), std::mem::take(&mut members.rejects)));
@@ -63,8 +72,18 @@ impl Dataset {
             events: read.events.sorted(&member_rows, &product_rows),
             has_time,
             rejects,
+            state_seq: kept.map(|(kept, _)| kept.seq),
         })
     }
+}
+
+/// What a server kept, and the key of its hashes.
+fn read_kept(folder: &Path) -> Result<(Kept, [u8; 32]), TableError> {
+    let path = folder.join(KEPT_FILE);
+    let bytes = std::fs::read(&path).map_err(|e| TableError::io(&path, e))?;
+    let kept: Kept = serde_json::from_slice(&bytes).map_err(|e| TableError::malformed(&path, e))?;
+    let key = kept.key().ok_or_else(|| TableError::malformed(&path, "hash_key is none"))?;
+    Ok((kept, key))
 }
 
 /// The files of a table, or nothing if the config has none.

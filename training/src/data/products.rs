@@ -1,10 +1,11 @@
 //! The products table: what is sold.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kindred_models::catalogue::{IdType, Products};
 use kindred_models::content::Attributes;
 use kindred_models::sparse::Rows;
+use kindred_models::state::ProductPatch;
 use kindred_models::strings::{Labels, Strings};
 
 use super::columns::Columns;
@@ -118,6 +119,19 @@ fn read_as(
 }
 
 impl ReadProducts {
+    /// Takes over what was said of products since.
+    pub(super) fn say(&mut self, said: &BTreeMap<String, ProductPatch>, ids: &mut Ids) {
+        for (id, patch) in said {
+            let number = ids.number_kept(id) as usize;
+            self.list.resize_with(self.list.len().max(ids.len()), || None);
+            let known = self.list[number].take().unwrap_or_else(|| Product { available: true, ..Product::default() });
+            let now = patch.applied(id, Some((known.attributes, known.available)));
+            let (attributes, available) = (now.attributes, now.available);
+            self.list[number] =
+                Some(Product { attributes, available, launched_at: known.launched_at, offer: known.offer });
+        }
+    }
+
     /// As columns by final row, with the launch times beside them.
     pub(super) fn into_columns(self, (ids, id_type): (Strings, IdType), rows: &[u32]) -> (Products, Vec<Option<i64>>) {
         let mut sorted: Vec<Product> = vec![Product { available: true, ..Product::default() }; ids.len()];

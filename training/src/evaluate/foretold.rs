@@ -12,7 +12,7 @@ use super::thin;
 use crate::config::LaunchParams;
 use crate::data::{Event, Kind};
 use crate::launches::{Foretold, SEED_COUNTS, choose_seeds, summary};
-use crate::prepare::kept_purchases;
+use crate::prepare::{kept_purchases, pairs};
 
 /// Size of the audiences, as a share of the members.
 const SHARE: f64 = 0.1;
@@ -90,7 +90,7 @@ fn known_products(model: &Model, params: &LaunchParams, within: impl Fn(u32) -> 
 fn buyers(test: &[Event], active: &[u32], products: Vec<(u32, i64)>, horizon: i64) -> Vec<(u32, Vec<u32>)> {
     let place: HashMap<u32, usize> = products.iter().enumerate().map(|(i, (product, _))| (*product, i)).collect();
     let mut buyers: Vec<(u32, Vec<u32>)> = products.iter().map(|(product, _)| (*product, Vec::new())).collect();
-    for pair in test.chunk_by(|a, b| a.member == b.member && a.product == b.product) {
+    for pair in pairs(test) {
         let Some(i) = place.get(&pair[0].product) else { continue };
         let in_time = &pair[..pair.partition_point(|e| e.time <= products[*i].1 + horizon)];
         if active.binary_search(&pair[0].member).is_ok() && !kept_purchases(in_time).is_empty() {

@@ -9,7 +9,7 @@ use kindred_models::stop::{Stop, Stopped};
 
 use crate::config::LaunchParams;
 use crate::data::{Dataset, Event};
-use crate::prepare::{Slice, kept_purchases};
+use crate::prepare::{Slice, kept_purchases, pairs};
 
 /// A product first sold after the cut.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ pub(super) fn replayable(
     let was_there =
         |product: u32| dataset.launched_at[product as usize].is_some_and(|launched| launched <= slice.as_of);
     let mut launches = BTreeMap::<u32, Launch>::new();
-    for pair in test.chunk_by(|a, b| a.member == b.member && a.product == b.product) {
+    for pair in pairs(test) {
         let (member, product) = (pair[0].member, pair[0].product);
         let is_new = dataset.has_time && !sold.contains(&product) && !was_there(product);
         if is_new && active.binary_search(&member).is_ok() && !kept_purchases(pair).is_empty() {

@@ -1,0 +1,150 @@
+//! `kindred state`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use kindred_models::artifact::VersionId;
+use kindred_models::state::{KEPT_EVENTS, KEPT_FILE};
+use kindred_training::tables::{Column, TableWriter};
+
+use super::serve::runtime;
+use super::{Common, print};
+use crate::error::Error;
+use crate::store::{Store, StoredEvent};
+
+/// Events of a batch of the table.
+const BATCH: usize = 1 << 16;
+/// Columns of the table.
+const COLUMNS: [&str; 10] =
+    ["event_id", "member_id", "product_id", "kind", "time", "quantity", "amount", "store_id", "channel", "basket_id"];
+
+/// What to do with what a server kept.
+#[derive(Debug, Subcommand)]
+pub(super) enum State {
+    /// Writes it into a folder that `kindred train --state` takes in.
+    Export(Export),
+}
+
+/// Writes the events as Parquet, and what was said of members and products beside them. A server may be running.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    kindred state export --registry registry --out state\n  \
+    kindred train --config kindred.toml --state state\n  \
+    kindred state export --registry registry --out new --since 20261121T193139Z-1f2e3d4c")]
+pub(super) struct Export {
+    #[command(flatten)]
+    common: Common,
+    /// Folder to write to; what it holds of an earlier export is replaced.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Version that knows the events before; of those kept, all are written if not given.
+    #[arg(long, value_name = "VERSION")]
+    since: Option<String>,
+}
+
+impl State {
+    pub(super) fn run(self) -> Result<(), Error> {
+        match self {
+            Self::Export(command) => runtime()?.block_on(command.run()),
+        }
+    }
+}
+
+impl Export {
+    async fn run(self) -> Result<(), Error> {
+        let config = self.common.load()?;
+        let registry = config.registry()?;
+        let (mut after, mut later_than) = (0, i64::MIN);
+        if let Some(version) = &self.since {
+            let (manifest, _) = registry.manifest(&VersionId::parse(version)?)?;
+            match manifest.state_seq {
+                Some(seq) => after = seq,
+                None => later_than = manifest.as_of_time,
+            }
+        }
+        let url = config.state.url(&registry);
+        let store = Store::open_existing(&url).await?;
+        let store = store.ok_or_else(|| Error::NotFound(format!("{url}: no server kept anything there yet")))?;
+        let kept = store.kept().await?;
+        std::fs::create_dir_all(&self.out)?;
+        let mut table = Events::create(&self.out.join(KEPT_EVENTS))?;
+        store
+            .each_event(after, kept.seq, |event| if event.time > later_than { table.add(event) } else { Ok(()) })
+            .await?;
+        let events = table.finish()?;
+        let json = serde_json::to_vec_pretty(&kept).map_err(|e| Error::Usage(e.to_string()))?;
+        write_whole(&self.out.join(KEPT_FILE), &json)?;
+        store.close().await;
+        print::line(format!(
+            "{} events, {} members, {} products, {} erased, in {}",
+            print::count(events),
+            print::count(kept.members.len() as u64),
+            print::count(kept.products.len() as u64),
+            print::count(kept.erased.len() as u64),
+            self.out.display()
+        ))
+    }
+}
+
+/// Writes a file beside its place, and renames it there.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let aside = path.with_extension("writing");
+    std::fs::write(&aside, bytes)?;
+    std::fs::File::open(&aside)?.sync_all()?;
+    Ok(std::fs::rename(&aside, path)?)
+}
+
+/// The events table in the making.
+struct Events {
+    path: PathBuf,
+    writer: TableWriter,
+    waiting: Vec<StoredEvent>,
+    count: u64,
+}
+
+impl Events {
+    fn create(path: &Path) -> Result<Self, Error> {
+        let writer = TableWriter::create(path, &COLUMNS)?;
+        Ok(Self { path: path.to_owned(), writer, waiting: Vec::new(), count: 0 })
+    }
+
+    fn add(&mut self, event: StoredEvent) -> Result<(), Error> {
+        self.waiting.push(event);
+        self.count += 1;
+        if self.waiting.len() == BATCH { self.write() } else { Ok(()) }
+    }
+
+    fn write(&mut self) -> Result<(), Error> {
+        let events = std::mem::take(&mut self.waiting);
+        let text =
+            |of: fn(&StoredEvent) -> Option<&String>| Column::Text(events.iter().map(|e| of(e).cloned()).collect());
+        let number = |of: fn(&StoredEvent) -> Option<f64>| {
+            Column::Float(events.iter().map(|e| of(e).map(|x| x as f32)).collect())
+        };
+        let columns = vec![
+            text(|e| Some(&e.event_id)),
+            text(|e| Some(&e.member_id)),
+            text(|e| Some(&e.product_id).filter(|id| !id.is_empty())),
+            Column::Text(events.iter().map(|e| Some(e.kind.name().to_owned())).collect()),
+            Column::Moment(events.iter().map(|e| Some(e.time)).collect()),
+            number(|e| e.quantity),
+            number(|e| e.amount),
+            text(|e| e.store_id.as_ref()),
+            text(|e| e.channel.as_ref()),
+            text(|e| e.basket_id.as_ref()),
+        ];
+        Ok(self.writer.write(columns)?)
+    }
+
+    /// Completes the table; where there is no event, there is none.
+    fn finish(mut self) -> Result<u64, Error> {
+        if self.count == 0 && self.path.exists() {
+            std::fs::remove_file(&self.path)?;
+        }
+        if !self.waiting.is_empty() {
+            self.write()?;
+        }
+        self.writer.finish()?;
+        Ok(self.count)
+    }
+}

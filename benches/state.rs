@@ -1,0 +1,189 @@
+//! What it costs to keep events, beside a bare insert of the same rows; and what fresh events cost a feed.
+//!
+//! `cargo bench --profile release --bench state -- REGISTRY`, with the registry of any model, such as the one that
+//! `kindred demo` leaves.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use kindred::config::{ServeConfig, StateConfig};
+use kindred::proto::v1;
+use kindred::proto::v1::event_service_client::EventServiceClient;
+use kindred_models::Model;
+use kindred_models::artifact::Registry;
+use kindred_models::events::Kind;
+use kindred_models::feed::{FeedRequest, Visitor, feed};
+use kindred_models::state::{LiveEvent, State};
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
+use sqlx::{AnyPool, Executor};
+use tonic::transport::Channel;
+
+const EVENTS: usize = 200_000;
+/// Events of a request, and of a statement of the bare insert.
+const BATCH: usize = 1000;
+/// Statements of a transaction of the bare insert: as many rows as the server commits at once.
+const STATEMENTS: usize = 8;
+const CLIENTS: usize = 16;
+const ROUNDS: usize = 5;
+const FRESH: usize = 50;
+const MEMBERS: usize = 300;
+
+#[tokio::main]
+async fn main() {
+    let root = std::env::args().skip(1).find(|arg| !arg.starts_with("--")).expect("a registry");
+    let registry = Registry::new(root.as_ref(), "default").unwrap();
+    let model = Model::load(&registry, &registry.current().unwrap()).unwrap();
+    feeds(&model);
+    let events = Arc::new(events(&model));
+    let mut ratios = Vec::new();
+    for _ in 0..ROUNDS {
+        let (bare, served) = (bare(&events).await, served(&registry, &events).await);
+        println!("bare insert {:.0} events/s, RecordEvents {:.0} events/s", rate(bare), rate(served));
+        ratios.push(bare.div_duration_f64(served));
+    }
+    ratios.sort_by(f64::total_cmp);
+    let (least, middle, most) = (ratios[0], ratios[ROUNDS / 2], ratios[ROUNDS - 1]);
+    println!("RecordEvents over a bare insert: {middle:.2} ({least:.2} to {most:.2})");
+}
+
+fn rate(took: Duration) -> f64 {
+    EVENTS as f64 / took.as_secs_f64()
+}
+
+fn events(model: &Model) -> Vec<v1::Event> {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+    let event = |_| v1::Event {
+        event_id: format!("{:032x}", rng.random::<u128>()),
+        member_id: model.members.ids.get(rng.random_range(0..model.members.len() as u32)).to_owned(),
+        product_id: model.products.ids.get(rng.random_range(0..model.products.len() as u32)).to_owned(),
+        time: Some(prost_types::Timestamp { seconds: now - rng.random_range(0..86_400), nanos: 0 }),
+        kind: rng.random_range(1..=6),
+        store_id: "s1".to_owned(),
+        ..v1::Event::default()
+    };
+    (0..EVENTS).map(event).collect()
+}
+
+/// The same rows into a table of the same columns and indexes, with the same settings, by one writer.
+async fn bare(events: &[v1::Event]) -> Duration {
+    let folder = tempfile::tempdir().unwrap();
+    sqlx::any::install_default_drivers();
+    let url = format!("sqlite:{}?mode=rwc", folder.path().join("bare.db").display());
+    let pool = AnyPool::connect(&url).await.unwrap();
+    let mut connection = pool.acquire().await.unwrap();
+    for setting in ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA secure_delete = ON", TABLE] {
+        connection.execute(setting).await.unwrap();
+    }
+    let sql = format!("INSERT INTO events VALUES {}", vec!["(?,?,?,?,?,?,?,?,?,?,?)"; BATCH].join(","));
+    let (mut number, start) = (0i64, Instant::now());
+    for transaction in events.chunks(BATCH * STATEMENTS) {
+        connection.execute("BEGIN").await.unwrap();
+        for statement in transaction.chunks(BATCH) {
+            let mut query = sqlx::query(&sql);
+            for e in statement {
+                number += 1;
+                query = query.bind(number).bind(&e.event_id).bind(&e.member_id).bind(&e.product_id);
+                query = query.bind(e.kind as i16).bind(e.time.unwrap().seconds).bind(e.quantity).bind(e.amount);
+                query = query.bind(&e.store_id).bind(None::<String>).bind(None::<String>);
+            }
+            query.execute(&mut *connection).await.unwrap();
+        }
+        connection.execute("COMMIT").await.unwrap();
+    }
+    start.elapsed()
+}
+
+const TABLE: &str = "
+CREATE TABLE events (seq BIGINT PRIMARY KEY, event_id TEXT NOT NULL UNIQUE, member_id TEXT NOT NULL,
+    product_id TEXT NOT NULL, kind SMALLINT NOT NULL, time BIGINT NOT NULL, quantity DOUBLE PRECISION,
+    amount DOUBLE PRECISION, store_id TEXT, channel TEXT, basket_id TEXT);
+CREATE INDEX events_by_member ON events (member_id);
+CREATE INDEX events_by_time ON events (time);";
+
+/// Through a server on loopback, each request answered when its events are kept and count.
+async fn served(registry: &Registry, events: &Arc<Vec<v1::Event>>) -> Duration {
+    let folder = tempfile::tempdir().unwrap();
+    let state = StateConfig { url: sqlite(folder.path()), ..StateConfig::default() };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let registry = registry.clone();
+    let ended = async move { drop(ended.await) };
+    let server = tokio::spawn(async move {
+        kindred::server::serve(registry, &ServeConfig::default(), &state, listener, ended).await.unwrap();
+    });
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let mut warm = EventServiceClient::new(channel.clone());
+    let _ = warm.record_events(v1::RecordEventsRequest { events: vec![v1::Event::default()] }).await.unwrap();
+    let (next, start) = (Arc::new(AtomicUsize::new(0)), Instant::now());
+    let clients = (0..CLIENTS).map(|_| tokio::spawn(record(channel.clone(), events.clone(), next.clone())));
+    for client in clients.collect::<Vec<_>>() {
+        client.await.unwrap();
+    }
+    let took = start.elapsed();
+    drop(channel);
+    drop(warm);
+    let _ = end.send(());
+    server.await.unwrap();
+    took
+}
+
+fn sqlite(folder: &Path) -> String {
+    format!("sqlite:{}", folder.join("state.db").display())
+}
+
+async fn record(channel: Channel, events: Arc<Vec<v1::Event>>, next: Arc<AtomicUsize>) {
+    let mut client = EventServiceClient::new(channel);
+    loop {
+        let first = next.fetch_add(BATCH, Ordering::Relaxed);
+        let Some(batch) = events.get(first..(first + BATCH).min(EVENTS)).filter(|batch| !batch.is_empty()) else {
+            return;
+        };
+        let kept = client.record_events(v1::RecordEventsRequest { events: batch.to_vec() }).await.unwrap().into_inner();
+        assert_eq!(kept.accepted_count as usize, batch.len());
+    }
+}
+
+/// A page for members with so many fresh events, beside one for the same members without.
+fn feeds(model: &Model) {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(2);
+    let (mut fresh, step) = (model.clone(), (model.members.len() / MEMBERS).max(1));
+    fresh.state = State::of(model);
+    let members: Vec<u32> = (0..model.members.len() as u32).step_by(step).take(MEMBERS).collect();
+    let mut state = std::mem::take(&mut fresh.state);
+    for member in &members {
+        for i in 0..FRESH {
+            let kind = [Kind::View, Kind::View, Kind::Cart, Kind::Purchase][i % 4];
+            let product = rng.random_range(0..model.products.len() as u32);
+            let time = model.info.as_of_time + 60 * i as i64;
+            state.record(model, model.members.ids.get(*member), LiveEvent { time, product, kind });
+        }
+    }
+    fresh.state = state;
+    let page = |model: &Model, member: u32| {
+        let start = Instant::now();
+        black_box(feed(model, &FeedRequest::new(Visitor::Member(member), 20)));
+        start.elapsed()
+    };
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        for member in &members {
+            without.push(page(model, *member));
+            with.push(page(&fresh, *member));
+        }
+    }
+    without.sort();
+    with.sort();
+    let middle = |times: &[Duration]| times[times.len() / 2];
+    let (without, with) = (middle(&without), middle(&with));
+    println!(
+        "a feed with {FRESH} fresh events: {with:?}; without: {without:?}; ratio {:.2}",
+        with.div_duration_f64(without)
+    );
+}

@@ -45,11 +45,46 @@ pub struct ServeConfig {
     pub reload_seconds: u64,
     /// Seconds that open calls get to finish after SIGTERM or Ctrl-C.
     pub drain_seconds: u64,
+    /// Whether to serve other machines without TLS or keys.
+    pub insecure: bool,
+    /// What calls are encrypted with.
+    pub tls: TlsConfig,
+}
+
+/// TLS, all in PEM; without a certificate, calls are not encrypted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsConfig {
+    /// The server's certificate, with those between it and its root.
+    pub certificate: Option<PathBuf>,
+    /// Its private key.
+    pub key: Option<PathBuf>,
+    /// The root of clients' certificates: a client without one is not heard.
+    pub client_root: Option<PathBuf>,
+}
+
+impl TlsConfig {
+    /// Whether calls are encrypted.
+    pub fn is_set(&self) -> bool {
+        self.certificate.is_some() && self.key.is_some()
+    }
+
+    /// Whether nothing was said of it.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Default for ServeConfig {
     fn default() -> Self {
-        Self { listen: ([127, 0, 0, 1], 50051).into(), threads: 0, reload_seconds: 5, drain_seconds: 30 }
+        Self {
+            listen: ([127, 0, 0, 1], 50051).into(),
+            threads: 0,
+            reload_seconds: 5,
+            drain_seconds: 30,
+            insecure: false,
+            tls: TlsConfig::default(),
+        }
     }
 }
 

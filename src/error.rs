@@ -51,6 +51,9 @@ pub enum Error {
     /// The state store can't be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What must not change was changed.
+    #[error("{0}")]
+    Tampered(String),
     /// The operating system refused something else.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -132,7 +135,7 @@ impl Error {
                 TrialsError::Busy(_) => UNAVAILABLE,
                 TrialsError::Malformed { .. } => DATA,
             },
-            Self::NothingToJudgeBy(_) => DATA,
+            Self::NothingToJudgeBy(_) | Self::Tampered(_) => DATA,
             Self::NotFound(_) => NO_INPUT,
             Self::Usage(_) => USAGE,
             Self::Serve(_) => UNAVAILABLE,

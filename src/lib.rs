@@ -3,6 +3,7 @@
 //! This crate is how it is served: the command line ([`cli`]) and the gRPC server ([`server`]). What is
 //! learned and how it answers is in `kindred-models`, how it is learned in `kindred-training`.
 
+pub mod access;
 pub mod batch;
 pub mod cli;
 pub mod config;

@@ -9,6 +9,7 @@ mod feed;
 mod generate;
 mod group_feed;
 mod inputs;
+mod keys;
 mod launches;
 mod models;
 mod phrase;
@@ -67,6 +68,12 @@ enum Command {
     Models(models::Models),
     /// Answers over gRPC.
     Serve(serve::Serve),
+    /// Makes, lists and revokes the keys that callers show.
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    /// Checks and shows who did what.
+    #[command(subcommand)]
+    Audit(keys::Audit),
     /// Exports what a server kept.
     #[command(subcommand)]
     State(state::State),
@@ -156,6 +163,8 @@ pub fn main() -> ExitCode {
         Command::Evaluate(command) => command.run(),
         Command::Models(command) => command.run(),
         Command::Serve(command) => command.run(),
+        Command::Keys(command) => command.run(),
+        Command::Audit(command) => command.run(),
         Command::State(command) => command.run(),
         Command::Score(command) => command.run(),
         Command::Audience(command) => command.run(),

@@ -96,7 +96,7 @@ fn list(command: &List) -> Result<(), Error> {
     let versions = registry.versions()?;
     if command.json {
         let entry = |id: &VersionId| json!({ "version": id.as_str(), "active": active.as_ref() == Some(id) });
-        return print::json(&versions.iter().map(entry).collect());
+        return print::json(&versions.iter().map(entry).collect::<Vec<_>>());
     }
     let row = |id: &VersionId| {
         let mark = if active.as_ref() == Some(id) { "active" } else { "" };

@@ -22,7 +22,7 @@ pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
 }
 
 /// Prints a value, for a program.
-pub(super) fn json(value: &serde_json::Value) -> Result<(), Error> {
+pub(super) fn json(value: &impl serde::Serialize) -> Result<(), Error> {
     line(serde_json::to_string_pretty(value).unwrap_or_default())
 }
 

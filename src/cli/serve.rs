@@ -16,7 +16,7 @@ use crate::signal::asked_to_end;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kindred serve --registry registry\n  \
-    kindred serve --registry registry --listen 0.0.0.0:50051\n  \
+    kindred serve --config kindred.toml --listen 0.0.0.0:50051      (needs serve.tls and keys)\n  \
     KINDRED_LOG=debug kindred serve --config kindred.toml")]
 pub(super) struct Serve {
     #[command(flatten)]
@@ -24,6 +24,9 @@ pub(super) struct Serve {
     /// Address to listen on [default: 127.0.0.1:50051]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
+    /// Serves other machines without TLS or keys.
+    #[arg(long)]
+    insecure: bool,
 }
 
 impl Serve {
@@ -33,6 +36,7 @@ impl Serve {
         if let Some(listen) = self.listen {
             config.serve.listen = listen;
         }
+        config.serve.insecure |= self.insecure;
         let registry = config.registry()?;
         runtime()?.block_on(async {
             let asked_to_end = asked_to_end();

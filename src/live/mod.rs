@@ -18,12 +18,15 @@ use parking_lot::RwLock;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::store::{Outcome, Store, StoreError, Write};
+use crate::access::Keys;
+use crate::store::{Entry, Outcome, Store, StoreError, Write};
 use bound::Bound;
 use writer::Job;
 
 /// Writes that may wait for the writer.
 const WAITING: usize = 4096;
+/// Entries that may be owed to the log.
+const MOST_OWED: usize = 10_000;
 /// Time between two looks at what others wrote, and at what became popular.
 const FOLLOW: Duration = Duration::from_secs(1);
 /// Time between two looks for events that are kept long enough.
@@ -65,9 +68,12 @@ pub struct Live {
     serving: RwLock<Arc<Model>>,
     bound: Arc<Mutex<Bound>>,
     jobs: mpsc::Sender<Job>,
+    keys: RwLock<Arc<Keys>>,
     /// One version is loaded at a time.
     loading: Mutex<()>,
     is_store_down: AtomicBool,
+    /// What must be accounted for once the store is back.
+    owed: parking_lot::Mutex<Vec<Entry>>,
 }
 
 /// The tasks that keep a [`Live`] up to date; they end with [`end`](Self::end).
@@ -102,6 +108,7 @@ impl Live {
         let id = registry.current()?;
         let hash_key = store.hash_key().await?;
         let bound = swap::load(&registry, &id, &store, hash_key).await?;
+        let keys = store.keys().await?;
         let (jobs, waiting) = mpsc::channel(WAITING);
         let live = Arc::new(Self {
             registry,
@@ -109,8 +116,10 @@ impl Live {
             serving: RwLock::new(Arc::new(bound.served.clone())),
             bound: Arc::new(Mutex::new(bound)),
             jobs,
+            keys: RwLock::new(Arc::new(Keys::new(keys, &Keys::default()))),
             loading: Mutex::new(()),
             is_store_down: AtomicBool::new(false),
+            owed: parking_lot::Mutex::default(),
         });
         let (ending, ended) = oneshot::channel();
         let writer = tokio::spawn(writer::write(live.clone(), waiting, ended));
@@ -126,6 +135,11 @@ impl Live {
     /// what the next one takes.
     pub fn snapshot(&self) -> Arc<Model> {
         self.serving.read().clone()
+    }
+
+    /// The keys that callers may show.
+    pub fn keys(&self) -> Arc<Keys> {
+        self.keys.read().clone()
     }
 
     /// The registry.
@@ -149,6 +163,28 @@ impl Live {
             mpsc::error::TrySendError::Closed(_) => WriteError::Ending,
         })?;
         answered.await.unwrap_or(Err(WriteError::Ending))
+    }
+
+    /// Notes what can't be kept now, to be kept once the store is back. Not if too much is owed already.
+    pub fn owe(&self, entry: Entry) -> bool {
+        let mut owed = self.owed.lock();
+        let has_room = owed.len() < MOST_OWED;
+        if has_room {
+            tracing::warn!(actor = entry.actor, action = entry.action, detail = entry.detail, "to be accounted for");
+            owed.push(entry);
+        }
+        has_room
+    }
+
+    /// Keeps what is owed, now that the store answers.
+    async fn pay(&self) {
+        let owed = std::mem::take(&mut *self.owed.lock());
+        for (at, entry) in owed.iter().enumerate() {
+            if self.keep(Write::Audit(entry.clone())).await.is_err() {
+                self.owed.lock().extend_from_slice(&owed[at..]);
+                return;
+            }
+        }
     }
 
     fn publish(&self, bound: &Bound) {
@@ -195,7 +231,9 @@ impl Live {
                 None => tokio::time::sleep(FOLLOW).await,
             }
             let caught_up = self.catch_up().await;
-            self.note_store(caught_up);
+            if self.note_store(caught_up).is_some() && !self.owed.lock().is_empty() {
+                self.pay().await;
+            }
         }
     }
 
@@ -204,6 +242,9 @@ impl Live {
         let last = self.store.last().await?;
         let mut bound = self.bound.clone().lock_owned().await;
         let changes = if bound.seq < last {
+            // Keys are made on the command line, by others.
+            let keys = Keys::new(self.store.keys().await?, &self.keys());
+            *self.keys.write() = Arc::new(keys);
             Some(self.store.changes(bound.seq, bound.unlearned).await?)
         } else if bound.is_unranked {
             None

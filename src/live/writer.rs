@@ -69,8 +69,8 @@ impl Live {
     async fn take_over(&self, committed: Committed) -> Result<Vec<Outcome>, StoreError> {
         let Committed { before, last, changes, outcomes } = committed;
         let mut bound = self.bound.clone().lock_owned().await;
-        if bound.seq >= last {
-            // Whoever follows the store was faster.
+        if bound.seq >= last || before == last {
+            // Whoever follows the store was faster, or nothing changed.
             return Ok(outcomes);
         }
         let changes = if bound.seq == before {

@@ -16,6 +16,7 @@ use super::Shared;
 use super::audience_request::{AudienceQuestion, allocation};
 use super::deadline::{Deadline, exceeded};
 use super::status::Problem;
+use crate::access::Caller;
 use crate::proto::v1;
 use crate::proto::v1::allocate_launches_response::Payload as AllocationPayload;
 use crate::proto::v1::audience_service_server::{AudienceService, AudienceServiceServer};
@@ -46,10 +47,13 @@ impl AudienceService for Audiences {
         &self,
         request: Request<v1::FindAudienceRequest>,
     ) -> Result<Response<Self::FindAudienceStream>, Status> {
-        let deadline = request.extensions().get::<Deadline>().copied();
+        let (by, deadline) = (Caller::of(&request), request.extensions().get::<Deadline>().copied());
         let request = request.into_inner();
         let holdout = Holdout { share: request.holdout_share, seed: request.holdout_seed };
+        let subject = subject(&request);
         let Answer { mut summary, audience, held_out, model } = self.answer(request, holdout).await?;
+        let detail = format!("{} members for {subject}, by {}", audience.members.len(), model.info.version);
+        self.shared.account_soon(&by, "FindAudience", detail).await?;
         summary.holdout_count = held_out.iter().filter(|held| **held).count() as i64;
         let first = v1::FindAudienceResponse { payload: Some(Payload::Summary(summary)) };
         Ok(Response::new(until(deadline, first, chunks(model, audience, held_out))))
@@ -68,9 +72,10 @@ impl AudienceService for Audiences {
         &self,
         request: Request<v1::AllocateLaunchesRequest>,
     ) -> Result<Response<Self::AllocateLaunchesStream>, Status> {
-        let deadline = request.extensions().get::<Deadline>().copied();
+        let (by, deadline) = (Caller::of(&request), request.extensions().get::<Deadline>().copied());
         let request = request.into_inner();
         let holdout = Holdout { share: request.holdout_share, seed: request.holdout_seed };
+        let launches = request.launches.len();
         let question = allocation(request)?;
         let model = self.shared.live.snapshot();
         let computed = self.shared.compute.run(move |stop| {
@@ -90,8 +95,19 @@ impl AudienceService for Audiences {
             Ok::<_, Problem>((summary, answer.members, held_out, model))
         });
         let (summary, members, held_out, model) = computed.await?;
+        let detail = format!("{} members for {launches} launches, by {}", members.len(), model.info.version);
+        self.shared.account_soon(&by, "AllocateLaunches", detail).await?;
         let first = v1::AllocateLaunchesResponse { payload: Some(AllocationPayload::Summary(summary)) };
         Ok(Response::new(until(deadline, first, allocation_chunks(model, members, held_out))))
+    }
+}
+
+/// What an audience is asked for, in a few words.
+fn subject(request: &v1::FindAudienceRequest) -> String {
+    match &request.attributes {
+        Some(new) => format!("a new product ({} {})", new.category, new.title.chars().take(40).collect::<String>()),
+        None if request.product_id.is_empty() => format!("{} seeds", request.seed_member_ids.len()),
+        None => format!("product {}", request.product_id),
     }
 }
 

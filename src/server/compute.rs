@@ -1,6 +1,7 @@
 //! Computation, off the async threads.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kindred_models::stop::Stop;
 
@@ -9,7 +10,15 @@ use crate::error::Error;
 
 /// A pool of threads that compute, as many as there are cores. Jobs wait in order.
 #[derive(Clone, Debug)]
-pub(super) struct Compute(Arc<rayon::ThreadPool>);
+pub(super) struct Compute {
+    pool: Arc<rayon::ThreadPool>,
+    /// Jobs that wait or run.
+    jobs: Arc<AtomicUsize>,
+    most: usize,
+}
+
+/// Jobs per thread that may wait or run: more would wait longer than their callers do.
+const JOBS_PER_THREAD: usize = 64;
 
 impl Compute {
     /// A pool of so many threads; 0 for one per core.
@@ -20,7 +29,9 @@ impl Compute {
             // Without a handler, rayon aborts the process. The caller is answered INTERNAL.
             .panic_handler(|_| tracing::error!("a computation panicked"))
             .build();
-        Ok(Self(Arc::new(pool.map_err(|e| Error::Serve(e.to_string()))?)))
+        let pool = pool.map_err(|e| Error::Serve(e.to_string()))?;
+        let most = JOBS_PER_THREAD * pool.current_num_threads();
+        Ok(Self { pool: Arc::new(pool), jobs: Arc::default(), most })
     }
 
     /// Runs a job. If the caller goes away, because the call was cancelled or its deadline passed, the
@@ -29,10 +40,12 @@ impl Compute {
         &self,
         job: impl FnOnce(&Stop) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
+        let place = Place::take(&self.jobs, self.most)?;
         let (answer, answered) = tokio::sync::oneshot::channel();
         let guard = RaiseOnDrop(Stop::default());
         let stop = guard.0.clone();
-        self.0.spawn_fifo(move || {
+        self.pool.spawn_fifo(move || {
+            let _place = place;
             let outcome = stop.check().map_err(Problem::from).and_then(|()| job(&stop));
             // The caller may be gone.
             let _ = answer.send(outcome);
@@ -40,6 +53,23 @@ impl Compute {
         let outcome = answered.await.unwrap_or(Err(Problem::Broken));
         drop(guard);
         outcome
+    }
+}
+
+/// One job's place among those that wait or run.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    /// Takes one, unless so many are taken.
+    fn take(jobs: &Arc<AtomicUsize>, most: usize) -> Result<Self, Problem> {
+        let place = Self(jobs.clone());
+        if jobs.fetch_add(1, Ordering::Relaxed) < most { Ok(place) } else { Err(Problem::Overloaded) }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -78,6 +108,27 @@ mod tests {
         has_begun.await.unwrap();
         call.abort();
         has_ended.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn more_jobs_than_can_wait_are_turned_away() {
+        let compute = Compute::new(1).unwrap();
+        let (hold, held) = std::sync::mpsc::channel::<()>();
+        let first = tokio::spawn({
+            let compute = compute.clone();
+            async move { compute.run(move |_| Ok(held.recv().is_err())).await }
+        });
+        let wait = async || {
+            while compute.jobs.load(Ordering::Relaxed) == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        wait().await;
+        let others: Vec<_> = (1..JOBS_PER_THREAD).map(|_| Place::take(&compute.jobs, compute.most).unwrap()).collect();
+        assert!(matches!(compute.run(|_| Ok(())).await, Err(Problem::Overloaded)));
+        drop((others, hold));
+        assert!(first.await.unwrap().unwrap());
+        assert!(compute.run(|_| Ok(())).await.is_ok(), "places are given back");
     }
 
     #[tokio::test]

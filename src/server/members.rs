@@ -8,9 +8,10 @@ use kindred_models::groups::Segment;
 use kindred_models::state::Profile;
 use tonic::{Request, Response, Status};
 
-use super::Shared;
 use super::status::Problem;
 use super::validate::Check;
+use super::{Shared, entry};
+use crate::access::Caller;
 use crate::proto::v1;
 use crate::proto::v1::member_service_server::{MemberService, MemberServiceServer};
 use crate::store::Write;
@@ -90,9 +91,12 @@ impl MemberService for Members {
         &self,
         request: Request<v1::EraseMemberRequest>,
     ) -> Result<Response<v1::EraseMemberResponse>, Status> {
+        let by = Caller::of(&request);
         let id = request.into_inner().member_id;
         check_id(&id)?;
-        self.shared.live.keep(Write::Erase(id)).await.map_err(Problem::from)?;
+        // Who was erased must not be named, not even here.
+        let by = entry(&by, "EraseMember", "a member".to_owned());
+        self.shared.live.keep(Write::Erase(id, by)).await.map_err(Problem::from)?;
         Ok(Response::new(v1::EraseMemberResponse {}))
     }
 }

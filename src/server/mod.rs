@@ -16,21 +16,24 @@ mod status;
 mod validate;
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kindred_models::artifact::Registry;
 use tokio::net::TcpListener;
-use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
-use crate::config::{ServeConfig, StateConfig};
+use crate::access::{AccessLayer, Caller};
+use crate::config::{ServeConfig, StateConfig, TlsConfig};
 use crate::error::Error;
-use crate::live::Live;
+use crate::live::{Live, WriteError};
 use crate::proto::{DESCRIPTORS, v1};
-use crate::store::Store;
+use crate::store::{Entry, Store, Write};
 use compute::Compute;
 use deadline::DeadlineLayer;
+use status::Problem;
 
 /// What the handlers share.
 #[derive(Clone, Debug)]
@@ -39,6 +42,30 @@ struct Shared {
     compute: Compute,
     /// How long ago events may have happened.
     accept: Duration,
+}
+
+impl Shared {
+    /// Accounts for what a caller does, before it is done.
+    async fn account(&self, by: &Caller, action: &str, detail: String) -> Result<(), Problem> {
+        self.live.keep(Write::Audit(entry(by, action, detail))).await?;
+        Ok(())
+    }
+
+    /// The same where an answer must not wait for a store that is down: it is accounted for once that is back.
+    async fn account_soon(&self, by: &Caller, action: &str, detail: String) -> Result<(), Problem> {
+        let entry = entry(by, action, detail);
+        match self.live.keep(Write::Audit(entry.clone())).await {
+            Err(WriteError::Unavailable(_)) if self.live.owe(entry) => Ok(()),
+            outcome => Ok(outcome.map(drop)?),
+        }
+    }
+}
+
+/// An entry of the log of who did what.
+fn entry(by: &Caller, action: &str, detail: String) -> Entry {
+    // A clock before 1970 is no clock.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs() as i64);
+    Entry { time: now, actor: by.0.to_string(), action: action.to_owned(), detail }
 }
 
 /// Serves the registry's current version, and what happened since, on a listener until `ended`, then lets open calls
@@ -58,6 +85,7 @@ pub async fn serve(
     let store = Store::open(&state.url(&registry)).await?;
     let (reload, retain) = (Duration::from_secs(config.reload_seconds), days(state.retain_days));
     let (live, tasks) = Live::start(registry, store, reload, retain).await?;
+    guard(config, &listener, &live)?;
     let shared = Shared { live, compute: Compute::new(config.threads)?, accept: days(state.accept_days) };
     let (health_reporter, health) = tonic_health::server::health_reporter();
     set_health(&health_reporter, true).await;
@@ -72,8 +100,9 @@ pub async fn serve(
     };
     // A small answer must not wait for the acknowledgement of the one before it.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let server = Server::builder()
+    let server = builder(&config.tls)?
         .layer(DeadlineLayer)
+        .layer(AccessLayer(shared.live.clone()))
         .add_service(health)
         .add_service(reflection_v1()?)
         .add_service(reflection_v1alpha()?)
@@ -114,6 +143,42 @@ async fn set_health(reporter: &tonic_health::server::HealthReporter, serving: bo
     for name in ["", RECOMMENDATION, AUDIENCE, BATCH, MODEL, EVENTS, CATALOG, MEMBERS] {
         reporter.set_service_status(name, if serving { Serving } else { NotServing }).await;
     }
+}
+
+/// Who listens to more than this machine must know who calls, and be heard by nobody else.
+fn guard(config: &ServeConfig, listener: &TcpListener, live: &Live) -> Result<(), Error> {
+    let address = listener.local_addr()?;
+    if address.ip().is_loopback() || config.insecure {
+        return Ok(());
+    }
+    let missing = match (config.tls.is_set(), live.keys().are_needed()) {
+        (true, true) => return Ok(()),
+        (false, true) => "TLS (serve.tls.certificate and serve.tls.key)",
+        (true, false) => "a key (kindred keys create)",
+        (false, false) => "TLS (serve.tls.certificate and serve.tls.key) and a key (kindred keys create)",
+    };
+    Err(Error::Usage(format!(
+        "{address} can be reached from other machines, and there is no {missing}; --insecure serves all the same"
+    )))
+}
+
+/// A server that speaks TLS if it is set, and knows its clients by their certificates if it has a root of these.
+fn builder(tls: &TlsConfig) -> Result<Server, Error> {
+    let server = Server::builder();
+    let (Some(certificate), Some(key)) = (&tls.certificate, &tls.key) else {
+        return if tls.is_empty() {
+            Ok(server)
+        } else {
+            Err(Error::Usage("serve.tls needs both certificate and key".to_owned()))
+        };
+    };
+    let read =
+        |path: &Path| std::fs::read(path).map_err(|e| Error::NotFound(format!("serve.tls: {}: {e}", path.display())));
+    let mut config = ServerTlsConfig::new().identity(Identity::from_pem(read(certificate)?, read(key)?));
+    if let Some(root) = &tls.client_root {
+        config = config.client_ca_root(Certificate::from_pem(read(root)?));
+    }
+    server.tls_config(config).map_err(|e| Error::Usage(format!("serve.tls: {e}")))
 }
 
 fn days(days: u32) -> Duration {

@@ -13,6 +13,7 @@ use super::Shared;
 use super::audience::index;
 use super::status::Problem;
 use super::validate::Check;
+use crate::access::Caller;
 use crate::proto::v1;
 use crate::proto::v1::model_service_server::{ModelService, ModelServiceServer};
 
@@ -67,19 +68,23 @@ impl ModelService for Models {
         &self,
         request: Request<v1::ActivateModelRequest>,
     ) -> Result<Response<v1::ActivateModelResponse>, Status> {
+        let by = Caller::of(&request);
         let request = request.into_inner();
         let mut check = Check::default();
         check.id("version", &request.version);
         check.finish()?;
         let id = VersionId::parse(&request.version).map_err(Problem::from)?;
+        self.shared.account(&by, "ActivateModel", id.to_string()).await?;
         self.shared.live.activate(&id).await.map_err(Problem::from)?;
         Ok(Response::new(v1::ActivateModelResponse {}))
     }
 
     async fn roll_back_model(
         &self,
-        _: Request<v1::RollBackModelRequest>,
+        request: Request<v1::RollBackModelRequest>,
     ) -> Result<Response<v1::RollBackModelResponse>, Status> {
+        let serving = self.shared.live.snapshot().info.version.clone();
+        self.shared.account(&Caller::of(&request), "RollBackModel", format!("from {serving}")).await?;
         let version = self.shared.live.roll_back().await.map_err(Problem::from)?;
         Ok(Response::new(v1::RollBackModelResponse { version: version.to_string() }))
     }

@@ -35,6 +35,8 @@ pub(super) enum Problem {
     NoOlderVersion,
     /// Something could not be kept.
     NotKept(WriteError),
+    /// Too many calls wait already.
+    Overloaded,
     /// The state store does not answer.
     Store(StoreError),
     /// The call was cancelled or its deadline passed.
@@ -104,10 +106,8 @@ impl From<Problem> for Status {
                 not_found("UNKNOWN_MEMBER", "nothing is known of this member".to_owned(), "member_id", &id)
             }
             Problem::NoOlderVersion => Self::failed_precondition("there is no version older than the one that serves"),
-            Problem::NotKept(error @ WriteError::Overloaded) => {
-                let details = ErrorDetails::with_retry_info(Some(RETRY));
-                Self::with_error_details(Code::ResourceExhausted, error.to_string(), details)
-            }
+            Problem::NotKept(error @ WriteError::Overloaded) => busy(error.to_string()),
+            Problem::Overloaded => busy("more calls wait than can be answered soon".to_owned()),
             Problem::NotKept(error) => Self::unavailable(error.to_string()),
             Problem::Store(error) => Self::unavailable(error.to_string()),
             Problem::UnknownVersion(id) => {
@@ -122,4 +122,9 @@ impl From<Problem> for Status {
             Problem::Broken => Self::internal("the computation broke off; the server's log says why"),
         }
     }
+}
+
+/// What is answered to one call too many.
+fn busy(message: String) -> Status {
+    Status::with_error_details(Code::ResourceExhausted, message, ErrorDetails::with_retry_info(Some(RETRY)))
 }

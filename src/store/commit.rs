@@ -6,6 +6,7 @@ use kindred_models::state::{ProductPatch, Profile, hash};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
+use super::keys::{Entry, append};
 use super::rows::{Change, StoredEvent};
 use super::{Backend, CHANNEL, Store, StoreError};
 
@@ -23,8 +24,10 @@ pub enum Write {
     Members(Vec<(String, Profile)>),
     /// What is said of products, by id.
     Products(Vec<(String, ProductPatch)>),
-    /// A member to forget.
-    Erase(String),
+    /// A member to forget, and who asked for it.
+    Erase(String, Entry),
+    /// Something that must be accounted for.
+    Audit(Entry),
 }
 
 /// What became of one write.
@@ -58,7 +61,9 @@ impl Write {
             Self::Events(events) => events.len(),
             Self::Members(members) => members.len(),
             Self::Products(products) => products.len(),
-            Self::Erase(_) => 1,
+            Self::Erase(..) => 1,
+            // It changes nothing that anybody follows.
+            Self::Audit(_) => 0,
         }
     }
 
@@ -72,7 +77,7 @@ impl Write {
         match self {
             Self::Events(events) => events.iter().map(|e| e.member_id.as_str()).collect(),
             Self::Members(members) => members.iter().map(|(id, _)| id.as_str()).collect(),
-            Self::Products(_) | Self::Erase(_) => Vec::new(),
+            Self::Products(_) | Self::Erase(..) | Self::Audit(_) => Vec::new(),
         }
     }
 }
@@ -104,10 +109,12 @@ impl Store {
                         outcome.accepted += usize::from(!tx.change_product(id, said).await?);
                     }
                 }
-                Write::Erase(id) => {
+                Write::Erase(id, by) => {
                     tx.erase(id).await?;
                     gone.insert(id.clone());
+                    append(&mut tx.transaction, by.clone()).await?;
                 }
+                Write::Audit(entry) => append(&mut tx.transaction, entry.clone()).await?,
             }
         }
         let committed = Committed { before: tx.before, last: tx.last, changes: tx.changes, outcomes };
@@ -115,7 +122,7 @@ impl Store {
             sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(&mut *tx.transaction).await?;
         }
         tx.transaction.commit().await?;
-        if self.backend == Backend::Sqlite && writes.iter().any(|write| matches!(write, Write::Erase(_))) {
+        if self.backend == Backend::Sqlite && writes.iter().any(|write| matches!(write, Write::Erase(..))) {
             // What was erased still stands in the log of changes that are not yet in the file.
             sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.pool).await?;
         }

@@ -5,6 +5,7 @@
 //! it is done: numbers are committed in order, and whoever follows them misses none.
 
 mod commit;
+mod keys;
 mod read;
 mod rows;
 mod schema;
@@ -20,6 +21,7 @@ use sqlx::postgres::PgListener;
 use sqlx::{AnyPool, Executor};
 
 pub use commit::{Committed, Outcome, Write};
+pub use keys::{Entry, Verified};
 pub use read::{Changes, From};
 pub use rows::{Change, StoredEvent};
 
@@ -132,7 +134,8 @@ impl Store {
     /// The first of those who use a store gives it the key of its hashes.
     async fn begin_clock(&self) -> Result<(), StoreError> {
         let key: String = blake3::Hash::from(rand::random::<[u8; 32]>()).to_hex().to_string();
-        let begun = "INSERT INTO clock (id, seq, erasures, hash_key) VALUES (1, 0, 0, $1) ON CONFLICT (id) DO NOTHING";
+        let begun = "INSERT INTO clock (id, seq, erasures, hash_key, entries, audit_head) \
+            VALUES (1, 0, 0, $1, 0, '') ON CONFLICT (id) DO NOTHING";
         sqlx::query(begun).bind(key).execute(&self.pool).await?;
         Ok(())
     }

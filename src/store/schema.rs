@@ -9,7 +9,7 @@ pub(super) fn migrations() -> Vec<Migration> {
     let step = |(version, description, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, Cow::Borrowed(description), MigrationType::Simple, Cow::Borrowed(sql), false)
     };
-    [(1, "events, members, products", FIRST)].map(step).to_vec()
+    [(1, "events, members, products, keys, audit", FIRST)].map(step).to_vec()
 }
 
 /// Types are those that both databases take alike.
@@ -18,7 +18,9 @@ CREATE TABLE clock (
     id BIGINT PRIMARY KEY,
     seq BIGINT NOT NULL,
     erasures BIGINT NOT NULL,
-    hash_key TEXT NOT NULL
+    hash_key TEXT NOT NULL,
+    entries BIGINT NOT NULL,
+    audit_head TEXT NOT NULL
 );
 CREATE TABLE events (
     seq BIGINT PRIMARY KEY,
@@ -52,4 +54,16 @@ CREATE TABLE tombstones (
     seq BIGINT NOT NULL
 );
 CREATE INDEX tombstones_by_seq ON tombstones (seq);
+CREATE TABLE keys (
+    id TEXT PRIMARY KEY,
+    record TEXT NOT NULL
+);
+CREATE TABLE audit (
+    number BIGINT PRIMARY KEY,
+    time BIGINT NOT NULL,
+    actor TEXT NOT NULL,
+    action TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    hash TEXT NOT NULL
+);
 ";

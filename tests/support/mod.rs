@@ -147,15 +147,18 @@ pub async fn serve(trained: &Trained) -> Running {
 }
 
 pub async fn serve_with(trained: &Trained, state: StateConfig) -> Running {
-    let config = ServeConfig { listen: ([127, 0, 0, 1], 0).into(), threads: 2, reload_seconds: 1, drain_seconds: 5 };
-    let listener = tokio::net::TcpListener::bind(config.listen).await.unwrap();
+    serve_as(trained, ServeConfig::default(), state).await
+}
+
+pub async fn serve_as(trained: &Trained, config: ServeConfig, state: StateConfig) -> Running {
+    let config = ServeConfig { threads: 2, reload_seconds: 1, drain_seconds: 5, ..config };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (end, ended) = tokio::sync::oneshot::channel();
     let registry = trained.registry.clone();
-    let server = tokio::spawn(async move {
-        server::serve(registry, &config, &state, listener, async move { drop(ended.await) }).await
-    });
-    let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let ended = async move { drop(ended.await) };
+    let server = tokio::spawn(async move { server::serve(registry, &config, &state, listener, ended).await });
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect_lazy();
     Running { address, channel, end: Some(end), server }
 }
 

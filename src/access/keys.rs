@@ -1,0 +1,251 @@
+//! Keys: what a caller shows. Of a key, a hash is kept; the token is shown once, when it is made.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Role;
+
+/// What a token begins with, so that one that got lost can be told for what it is.
+const PREFIX: &str = "kindred";
+
+/// A key, as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// Names the key; part of its token.
+    pub id: String,
+    /// Whom it was made for.
+    pub name: String,
+    /// What it may be used for.
+    pub roles: Vec<Role>,
+    /// Calls a second at most.
+    pub per_second: Option<NonZeroU32>,
+    /// Calls at once at most.
+    pub concurrent: Option<NonZeroU32>,
+    /// When it was made, in unix seconds.
+    pub created_at: i64,
+    /// When it was revoked.
+    pub revoked_at: Option<i64>,
+    /// BLAKE3 of its secret, in hex.
+    pub hash: String,
+}
+
+/// What a new key is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewKey {
+    /// Whom it is for.
+    pub name: String,
+    /// What it may be used for.
+    pub roles: Vec<Role>,
+    /// Calls a second at most.
+    pub per_second: Option<NonZeroU32>,
+    /// Calls at once at most.
+    pub concurrent: Option<NonZeroU32>,
+}
+
+/// A key's id and secret: `kindred_ID_SECRET`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token {
+    id: String,
+    secret: String,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Token({})", self.id)
+    }
+}
+
+impl FromStr for Token {
+    type Err = Refused;
+
+    fn from_str(text: &str) -> Result<Self, Refused> {
+        let mut parts = text.splitn(3, '_');
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(PREFIX), Some(id), Some(secret)) => Ok(Self { id: id.to_owned(), secret: secret.to_owned() }),
+            _ => Err(Refused::Unknown),
+        }
+    }
+}
+
+impl Token {
+    /// The token as its holder keeps it.
+    pub fn reveal(&self) -> String {
+        format!("{PREFIX}_{}_{}", self.id, self.secret)
+    }
+
+    fn hash(&self) -> blake3::Hash {
+        blake3::hash(self.secret.as_bytes())
+    }
+}
+
+impl NewKey {
+    /// Makes the key, and the token that opens it.
+    pub fn make(self, now: i64) -> (Key, Token) {
+        let id = format!("{:08x}", rand::random::<u32>());
+        // 256 bits: nobody guesses them, so that a hash without salt or delay is enough.
+        let secret = blake3::Hash::from(rand::random::<[u8; 32]>()).to_hex().to_string();
+        let token = Token { id: id.clone(), secret };
+        let Self { name, roles, per_second, concurrent } = self;
+        let hash = token.hash().to_hex().to_string();
+        (Key { id, name, roles, per_second, concurrent, created_at: now, revoked_at: None, hash }, token)
+    }
+}
+
+/// Why a caller is turned away.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// No key was shown.
+    #[error("a key is needed: send `authorization: Bearer …`; `kindred keys create` makes one")]
+    NoKey,
+    /// A key was shown that nobody has, or has any more.
+    #[error("this key is not known, or was revoked")]
+    Unknown,
+    /// A key was shown that is for something else.
+    #[error("this key may not be used for that: it needs the role {0}")]
+    Role(String),
+    /// It asks too often, or for too much at once.
+    #[error("this key asks more than it may")]
+    TooMuch(Duration),
+}
+
+/// A key in use.
+#[derive(Debug)]
+struct InUse {
+    key: Key,
+    hash: blake3::Hash,
+    rate: Option<DefaultDirectRateLimiter>,
+    places: Option<Arc<Semaphore>>,
+}
+
+/// A caller who may ask.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    /// The key's id and name.
+    pub(super) name: String,
+    /// Held as long as the call goes on.
+    pub(super) place: Option<OwnedSemaphorePermit>,
+}
+
+/// All keys.
+#[derive(Debug, Default)]
+pub struct Keys(HashMap<String, Arc<InUse>>);
+
+impl Keys {
+    /// Of those that are kept; what is being counted for a key that was known before goes on.
+    pub fn new(kept: Vec<Key>, before: &Self) -> Self {
+        let in_use = |key: Key| {
+            let known = before.0.get(&key.id).filter(|known| known.key == key);
+            let in_use = known.cloned().or_else(|| Some(Arc::new(InUse::of(key.clone())?)));
+            in_use.map(|in_use| (key.id.clone(), in_use))
+        };
+        Self(kept.into_iter().filter_map(in_use).collect())
+    }
+
+    /// Whether there was ever one: then calls need one, whether or not all of them are revoked by now.
+    pub fn are_needed(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// Lets the holder of a token in, or says why not.
+    pub(super) fn admit(&self, token: Option<&str>, roles: &[Role]) -> Result<Admitted, Refused> {
+        let token: Token = token.ok_or(Refused::NoKey)?.parse()?;
+        let in_use = self.0.get(&token.id).ok_or(Refused::Unknown)?;
+        // The comparison of two hashes takes as long whatever they are.
+        if in_use.hash != token.hash() || in_use.key.revoked_at.is_some() {
+            return Err(Refused::Unknown);
+        }
+        if !in_use.key.roles.iter().any(|role| *role == Role::Admin || roles.contains(role)) {
+            let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
+            return Err(Refused::Role(names.join(" or ")));
+        }
+        if let Some(rate) = &in_use.rate
+            && let Err(not_until) = rate.check()
+        {
+            return Err(Refused::TooMuch(not_until.wait_time_from(DefaultClock::default().now())));
+        }
+        let place = match &in_use.places {
+            Some(places) => match places.clone().try_acquire_owned() {
+                Ok(place) => Some(place),
+                Err(_) => return Err(Refused::TooMuch(Duration::from_millis(100))),
+            },
+            None => None,
+        };
+        Ok(Admitted { name: format!("{} ({})", in_use.key.name, in_use.key.id), place })
+    }
+}
+
+impl InUse {
+    /// `None` for a key whose hash is none, which nobody could open.
+    fn of(key: Key) -> Option<Self> {
+        Some(Self {
+            hash: blake3::Hash::from_hex(&key.hash).ok()?,
+            rate: key.per_second.map(|calls| RateLimiter::direct(Quota::per_second(calls))),
+            places: key.concurrent.map(|calls| Arc::new(Semaphore::new(calls.get() as usize))),
+            key,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(roles: &[Role], per_second: u32, concurrent: u32) -> (Key, String) {
+        let limit = |n| NonZeroU32::new(n);
+        let new = NewKey {
+            name: "till".to_owned(),
+            roles: roles.to_vec(),
+            per_second: limit(per_second),
+            concurrent: limit(concurrent),
+        };
+        let (key, token) = new.make(7);
+        (key, token.reveal())
+    }
+
+    fn admit(keys: &Keys, token: &str, role: Role) -> Result<Admitted, Refused> {
+        keys.admit(Some(token), &[role])
+    }
+
+    #[test]
+    fn keys_open_what_they_are_for() {
+        let ((mall, open), (admin, master)) = (key(&[Role::Mall], 0, 0), key(&[Role::Admin], 0, 0));
+        assert!(
+            !mall.hash.contains(&open[17..]) && !format!("{mall:?}").contains(&open[17..]),
+            "the secret is not kept"
+        );
+        let keys = Keys::new(vec![mall.clone(), admin], &Keys::default());
+        assert!(admit(&keys, &open, Role::Mall).is_ok());
+        assert_eq!(admit(&keys, &open, Role::Batch).unwrap_err(), Refused::Role("batch".to_owned()));
+        assert!(admit(&keys, &master, Role::Batch).is_ok());
+        assert_eq!(keys.admit(None, &[Role::Mall]).unwrap_err(), Refused::NoKey);
+        for wrong in ["", "kindred_", "kindred_x_y", &open[..open.len() - 1], &format!("{open}0")] {
+            assert_eq!(admit(&keys, wrong, Role::Mall).unwrap_err(), Refused::Unknown, "{wrong}");
+        }
+        let revoked = Keys::new(vec![Key { revoked_at: Some(9), ..mall }], &keys);
+        assert_eq!(admit(&revoked, &open, Role::Mall).unwrap_err(), Refused::Unknown);
+        assert!(revoked.are_needed() && !Keys::default().are_needed());
+    }
+
+    #[test]
+    fn keys_have_limits_that_outlive_a_reload() {
+        let (often, token) = key(&[Role::Mall], 2, 0);
+        let keys = Keys::new(vec![often.clone()], &Keys::default());
+        assert!(admit(&keys, &token, Role::Mall).is_ok() && admit(&keys, &token, Role::Mall).is_ok());
+        let reloaded = Keys::new(vec![often], &keys);
+        assert!(matches!(admit(&reloaded, &token, Role::Mall), Err(Refused::TooMuch(_))));
+        let (one, token) = key(&[Role::Mall], 0, 1);
+        let keys = Keys::new(vec![one], &Keys::default());
+        let first = admit(&keys, &token, Role::Mall).unwrap();
+        assert!(matches!(admit(&keys, &token, Role::Mall), Err(Refused::TooMuch(_))));
+        drop(first);
+        assert!(admit(&keys, &token, Role::Mall).is_ok());
+    }
+}

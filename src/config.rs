@@ -45,6 +45,8 @@ pub struct ServeConfig {
     pub reload_seconds: u64,
     /// Seconds that open calls get to finish after SIGTERM or Ctrl-C.
     pub drain_seconds: u64,
+    /// Address of `/metrics`, `/healthz` and `/readyz`, over plain HTTP and for everybody who reaches it; `None` for none.
+    pub admin: Option<SocketAddr>,
     /// Whether to serve other machines without TLS or keys.
     pub insecure: bool,
     /// What calls are encrypted with.
@@ -82,6 +84,7 @@ impl Default for ServeConfig {
             threads: 0,
             reload_seconds: 5,
             drain_seconds: 30,
+            admin: None,
             insecure: false,
             tls: TlsConfig::default(),
         }

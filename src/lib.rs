@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod live;
+mod observe;
 mod progress;
 pub mod proto;
 pub mod server;

@@ -24,6 +24,9 @@ pub(super) struct Serve {
     /// Address to listen on [default: 127.0.0.1:50051]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
+    /// Address of /metrics, /healthz and /readyz [default: none]
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<SocketAddr>,
     /// Serves other machines without TLS or keys.
     #[arg(long)]
     insecure: bool,
@@ -37,6 +40,7 @@ impl Serve {
             config.serve.listen = listen;
         }
         config.serve.insecure |= self.insecure;
+        config.serve.admin = self.admin.or(config.serve.admin);
         let registry = config.registry()?;
         runtime()?.block_on(async {
             let asked_to_end = asked_to_end();
@@ -59,12 +63,17 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
 
-/// Logs to standard error, at the level of `KINDRED_LOG` (error, warn, info, debug, trace; info if unset).
+/// Logs to standard error, at the level of `KINDRED_LOG` (error, warn, info, debug, trace; info if unset), as lines of
+/// JSON if `KINDRED_LOG_FORMAT` is json.
 fn log_to_stderr() {
     let level = std::env::var("KINDRED_LOG").ok().and_then(|level| level.parse().ok());
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_max_level(level.unwrap_or(tracing::Level::INFO))
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    if std::env::var("KINDRED_LOG_FORMAT").is_ok_and(|format| format == "json") {
+        log.json().flatten_event(true).init();
+    } else {
+        log.init();
+    }
 }

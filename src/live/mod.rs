@@ -9,7 +9,7 @@ mod swap;
 mod writer;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use kindred_models::artifact::{Registry, VersionId};
@@ -19,6 +19,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::access::Keys;
+use crate::observe::Metrics;
 use crate::store::{Entry, Outcome, Store, StoreError, Write};
 use bound::Bound;
 use writer::Job;
@@ -72,6 +73,9 @@ pub struct Live {
     /// One version is loaded at a time.
     loading: Mutex<()>,
     is_store_down: AtomicBool,
+    /// Changes of the store that were not served when it was last looked at.
+    lag: AtomicI64,
+    metrics: Arc<Metrics>,
     /// What must be accounted for once the store is back.
     owed: parking_lot::Mutex<Vec<Entry>>,
 }
@@ -99,11 +103,12 @@ impl Live {
     ///
     /// # Errors
     /// If either can't be read.
-    pub async fn start(
+    pub(crate) async fn start(
         registry: Registry,
         store: Store,
         reload: Duration,
         retain: Duration,
+        metrics: Arc<Metrics>,
     ) -> Result<(Arc<Self>, Tasks), LiveError> {
         let id = registry.current()?;
         let hash_key = store.hash_key().await?;
@@ -119,6 +124,8 @@ impl Live {
             keys: RwLock::new(Arc::new(Keys::new(keys, &Keys::default()))),
             loading: Mutex::new(()),
             is_store_down: AtomicBool::new(false),
+            lag: AtomicI64::new(0),
+            metrics,
             owed: parking_lot::Mutex::default(),
         });
         let (ending, ended) = oneshot::channel();
@@ -150,6 +157,11 @@ impl Live {
     /// Whether the store did not answer when it was last asked.
     pub fn is_store_down(&self) -> bool {
         self.is_store_down.load(Ordering::Relaxed)
+    }
+
+    /// Changes in the store that the snapshot does not know, about.
+    pub fn lag(&self) -> i64 {
+        self.lag.load(Ordering::Relaxed)
     }
 
     /// Keeps something. When this returns it is durable, and the next snapshot knows it.
@@ -241,6 +253,7 @@ impl Live {
     async fn catch_up(&self) -> Result<(), StoreError> {
         let last = self.store.last().await?;
         let mut bound = self.bound.clone().lock_owned().await;
+        self.lag.store((last - bound.seq).max(0), Ordering::Relaxed);
         let changes = if bound.seq < last {
             // Keys are made on the command line, by others.
             let keys = Keys::new(self.store.keys().await?, &self.keys());

@@ -1,10 +1,12 @@
 //! The one writer: commits as much as is waiting at once.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Live, WriteError, blocking};
+use crate::observe::Stage;
 use crate::store::{Committed, Outcome, StoreError, Write};
 
 /// Rows of one transaction, about.
@@ -41,13 +43,22 @@ pub(super) async fn write(live: Arc<Live>, mut waiting: mpsc::Receiver<Job>, mut
 
 async fn keep(live: &Live, jobs: Vec<Job>) {
     let (writes, answers): (Vec<Write>, Vec<_>) = jobs.into_iter().map(|job| (job.write, job.answer)).unzip();
+    let began = Instant::now();
     let outcome = match live.store.commit(&writes).await {
-        Ok(committed) => live.take_over(committed).await,
+        Ok(committed) => {
+            live.metrics.stage(Stage::Commit, began.elapsed());
+            let began = Instant::now();
+            let taken_over = live.take_over(committed).await;
+            live.metrics.stage(Stage::Apply, began.elapsed());
+            taken_over
+        }
         Err(error) => Err(error),
     };
     // Whoever asked may be gone.
     match outcome {
         Ok(outcomes) => {
+            let kept = writes.iter().zip(&outcomes).filter(|(write, _)| matches!(write, Write::Events(_)));
+            live.metrics.events(kept.map(|(_, outcome)| outcome.accepted).sum());
             for (answer, outcome) in answers.into_iter().zip(outcomes) {
                 let _ = answer.send(Ok(outcome));
             }

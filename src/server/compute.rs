@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use kindred_models::stop::Stop;
 
 use super::status::Problem;
 use crate::error::Error;
+use crate::observe::{Metrics, Stage};
 
 /// A pool of threads that compute, as many as there are cores. Jobs wait in order.
 #[derive(Clone, Debug)]
@@ -15,6 +17,7 @@ pub(super) struct Compute {
     /// Jobs that wait or run.
     jobs: Arc<AtomicUsize>,
     most: usize,
+    metrics: Arc<Metrics>,
 }
 
 /// Jobs per thread that may wait or run: more would wait longer than their callers do.
@@ -22,7 +25,7 @@ const JOBS_PER_THREAD: usize = 64;
 
 impl Compute {
     /// A pool of so many threads; 0 for one per core.
-    pub(super) fn new(threads: usize) -> Result<Self, Error> {
+    pub(super) fn new(threads: usize, metrics: Arc<Metrics>) -> Result<Self, Error> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("compute-{i}"))
@@ -31,7 +34,7 @@ impl Compute {
             .build();
         let pool = pool.map_err(|e| Error::Serve(e.to_string()))?;
         let most = JOBS_PER_THREAD * pool.current_num_threads();
-        Ok(Self { pool: Arc::new(pool), jobs: Arc::default(), most })
+        Ok(Self { pool: Arc::new(pool), jobs: Arc::default(), most, metrics })
     }
 
     /// Runs a job. If the caller goes away, because the call was cancelled or its deadline passed, the
@@ -41,12 +44,17 @@ impl Compute {
         job: impl FnOnce(&Stop) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
         let place = Place::take(&self.jobs, self.most)?;
+        self.metrics.jobs(self.jobs.load(Ordering::Relaxed));
+        let (metrics, asked) = (self.metrics.clone(), Instant::now());
         let (answer, answered) = tokio::sync::oneshot::channel();
         let guard = RaiseOnDrop(Stop::default());
         let stop = guard.0.clone();
         self.pool.spawn_fifo(move || {
             let _place = place;
+            metrics.stage(Stage::Queue, asked.elapsed());
+            let began = Instant::now();
             let outcome = stop.check().map_err(Problem::from).and_then(|()| job(&stop));
+            metrics.stage(Stage::Compute, began.elapsed());
             // The caller may be gone.
             let _ = answer.send(outcome);
         });
@@ -87,7 +95,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_job_whose_caller_goes_away_is_told_to_stop() {
-        let compute = Compute::new(1).unwrap();
+        let compute = Compute::new(1, Metrics::new()).unwrap();
         let (began, has_begun) = tokio::sync::oneshot::channel();
         let (ended, has_ended) = tokio::sync::oneshot::channel();
         let call = tokio::spawn({
@@ -112,7 +120,7 @@ mod tests {
 
     #[tokio::test]
     async fn more_jobs_than_can_wait_are_turned_away() {
-        let compute = Compute::new(1).unwrap();
+        let compute = Compute::new(1, Metrics::new()).unwrap();
         let (hold, held) = std::sync::mpsc::channel::<()>();
         let first = tokio::spawn({
             let compute = compute.clone();
@@ -133,7 +141,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_job_that_panics_is_answered_and_takes_nothing_down() {
-        let compute = Compute::new(1).unwrap();
+        let compute = Compute::new(1, Metrics::new()).unwrap();
         let broken = compute.run(|_| -> Result<(), Problem> { panic!("on purpose") }).await;
         assert!(matches!(broken, Err(Problem::Broken)));
         assert_eq!(compute.run(|_| Ok(7)).await.unwrap(), 7);

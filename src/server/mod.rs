@@ -18,10 +18,12 @@ mod validate;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kindred_models::artifact::Registry;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
@@ -29,6 +31,7 @@ use crate::access::{AccessLayer, Caller};
 use crate::config::{ServeConfig, StateConfig, TlsConfig};
 use crate::error::Error;
 use crate::live::{Live, WriteError};
+use crate::observe::{Metrics, ObserveLayer, serve_admin};
 use crate::proto::{DESCRIPTORS, v1};
 use crate::store::{Entry, Store, Write};
 use compute::Compute;
@@ -84,9 +87,13 @@ pub async fn serve(
     registry.current()?;
     let store = Store::open(&state.url(&registry)).await?;
     let (reload, retain) = (Duration::from_secs(config.reload_seconds), days(state.retain_days));
-    let (live, tasks) = Live::start(registry, store, reload, retain).await?;
+    let metrics = Metrics::new();
+    let (live, tasks) = Live::start(registry, store, reload, retain, metrics.clone()).await?;
     guard(config, &listener, &live)?;
-    let shared = Shared { live, compute: Compute::new(config.threads)?, accept: days(state.accept_days) };
+    let is_draining = Arc::new(AtomicBool::new(false));
+    let admin = admin(config, &live, &metrics, &is_draining).await?;
+    let compute = Compute::new(config.threads, metrics.clone())?;
+    let shared = Shared { live, compute, accept: days(state.accept_days) };
     let (health_reporter, health) = tonic_health::server::health_reporter();
     set_health(&health_reporter, true).await;
     let drain = Duration::from_secs(config.drain_seconds);
@@ -94,6 +101,7 @@ pub async fn serve(
     let ended = async move {
         ended.await;
         tracing::info!("draining: no new calls, open ones may finish");
+        is_draining.store(true, Ordering::Relaxed);
         set_health(&health_reporter, false).await;
         // Nobody listens any more if the server broke off on its own.
         let _ = draining.send(());
@@ -101,6 +109,7 @@ pub async fn serve(
     // A small answer must not wait for the acknowledgement of the one before it.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = builder(&config.tls)?
+        .layer(ObserveLayer::new(metrics))
         .layer(DeadlineLayer)
         .layer(AccessLayer(shared.live.clone()))
         .add_service(health)
@@ -128,6 +137,7 @@ pub async fn serve(
         }
     };
     tasks.end().await;
+    drop(admin);
     outcome
 }
 
@@ -143,6 +153,23 @@ async fn set_health(reporter: &tonic_health::server::HealthReporter, serving: bo
     for name in ["", RECOMMENDATION, AUDIENCE, BATCH, MODEL, EVENTS, CATALOG, MEMBERS] {
         reporter.set_service_status(name, if serving { Serving } else { NotServing }).await;
     }
+}
+
+/// Opens the admin port, if there is one; it closes when the tasks are dropped.
+async fn admin(
+    config: &ServeConfig,
+    live: &Arc<Live>,
+    metrics: &Arc<Metrics>,
+    is_draining: &Arc<AtomicBool>,
+) -> Result<JoinSet<()>, Error> {
+    let mut tasks = JoinSet::new();
+    if let Some(address) = config.admin {
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.map_err(|e| Error::Serve(format!("{address}: {e}; choose another with --admin")))?;
+        tracing::info!(address = %listener.local_addr()?, "admin port");
+        tasks.spawn(serve_admin(listener, live.clone(), metrics.clone(), is_draining.clone()));
+    }
+    Ok(tasks)
 }
 
 /// Who listens to more than this machine must know who calls, and be heard by nobody else.

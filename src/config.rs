@@ -9,13 +9,13 @@ use kindred_models::ArtifactError;
 use kindred_models::artifact::Registry;
 use kindred_models::blend::Blend;
 use kindred_training::config::{
-    AffinityParams, DataConfig, EvaluateParams, EventWeights, IalsParams, IndexConfig, LaunchParams, NeighbourParams,
-    PopularityParams, RankerParams, RepeatParams, TrainConfig,
+    AffinityParams, DataConfig, EvaluateParams, EventWeights, IalsParams, IndexConfig, InvalidParameter, LaunchParams,
+    NeighbourParams, PopularityParams, RankerParams, RepeatParams, TrainConfig,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::store::sqlite_url;
+use crate::store::{sqlite_url, without_password};
 
 /// Where versions are kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +91,9 @@ impl Default for ServeConfig {
     }
 }
 
+/// Name of the note that says where a store is that is not beside the versions.
+const ELSEWHERE: &str = "state-store";
+
 /// What happened since a version learned, and where it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -111,8 +114,53 @@ impl Default for StateConfig {
 }
 
 impl StateConfig {
-    /// The URL of the store.
-    pub fn url(&self, registry: &Registry) -> String {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// For the first parameter that is out of range.
+    pub fn validate(&self) -> Result<(), InvalidParameter> {
+        let Self { accept_days, retain_days, .. } = self;
+        let wrong = |name, value: &u32, rule| Err(InvalidParameter { name, value: value.to_string(), rule });
+        match () {
+            () if !(1..=36_500).contains(accept_days) => {
+                wrong("state.accept_days", accept_days, "must be from 1 to 36500")
+            }
+            () if retain_days < accept_days => wrong("state.retain_days", retain_days, "must not be below accept_days"),
+            () if *retain_days > 36_500 => wrong("state.retain_days", retain_days, "must be up to 36500"),
+            () => Ok(()),
+        }
+    }
+
+    /// The URL of the store that a server uses. Where it is not beside the versions, a note there says so, for whoever
+    /// would look for it there.
+    ///
+    /// # Errors
+    /// If the note can't be written.
+    pub fn take_url(&self, registry: &Registry) -> Result<String, Error> {
+        let note = registry.folder().join(ELSEWHERE);
+        if !self.url.is_empty() {
+            std::fs::write(note, without_password(&self.url))?;
+        } else if note.exists() {
+            std::fs::remove_file(note)?;
+        }
+        Ok(self.own_url(registry))
+    }
+
+    /// The URL of the store that a server used.
+    ///
+    /// # Errors
+    /// If none is given, and a server used one that is not beside the versions.
+    pub fn url(&self, registry: &Registry) -> Result<String, Error> {
+        match std::fs::read_to_string(registry.folder().join(ELSEWHERE)) {
+            Ok(place) if self.url.is_empty() => Err(Error::Usage(format!(
+                "what the server was told since, opt-outs among it, is kept in {place}: give state.url in the config, \
+                 or KINDRED_STATE__URL"
+            ))),
+            _ => Ok(self.own_url(registry)),
+        }
+    }
+
+    fn own_url(&self, registry: &Registry) -> String {
         if self.url.is_empty() { sqlite_url(&registry.folder().join("kindred.db")) } else { self.url.clone() }
     }
 }

@@ -140,7 +140,10 @@ impl Error {
             Self::Usage(_) => USAGE,
             Self::Serve(_) => UNAVAILABLE,
             Self::Store(e) => match e {
-                StoreError::Open(..) | StoreError::Unavailable(_) | StoreError::Migrate(..) => UNAVAILABLE,
+                StoreError::Open(..)
+                | StoreError::Unavailable(_)
+                | StoreError::Migrate(..)
+                | StoreError::TooSlow(_) => UNAVAILABLE,
                 StoreError::Newer(..) | StoreError::Damaged(..) => DATA,
             },
             Self::Io(_) => IO,

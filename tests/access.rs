@@ -63,7 +63,7 @@ fn by_test() -> Entry {
 }
 
 async fn store(trained: &Trained) -> Store {
-    Store::open(&StateConfig::default().url(&trained.registry)).await.unwrap()
+    Store::open(&StateConfig::default().url(&trained.registry).unwrap()).await.unwrap()
 }
 
 /// Makes a key with a role; gives what its holder sends.
@@ -250,7 +250,7 @@ async fn what_is_done_is_accounted_for_and_the_account_can_be_checked() {
     assert!(String::from_utf8(verified.stdout).unwrap().starts_with("4 entries, whole"));
 
     sqlx::any::install_default_drivers();
-    let pool = sqlx::AnyPool::connect(&StateConfig::default().url(&trained.registry)).await.unwrap();
+    let pool = sqlx::AnyPool::connect(&StateConfig::default().url(&trained.registry).unwrap()).await.unwrap();
     for change in [
         "UPDATE audit SET detail = 'nothing' WHERE number = 2",
         "DELETE FROM audit WHERE number = 4",

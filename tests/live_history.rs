@@ -86,3 +86,34 @@ fn a_state_counts_as_training_does() {
     });
     outcome.unwrap();
 }
+
+/// The history of the model's member, one product: `(count, days since, trips since)`, with what happened since.
+fn with(purchases: &[i64], since: &[(i64, Kind)]) -> Past {
+    let (learned, config) = model();
+    let before = |days: &i64| event(&(0, days * DAY_SECONDS, 0));
+    let mut all: Vec<Event> = purchases.iter().map(before).collect();
+    // Shopping on other days, for something else.
+    all.extend([20, 24, 28].map(|days| event(&(1, days * DAY_SECONDS, 0))));
+    all.sort();
+    let slice = Slice::of(all, true);
+    let mut model = learned;
+    model.history = history(&slice, &model.members, &config);
+    model.info.as_of_time = slice.as_of;
+    let mut state = State::of(&model);
+    for (days, kind) in since {
+        state.record(&model, "m", LiveEvent { time: days * DAY_SECONDS, product: 0, kind: *kind });
+    }
+    *state.pasts(&model, 0).list.iter().find(|past| past.product == 0).unwrap()
+}
+
+#[test]
+fn late_purchases_and_refunds_worked_by_hand() {
+    let past = with(&[10, 18], &[]);
+    assert_eq!((past.count, past.days_since, past.trips_since), (2, 10, 3));
+    let late = with(&[10, 18], &[(15, Kind::Purchase)]);
+    assert_eq!((late.count, late.days_since, late.trips_since), (3, 10, 3), "the last one is still the last");
+    let refunded = with(&[10, 18], &[(29, Kind::Refund)]);
+    assert_eq!(refunded.count, 1);
+    let (half, whole) = (refunded.weight, with(&[10, 18], &[(29, Kind::Contact)]).weight);
+    assert!(half > 0.0 && half < whole, "{half} of {whole}");
+}

@@ -78,6 +78,8 @@ pub struct ModelInfo {
     pub as_of_time: i64,
     /// The number of the last change of the state store that it learned from, if it learned from one.
     pub state_seq: Option<i64>,
+    /// Which store that is, see [`crate::state::store_name`].
+    pub state_store: Option<String>,
     /// Sizes by name.
     pub counts: BTreeMap<String, u64>,
     /// Parameters that it was trained with.
@@ -121,6 +123,7 @@ impl Model {
             kindred_version: env!("CARGO_PKG_VERSION").to_owned(),
             as_of_time: self.info.as_of_time,
             state_seq: self.info.state_seq,
+            state_store: self.info.state_store.clone(),
             counts: self.info.counts.clone(),
             parameters: self.info.parameters.clone(),
             metrics: self.info.metrics.clone(),
@@ -186,6 +189,7 @@ impl ModelInfo {
             checksum: from.checksum().to_owned(),
             as_of_time: manifest.as_of_time,
             state_seq: manifest.state_seq,
+            state_store: manifest.state_store.clone(),
             counts: manifest.counts.clone(),
             parameters: manifest.parameters.clone(),
             metrics: manifest.metrics.clone(),

@@ -22,7 +22,7 @@ use crate::strings::NONE;
 
 pub(crate) use catalogue::extended;
 pub use catalogue::{ProductNow, ProductPatch};
-pub use kept::{KEPT_EVENTS, KEPT_FILE, Kept, hash};
+pub use kept::{KEPT_EVENTS, KEPT_FILE, Kept, hash, store_name};
 pub use past::Pasts;
 pub use profile::{ADULT_YEARS, Profile};
 
@@ -74,6 +74,10 @@ impl LiveMember {
 pub struct State {
     /// Moment of the newest event; 0 before the first.
     newest: i64,
+    /// What the clock shows, for ages; 0 where nobody said.
+    clock: i64,
+    /// Moment that `bought` is counted from.
+    counted_from: i64,
     /// By row: rows of the model, and after them those of members whom it does not know, as they were heard of.
     members: HashTrieMapSync<u32, Arc<LiveMember>>,
     /// Rows of members whom the model does not know.
@@ -86,7 +90,7 @@ pub struct State {
     acted: Arc<RoaringBitmap>,
     /// Members of the model who must be forgotten.
     erased: Arc<RoaringBitmap>,
-    /// Purchases less refunds by product, as popularity counts them, at the moment of the model.
+    /// Purchases less refunds by product, as popularity counts them, at the moment `counted_from`.
     bought: HashTrieMapSync<u32, [f32; 3]>,
     /// How the model counts.
     counting: Counting,
@@ -101,6 +105,16 @@ impl State {
     /// Moment of the newest event that the model or the state knows, in unix seconds.
     pub fn now(&self, model: &Model) -> i64 {
         self.newest.max(model.info.as_of_time)
+    }
+
+    /// Says what the clock shows, in unix seconds: the answering code has none.
+    pub fn set_clock(&mut self, now: i64) {
+        self.clock = now;
+    }
+
+    /// Seconds from the model's newest event to the newest of all; 0 for a model whose events have no time.
+    pub fn passed(&self, model: &Model) -> i64 {
+        if model.info.as_of_time > 0 { self.now(model) - model.info.as_of_time } else { 0 }
     }
 
     /// The row of a member whom the model or the state knows.
@@ -130,7 +144,7 @@ impl State {
             return Consent { personalization: false, marketing: false, minor: false };
         }
         let learned = model.members.consent(row);
-        self.profile(row).map_or(learned, |profile| profile.consent(learned, self.now(model)))
+        self.profile(row).map_or(learned, |profile| profile.consent(learned, self.clock.max(self.now(model))))
     }
 
     /// Whether what the model knows of a member may be used: not if they took that back since.
@@ -138,13 +152,14 @@ impl State {
         self.consent(model, row).personalization || !model.members.consent(row).personalization
     }
 
-    /// Members of the model who bought a product since.
-    pub fn buyers(&self, product: u32) -> impl Iterator<Item = u32> {
+    /// Members of the model who bought a product since, and of whom that may be known.
+    pub fn buyers(&self, model: &Model, product: u32) -> impl Iterator<Item = u32> {
         let bought = move |member: &LiveMember| {
             let of_product = member.events.iter().filter(|e| e.product == product);
             !kept_purchases(of_product.map(|e| (e.kind, e.time))).0.is_empty()
         };
-        self.acted().filter(move |(_, member)| bought(member)).map(|(row, _)| row)
+        let buyers = self.acted().filter(move |(_, member)| bought(member)).map(|(row, _)| row);
+        buyers.filter(|row| self.consent(model, *row).personalization)
     }
 
     /// Members of the model who must be forgotten.
@@ -175,10 +190,19 @@ impl State {
         self.acted.iter().filter_map(|row| Some((row, self.member(row)?)))
     }
 
-    /// Purchases less refunds of each product since the model, in what popularity counts: decayed up to the model's
-    /// moment, so that later ones count more than 1.
+    /// Purchases less refunds of each product since the model, as popularity counts them now.
     pub fn bought(&self) -> impl Iterator<Item = (u32, [f32; 3])> {
-        self.bought.iter().map(|(product, counts)| (*product, *counts))
+        let faded = self.faded(self.newest - self.counted_from);
+        self.bought.iter().map(move |(product, counts)| (*product, std::array::from_fn(|k| counts[k] * faded[k])))
+    }
+
+    /// What is left now of 1 that popularity counted at the model's moment.
+    pub fn popularity_left(&self, model: &Model) -> [f32; 3] {
+        self.faded(self.passed(model))
+    }
+
+    fn faded(&self, seconds: i64) -> [f32; 3] {
+        self.counting.popularity_half_life_days.map(|half_life| decayed(seconds, half_life))
     }
 
     /// What a member did. Events may come in any order, each once.
@@ -188,10 +212,9 @@ impl State {
             return;
         }
         self.newest = self.newest.max(event.time);
-        let mut member = self.member(row).cloned().unwrap_or_default();
+        let member = self.member_mut(row);
         let at = member.events.partition_point(|e| e.time <= event.time);
         member.events.insert(at, event);
-        self.members.insert_mut(row, Arc::new(member));
         if (row as usize) < model.members.len() && !self.acted.contains(row) {
             Arc::make_mut(&mut self.acted).insert(row);
         }
@@ -201,10 +224,13 @@ impl State {
             _ => return,
         };
         if event.product != NONE {
+            if self.bought.is_empty() {
+                self.counted_from = event.time;
+            }
             let counts = self.bought.get(&event.product).copied().unwrap_or_default();
-            let age = model.info.as_of_time - event.time;
-            let count = |k: usize| counts[k] + sign * decayed(age, self.counting.popularity_half_life_days[k]);
-            self.bought.insert_mut(event.product, std::array::from_fn(count));
+            // What comes later than that moment counts more than 1, and what `bought` gives of it no more than that.
+            let more = self.faded(self.counted_from - event.time);
+            self.bought.insert_mut(event.product, std::array::from_fn(|k| counts[k] + sign * more[k]));
         }
     }
 
@@ -214,8 +240,7 @@ impl State {
         if self.is_erased(row) {
             return;
         }
-        let member = self.member(row).cloned().unwrap_or_default();
-        self.members.insert_mut(row, Arc::new(LiveMember { profile: Some(Arc::new(profile)), ..member }));
+        self.member_mut(row).profile = Some(Arc::new(profile));
         if (row as usize) < model.members.len() {
             Arc::make_mut(&mut self.described).insert(row);
         }
@@ -252,6 +277,16 @@ impl State {
             Arc::make_mut(&mut self.described).remove(*row);
             Arc::make_mut(&mut self.acted).remove(*row);
         }
+    }
+
+    /// What is new of a member, to be changed: copied once if a snapshot has it, and not for each change.
+    fn member_mut(&mut self, row: u32) -> &mut LiveMember {
+        if !self.members.contains_key(&row) {
+            self.members.insert_mut(row, Arc::default());
+        }
+        // It was just put there.
+        #[allow(clippy::unwrap_used)]
+        Arc::make_mut(self.members.get_mut(&row).unwrap())
     }
 
     /// The row of a member, a new one for whom nobody has heard of.

@@ -122,7 +122,7 @@ async fn open(common: &Common) -> Result<Store, Error> {
     if config.state.url.is_empty() {
         std::fs::create_dir_all(registry.folder())?;
     }
-    Ok(Store::open(&config.state.url(&registry)).await?)
+    Ok(Store::open(&config.state.url(&registry)?).await?)
 }
 
 /// What somebody at this machine did.

@@ -139,7 +139,7 @@ impl FromVersion {
             Some(id) => VersionId::parse(id)?,
             None => registry.current()?,
         };
-        let url = config.state.url(&registry);
+        let url = config.state.url(&registry)?;
         serve::runtime()?.block_on(async {
             match Store::open_existing(&url).await? {
                 None => Ok(Model::load(&registry, &id)?),

@@ -62,11 +62,16 @@ impl Export {
                 None => later_than = manifest.as_of_time,
             }
         }
-        let url = config.state.url(&registry);
+        let url = config.state.url(&registry)?;
         let store = Store::open_existing(&url).await?;
         let store = store.ok_or_else(|| Error::NotFound(format!("{url}: no server kept anything there yet")))?;
         let kept = store.kept().await?;
         std::fs::create_dir_all(&self.out)?;
+        // Without it the folder is no export: events of one must not be taken for those of another.
+        match std::fs::remove_file(self.out.join(KEPT_FILE)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
+            _ => {}
+        }
         let mut table = Events::create(&self.out.join(KEPT_EVENTS))?;
         store
             .each_event(after, kept.seq, |event| if event.time > later_than { table.add(event) } else { Ok(()) })

@@ -2,12 +2,17 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kindred_models::Model;
-use kindred_models::state::{LiveEvent, ProductPatch, State, hash};
+use kindred_models::events::DAY_SECONDS;
+use kindred_models::state::{LiveEvent, ProductPatch, State, hash, store_name};
 use kindred_models::strings::NONE;
 
-use crate::store::{Change, From};
+use crate::store::{Change, Changes, From};
+
+/// Time between two counts of what is popular.
+const RANK_EVERY: Duration = Duration::from_secs(1);
 
 /// A version with what happened since.
 #[derive(Debug)]
@@ -18,6 +23,7 @@ pub(super) struct Bound {
     pub(super) unlearned: From,
     /// Whether purchases came that popularity does not count yet.
     pub(super) is_unranked: bool,
+    ranked_at: Option<Instant>,
     /// What answers.
     pub(super) served: Model,
     /// The version as it was loaded.
@@ -33,9 +39,10 @@ pub(super) struct Bound {
 impl Bound {
     /// A version of which nothing is known since.
     pub(super) fn new(model: Model, hash_key: [u8; 32]) -> Self {
-        let unlearned = match model.info.state_seq {
+        let of_this_store = model.info.state_store.as_deref() == Some(store_name(&hash_key).as_str());
+        let unlearned = match model.info.state_seq.filter(|_| of_this_store) {
             Some(seq) => From::Number(seq),
-            None => From::Moment(model.info.as_of_time),
+            None => From::Moment(learned_until(&model)),
         };
         let mut model = model;
         model.state = State::of(&model);
@@ -43,6 +50,7 @@ impl Bound {
             seq: 0,
             unlearned,
             is_unranked: false,
+            ranked_at: None,
             served: model.clone(),
             catalogued: model.clone(),
             learned: Arc::new(model),
@@ -57,21 +65,25 @@ impl Bound {
         self.hash_key
     }
 
-    /// Takes over changes, up to a number. Products come first: others speak of them.
-    pub(super) fn apply(&mut self, last: i64, changes: &[Change]) {
-        self.change_products(changes);
-        let mut state = std::mem::take(&mut self.served.state);
-        for change in changes {
+    /// Takes over changes. Products come first: others speak of them.
+    pub(super) fn apply(&mut self, changes: &Changes) {
+        self.change_products(&changes.list);
+        // A copy shares what does not change; should this break off, what serves is as before.
+        let mut state = self.served.state.clone();
+        state.set_clock(unix_now());
+        for change in &changes.list {
             self.change_members(&mut state, change);
         }
         self.served.state = state;
-        self.seq = last;
+        self.seq = changes.last;
     }
 
-    /// Counts what was bought since in what is popular: in proportion to the products, and so not for each purchase.
+    /// Counts what was bought since in what is popular: it takes as long as there are products, and is done once in a
+    /// while and not for each purchase.
     pub(super) fn rank(&mut self) {
-        if std::mem::take(&mut self.is_unranked) {
+        if self.is_unranked && self.ranked_at.is_none_or(|at| at.elapsed() >= RANK_EVERY) {
             self.served = self.served.with_popularity(&self.catalogued);
+            (self.is_unranked, self.ranked_at) = (false, Some(Instant::now()));
         }
     }
 
@@ -117,8 +129,19 @@ impl Bound {
             |id: &str| learned.find(id).map(|row| (learned.attributes(row), learned.available[row as usize] != 0));
         let now: Vec<_> = self.products.iter().map(|(id, patch)| patch.applied(id, known(id))).collect();
         self.catalogued = self.learned.with_products(&now);
-        let state = std::mem::take(&mut self.served.state);
-        self.served = Model { state, ..self.catalogued.clone() };
-        self.served = self.served.with_popularity(&self.catalogued);
+        let served = Model { state: self.served.state.clone(), ..self.catalogued.clone() };
+        self.served = served.with_popularity(&self.catalogued);
     }
+}
+
+/// The moment up to which a version knows what happened: a table of days says no more than the day of its newest event,
+/// all of which counts as known.
+fn learned_until(model: &Model) -> i64 {
+    let unit = model.info.parameters.pointer("/data/events/time_unit").and_then(|unit| unit.as_str());
+    model.info.as_of_time + if unit == Some("date") { DAY_SECONDS - 1 } else { 0 }
+}
+
+fn unix_now() -> i64 {
+    // A clock before 1970 is no clock.
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs() as i64)
 }

@@ -30,6 +30,8 @@ const WAITING: usize = 4096;
 const MOST_OWED: usize = 10_000;
 /// Time between two looks at what others wrote, and at what became popular.
 const FOLLOW: Duration = Duration::from_secs(1);
+/// Time after which a store that has not answered is taken for down.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Time between two looks for events that are kept long enough.
 const CLEAR: Duration = Duration::from_secs(3600);
 
@@ -75,6 +77,8 @@ pub struct Live {
     is_store_down: AtomicBool,
     /// Changes of the store that were not served when it was last looked at.
     lag: AtomicI64,
+    /// Whether what was erased may still stand in SQLite's log of changes.
+    must_checkpoint: AtomicBool,
     metrics: Arc<Metrics>,
     /// What must be accounted for once the store is back.
     owed: parking_lot::Mutex<Vec<Entry>>,
@@ -125,6 +129,7 @@ impl Live {
             loading: Mutex::new(()),
             is_store_down: AtomicBool::new(false),
             lag: AtomicI64::new(0),
+            must_checkpoint: AtomicBool::new(false),
             metrics,
             owed: parking_lot::Mutex::default(),
         });
@@ -242,7 +247,11 @@ impl Live {
                 }
                 None => tokio::time::sleep(FOLLOW).await,
             }
-            let caught_up = self.catch_up().await;
+            // A store that hangs is as good as none.
+            let caught_up = in_time(self.catch_up()).await;
+            if self.must_checkpoint.load(Ordering::Relaxed) && matches!(self.store.checkpoint().await, Ok(true)) {
+                self.must_checkpoint.store(false, Ordering::Relaxed);
+            }
             if self.note_store(caught_up).is_some() && !self.owed.lock().is_empty() {
                 self.pay().await;
             }
@@ -266,7 +275,7 @@ impl Live {
         };
         let bound = blocking(move || {
             if let Some(changes) = changes {
-                bound.apply(changes.last, &changes.list);
+                bound.apply(&changes);
             }
             bound.rank();
             bound
@@ -281,12 +290,18 @@ impl Live {
     async fn clear(self: Arc<Self>, retain: Duration) {
         loop {
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-            match self.store.delete_before(now.saturating_sub(retain).as_secs() as i64).await {
-                Ok(0) => {}
-                Ok(count) => tracing::info!(count, "events were kept long enough and are gone"),
-                Err(error) => tracing::warn!(%error, "old events can't be deleted"),
-            }
-            tokio::time::sleep(CLEAR).await;
+            let pause = match self.store.delete_some_before(now.saturating_sub(retain).as_secs() as i64).await {
+                Ok(0) => CLEAR,
+                Ok(count) => {
+                    tracing::info!(count, "events were kept long enough and are gone");
+                    Duration::ZERO
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "old events can't be deleted");
+                    CLEAR
+                }
+            };
+            tokio::time::sleep(pause).await;
         }
     }
 }
@@ -300,6 +315,11 @@ impl Tasks {
         let _ = self.writer.await;
         self.live.store.close().await;
     }
+}
+
+/// What the store answers, unless that takes longer than anybody waits.
+async fn in_time<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    tokio::time::timeout(PATIENCE, answer).await.unwrap_or(Err(StoreError::TooSlow(PATIENCE.as_secs())))
 }
 
 /// Computes off the async threads; `None` if it broke off.

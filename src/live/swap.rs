@@ -8,8 +8,8 @@ use kindred_models::audience::Costs;
 use kindred_models::feed::{FeedRequest, Visitor, feed};
 use kindred_models::{ArtifactError, Model};
 
-use super::{Bound, Live, LiveError, blocking};
-use crate::store::Store;
+use super::{Bound, Live, LiveError, blocking, in_time};
+use crate::store::{From, Store};
 
 /// Feeds that a version answers before it serves, so that what all of them need is in memory.
 const WARM_UP_FEEDS: u32 = 64;
@@ -24,12 +24,11 @@ impl Live {
     /// If it can't be read, or the registry can't be changed.
     pub async fn activate(&self, id: &VersionId) -> Result<(), LiveError> {
         let _one_at_a_time = self.loading.lock().await;
-        if id.as_str() != self.snapshot().info.version {
-            let bound = self.loaded(id).await?;
-            self.make_current(id).await?;
-            return self.swap(bound).await;
+        if id.as_str() == self.snapshot().info.version {
+            return self.make_current(id).await;
         }
-        self.make_current(id).await
+        let fresh = self.loaded(id).await?;
+        self.swap(fresh, Some(id)).await
     }
 
     async fn make_current(&self, id: &VersionId) -> Result<(), LiveError> {
@@ -72,22 +71,31 @@ impl Live {
         if id.as_str() == self.snapshot().info.version {
             return Ok(None);
         }
-        let bound = self.loaded(&id).await?;
-        self.swap(bound).await?;
+        let fresh = self.loaded(&id).await?;
+        self.swap(fresh, None).await?;
         Ok(Some(id))
     }
 
     async fn loaded(&self, id: &VersionId) -> Result<Bound, LiveError> {
+        // Before the work: without what happened since, no version serves.
+        in_time(self.store.last()).await?;
         let hash_key = self.bound.lock().await.hash_key();
         load(&self.registry, id, &self.store, hash_key).await
     }
 
-    /// Makes a version serve, with what was written while it was loaded.
-    async fn swap(&self, mut fresh: Bound) -> Result<(), LiveError> {
+    /// Makes a version serve, with what was written while it was loaded, and the current one if it is named.
+    async fn swap(&self, mut fresh: Bound, make_current: Option<&VersionId>) -> Result<(), LiveError> {
         let mut bound = self.bound.lock().await;
-        let more = self.store.changes(fresh.seq, fresh.unlearned).await?;
-        fresh.apply(more.last, &more.list);
-        fresh.rank();
+        let more = in_time(self.store.changes(fresh.seq, fresh.unlearned)).await?;
+        let fresh = blocking(move || {
+            fresh.apply(&more);
+            fresh.rank();
+            fresh
+        });
+        let fresh = fresh.await.ok_or_else(|| LiveError::Broken("what was written meanwhile".to_owned()))?;
+        if let Some(id) = make_current {
+            self.make_current(id).await?;
+        }
         let old = std::mem::replace(&mut *bound, fresh);
         self.publish(&bound);
         drop(bound);
@@ -109,9 +117,12 @@ pub(super) async fn load(
     let loaded = blocking(move || read(&registry, &id)).await;
     let model = loaded.ok_or_else(|| LiveError::Broken(version.to_string()))??;
     let mut bound = Bound::new(model, hash_key);
+    if let From::Number(learned) = bound.unlearned {
+        store.number_above(learned).await?;
+    }
     let changes = store.changes(0, bound.unlearned).await?;
     let bound = blocking(move || {
-        bound.apply(changes.last, &changes.list);
+        bound.apply(&changes);
         bound.rank();
         bound
     });

@@ -1,13 +1,14 @@
 //! The one writer: commits as much as is waiting at once.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Live, WriteError, blocking};
+use super::{Live, WriteError, blocking, in_time};
 use crate::observe::Stage;
-use crate::store::{Committed, Outcome, StoreError, Write};
+use crate::store::{Changes, Committed, Outcome, StoreError, Write};
 
 /// Rows of one transaction, about.
 const ROWS: usize = 8192;
@@ -44,7 +45,7 @@ pub(super) async fn write(live: Arc<Live>, mut waiting: mpsc::Receiver<Job>, mut
 async fn keep(live: &Live, jobs: Vec<Job>) {
     let (writes, answers): (Vec<Write>, Vec<_>) = jobs.into_iter().map(|job| (job.write, job.answer)).unzip();
     let began = Instant::now();
-    let outcome = match live.store.commit(&writes).await {
+    let outcome = match in_time(live.store.commit(&writes)).await {
         Ok(committed) => {
             live.metrics.stage(Stage::Commit, began.elapsed());
             let began = Instant::now();
@@ -62,6 +63,9 @@ async fn keep(live: &Live, jobs: Vec<Job>) {
             for (answer, outcome) in answers.into_iter().zip(outcomes) {
                 let _ = answer.send(Ok(outcome));
             }
+            if writes.iter().any(|write| matches!(write, Write::Erase(..))) {
+                live.must_checkpoint.store(true, Ordering::Relaxed);
+            }
             live.note_store(Ok(()));
         }
         Err(error) => {
@@ -70,7 +74,7 @@ async fn keep(live: &Live, jobs: Vec<Job>) {
                 let _ = answer.send(Err(WriteError::Unavailable(error.clone())));
             }
             tracing::error!(%error, "nothing of what was asked could be kept");
-            live.is_store_down.store(true, std::sync::atomic::Ordering::Relaxed);
+            live.is_store_down.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -85,13 +89,13 @@ impl Live {
             return Ok(outcomes);
         }
         let changes = if bound.seq == before {
-            changes
+            Changes { last, list: changes }
         } else {
-            // Others wrote in between.
-            self.store.changes(bound.seq, bound.unlearned).await?.list
+            // Others wrote in between, and may have written since.
+            self.store.changes(bound.seq, bound.unlearned).await?
         };
         let bound = blocking(move || {
-            bound.apply(last, &changes);
+            bound.apply(&changes);
             bound
         });
         if let Some(bound) = bound.await {

@@ -75,7 +75,7 @@ impl AudienceQuestion {
             None => match model.products.find(&request.product_id) {
                 // The version knows nothing of it but what it is made of, and who bought it since.
                 Some(row) if model.products.is_added(row) => {
-                    seeds.extend(model.state.buyers(row).filter(|member| may_be_read(*member)));
+                    seeds.extend(model.state.buyers(model, row));
                     Subject::New(model.products.attributes(row))
                 }
                 Some(row) => Subject::Known(row),

@@ -1,9 +1,7 @@
 //! BatchService.
 
 use std::pin::Pin;
-use std::sync::Arc;
 
-use kindred_models::Model;
 use kindred_models::feed::{FeedItem, Visitor};
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
@@ -49,8 +47,7 @@ impl BatchService for Batch {
     ) -> Result<Response<Self::ScoreMembersStream>, Status> {
         let deadline = request.extensions().get::<Deadline>().copied();
         let (answers, stream) = mpsc::channel(WAITING);
-        let model = self.shared.live.snapshot();
-        let task = Task { shared: self.shared.clone(), model, answers, deadline };
+        let task = Task { shared: self.shared.clone(), answers, deadline };
         tokio::spawn(task.run(request.into_inner()));
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
@@ -59,7 +56,6 @@ impl BatchService for Batch {
 /// One stream's work.
 struct Task {
     shared: Shared,
-    model: Arc<Model>,
     answers: mpsc::Sender<Answer>,
     deadline: Option<Deadline>,
 }
@@ -106,7 +102,8 @@ impl Task {
     }
 
     async fn answer(&self, ids: Vec<String>, request: BatchRequest) -> Answer {
-        let model = self.model.clone();
+        // Taken anew: a stream may go on for hours, and members opt out meanwhile.
+        let model = self.shared.live.snapshot();
         let computed = self.shared.compute.run(move |stop| {
             let ids: Vec<String> = ids.into_iter().filter(|id| !is_erased(&model, id)).collect();
             let visitors: Vec<Visitor> = ids.iter().map(|id| visitor(&model, id)).collect();

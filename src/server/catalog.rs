@@ -16,6 +16,8 @@ use crate::store::Write;
 const MAX_PRODUCTS: usize = 1000;
 /// Bytes of a title and of a category path at most.
 const MAX_TEXT: usize = 1000;
+/// Levels of a category path at most.
+const MAX_LEVELS: usize = 16;
 /// Tags of a product at most.
 const MAX_TAGS: usize = 100;
 /// Stores that carry a product at most.
@@ -77,6 +79,8 @@ fn check_products(products: &[v1::Product]) -> Result<(), Problem> {
         for (name, text) in [("title", &product.title), ("category", &product.category)] {
             check.text(&field(name), text.as_deref().unwrap_or(""), MAX_TEXT);
         }
+        let levels = product.category.as_deref().map_or(0, |path| path.split('/').count());
+        check.that(levels <= MAX_LEVELS, &field("category"), &format!("must not have more than {MAX_LEVELS} levels"));
         check.text(&field("brand"), product.brand.as_deref().unwrap_or(""), 256);
         let price = product.price.is_none_or(|price| price.is_finite() && price > 0.0);
         check.that(price, &field("price"), "must be above 0");

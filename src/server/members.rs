@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use chrono::NaiveDate;
 use kindred_models::Model;
+use kindred_models::events::DAY_SECONDS;
 use kindred_models::groups::Segment;
 use kindred_models::state::Profile;
 use tonic::{Request, Response, Status};
@@ -140,10 +141,11 @@ fn birthday(text: &str) -> Option<NaiveDate> {
 }
 
 fn profile(member: v1::Member) -> Profile {
+    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     Profile {
-        store: member.store_id,
-        city: member.city,
-        guide: member.guide_id,
+        store: given(member.store_id),
+        city: given(member.city),
+        guide: given(member.guide_id),
         tags: member.tags.into_iter().collect(),
         deleted_tags: BTreeSet::new(),
         birthday: member.birthday.as_deref().and_then(birthday),
@@ -175,7 +177,7 @@ fn describe(model: &Model, id: &str, row: u32) -> v1::GetMemberResponse {
     let bought = || state.pasts(model, row).list.iter().filter(|past| past.count > 0).count();
     let now = state.now(model);
     let since = state.member(row).map_or(0, |member| member.contacts(now, CONTACT_DAYS));
-    let days = CONTACT_DAYS.saturating_sub(((now - model.info.as_of_time) / 86_400).clamp(0, 1000) as u16);
+    let days = CONTACT_DAYS.saturating_sub((state.passed(model) / DAY_SECONDS).min(1000) as u16);
     let learned = model.groups.contacts.as_ref().map_or(0, |contacts| contacts.of(row, days));
     v1::GetMemberResponse {
         member: Some(member),

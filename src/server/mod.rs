@@ -85,7 +85,8 @@ pub async fn serve(
 ) -> Result<(), Error> {
     // First, as without a version there is nothing to keep a state for.
     registry.current()?;
-    let store = Store::open(&state.url(&registry)).await?;
+    state.validate()?;
+    let store = Store::open(&state.take_url(&registry)?).await?;
     let (reload, retain) = (Duration::from_secs(config.reload_seconds), days(state.retain_days));
     let metrics = Metrics::new();
     let (live, tasks) = Live::start(registry, store, reload, retain, metrics.clone()).await?;

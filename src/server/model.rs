@@ -97,6 +97,7 @@ fn info_of(id: &VersionId, manifest: Manifest, checksum: String) -> ModelInfo {
         checksum,
         as_of_time: manifest.as_of_time,
         state_seq: manifest.state_seq,
+        state_store: manifest.state_store,
         counts: manifest.counts,
         parameters: manifest.parameters,
         metrics: manifest.metrics,

@@ -44,14 +44,20 @@ impl Check {
     /// Text of a length.
     pub(super) fn text(&mut self, field: &str, text: &str, max_bytes: usize) {
         self.that(text.len() <= max_bytes, field, &format!("must not be longer than {max_bytes} bytes"));
+        // PostgreSQL takes none.
+        self.that(!text.contains('\0'), field, "must not have a zero byte");
     }
 
     /// A list of a length, of ids.
     pub(super) fn ids(&mut self, field: &str, ids: &[String], max: usize) {
         self.that(ids.len() <= max, field, &format!("must not have more than {max} entries"));
-        let bad = ids.iter().take(max).position(|id| id.is_empty() || id.len() > MAX_ID_BYTES);
-        if let Some(at) = bad {
-            self.that(false, &format!("{field}[{at}]"), &format!("must have 1 to {MAX_ID_BYTES} bytes"));
+        let is_bad = |id: &String| id.is_empty() || id.len() > MAX_ID_BYTES || id.contains('\0');
+        if let Some(at) = ids.iter().take(max).position(is_bad) {
+            self.that(
+                false,
+                &format!("{field}[{at}]"),
+                &format!("must have 1 to {MAX_ID_BYTES} bytes, none of them zero"),
+            );
         }
     }
 

@@ -122,20 +122,16 @@ impl Store {
             sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(&mut *tx.transaction).await?;
         }
         tx.transaction.commit().await?;
-        if self.backend == Backend::Sqlite && writes.iter().any(|write| matches!(write, Write::Erase(..))) {
-            // What was erased still stands in the log of changes that are not yet in the file.
-            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.pool).await?;
-        }
         Ok(committed)
     }
 
-    /// Deletes events from before a moment; gives how many there were.
+    /// Deletes some of the events from before a moment; gives how many. Not all at once: writers wait meanwhile.
     ///
     /// # Errors
     /// If the database does not answer or can't write.
-    pub async fn delete_before(&self, time: i64) -> Result<u64, StoreError> {
-        let deleted = sqlx::query("DELETE FROM events WHERE time < $1").bind(time).execute(&self.pool).await?;
-        Ok(deleted.rows_affected())
+    pub async fn delete_some_before(&self, time: i64) -> Result<u64, StoreError> {
+        let some = "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE time < $1 LIMIT 10000)";
+        Ok(sqlx::query(some).bind(time).execute(&self.pool).await?.rows_affected())
     }
 }
 

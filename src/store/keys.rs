@@ -117,7 +117,7 @@ impl Store {
     /// If the database does not answer.
     pub async fn verify_entries(&self) -> Result<Verified, StoreError> {
         use futures_util::TryStreamExt;
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.begin_read().await?;
         let clock = sqlx::query("SELECT entries, audit_head FROM clock WHERE id = 1").fetch_one(&mut *tx).await?;
         let (entries, head): (i64, String) = (clock.try_get("entries")?, clock.try_get("audit_head")?);
         let (mut number, mut previous) = (0, NOTHING.to_owned());

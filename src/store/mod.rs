@@ -18,7 +18,7 @@ use std::time::Duration;
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgListener;
-use sqlx::{AnyPool, Executor};
+use sqlx::{Any, AnyPool, Executor, Row, Transaction};
 
 pub use commit::{Committed, Outcome, Write};
 pub use keys::{Entry, Verified};
@@ -46,9 +46,12 @@ pub enum StoreError {
     /// Its schema can't be brought up to date.
     #[error("the state store {0} can't be brought up to date: {1}")]
     Migrate(String, MigrateError),
-    /// It does not answer, or can't write. Nothing of what was asked was done.
+    /// It does not answer, or can't write. What was asked was done in whole or not at all; asked again, it is done once.
     #[error("the state store does not answer: {0}")]
     Unavailable(#[from] sqlx::Error),
+    /// It does not answer in time.
+    #[error("the state store has not answered for {0} s")]
+    TooSlow(u64),
     /// It holds something that this program did not write.
     #[error("the state store holds what can't be understood, in {0}: {1}")]
     Damaged(&'static str, String),
@@ -97,8 +100,15 @@ impl Store {
         let options = AnyPoolOptions::new().max_connections(8).acquire_timeout(ACQUIRE);
         let options = options.after_connect(move |connection, _| {
             Box::pin(async move {
-                if backend == Backend::Sqlite {
-                    let busy = format!("PRAGMA busy_timeout = {}", BUSY.as_millis());
+                if backend == Backend::Postgres {
+                    // Whoever dies in the middle must not hold up the others, and what is answered is on disk.
+                    let wait = format!("SET lock_timeout = {}", BUSY.as_millis());
+                    let idle = format!("SET idle_in_transaction_session_timeout = {}", 3 * BUSY.as_millis());
+                    for setting in [wait.as_str(), &idle, "SET synchronous_commit = on"] {
+                        connection.execute(setting).await?;
+                    }
+                } else {
+                    let busy = busy_timeout();
                     // What is acknowledged is on disk, even if the power fails, and what is deleted is overwritten.
                     let settings =
                         ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA secure_delete = ON"];
@@ -153,10 +163,51 @@ impl Store {
         Ok(Some(listener))
     }
 
+    /// A transaction that sees the store as it stands now, and goes on seeing it so.
+    async fn begin_read(&self) -> Result<Transaction<'static, Any>, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        if self.backend == Backend::Postgres {
+            tx.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
+        }
+        Ok(tx)
+    }
+
+    /// Writes SQLite's log of changes into its file, and empties it, so that what was erased stands in neither. Gives
+    /// whether that could be done: not while somebody reads an older state.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn checkpoint(&self) -> Result<bool, StoreError> {
+        if self.backend == Backend::Postgres {
+            return Ok(true);
+        }
+        let mut connection = self.pool.acquire().await?;
+        // Writers wait as long as it waits.
+        connection.execute("PRAGMA busy_timeout = 20").await?;
+        let outcome = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await;
+        connection.execute(busy_timeout().as_str()).await?;
+        Ok(outcome?.try_get::<i64, _>(0)? == 0)
+    }
+
+    /// Numbers changes from above a number on: a version learned up to it, from what this store held before it was
+    /// restored.
+    ///
+    /// # Errors
+    /// If the database does not answer or can't write.
+    pub async fn number_above(&self, seq: i64) -> Result<(), StoreError> {
+        let raised = "UPDATE clock SET seq = $1 WHERE id = 1 AND seq < $1";
+        sqlx::query(raised).bind(seq).execute(&self.pool).await?;
+        Ok(())
+    }
+
     /// Closes all connections; what SQLite kept aside goes into its file.
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+fn busy_timeout() -> String {
+    format!("PRAGMA busy_timeout = {}", BUSY.as_millis())
 }
 
 /// The file of an SQLite URL.
@@ -176,10 +227,11 @@ async fn lock(path: PathBuf) -> std::io::Result<File> {
 }
 
 /// A URL as it may be shown.
-fn without_password(url: &str) -> String {
+pub fn without_password(url: &str) -> String {
+    let url = url.split('?').next().unwrap_or(url);
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
-        _ => url.trim_end_matches("?mode=rwc").to_owned(),
+        _ => url.to_owned(),
     }
 }
 

@@ -49,7 +49,7 @@ impl Store {
     /// # Errors
     /// If the database does not answer, or holds what can't be understood.
     pub async fn changes(&self, after: i64, events: From) -> Result<Changes, StoreError> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.begin_read().await?;
         let last: i64 = sqlx::query("SELECT seq FROM clock WHERE id = 1").fetch_one(&mut *tx).await?.try_get(0)?;
         let mut list = Vec::new();
         if last > after {
@@ -91,7 +91,7 @@ impl Store {
     /// # Errors
     /// If the database does not answer, or holds what can't be understood.
     pub async fn kept(&self) -> Result<Kept, StoreError> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.begin_read().await?;
         let row = sqlx::query("SELECT seq, hash_key FROM clock WHERE id = 1").fetch_one(&mut *tx).await?;
         let mut kept = Kept { seq: row.try_get("seq")?, hash_key: row.try_get("hash_key")?, ..Kept::default() };
         let rows =

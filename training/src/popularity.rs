@@ -144,7 +144,7 @@ mod tests {
                 channels: vec!["online".to_owned(), "till".to_owned()],
             },
             has_time: true,
-            state_seq: None,
+            learned_state: None,
             rejects: Vec::new(),
         }
     }

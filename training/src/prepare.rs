@@ -297,7 +297,7 @@ mod tests {
             members,
             events: Events { list: events, stores, channels: Vec::new() },
             has_time: true,
-            state_seq: None,
+            learned_state: None,
             rejects: Vec::new(),
         };
         let homes = |slice: &Slice| {

@@ -53,7 +53,7 @@ pub fn train(
     model.info.metrics.extend(launches.metrics());
     model.info.metrics.extend(scorers.iter().flat_map(Comparison::metrics));
     model.info.parameters = parameters(config);
-    model.info.state_seq = dataset.state_seq;
+    (model.info.state_seq, model.info.state_store) = dataset.learned_state.clone().unzip();
     progress.finish(&format!("{} factors, {}", config.embeddings.factors, ranker(&model)));
     stop.check()?;
     progress.start("publish", 0);

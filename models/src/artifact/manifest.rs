@@ -21,6 +21,9 @@ pub struct Manifest {
     /// The number of the last change of the state store that was learned from; `None` where none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_seq: Option<i64>,
+    /// Which store that is; `None` with `state_seq`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_store: Option<String>,
     /// Sizes by name: `members`, `products`, `events`, ….
     pub counts: BTreeMap<String, u64>,
     /// Parameters that it was trained with, as the config file has them.

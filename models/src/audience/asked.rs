@@ -201,7 +201,7 @@ impl<'a> Asked<'a> {
         let chances = self.chances.as_ref();
         let mean = chances.map_or(0.0, |chances| chances.mean(&ranked));
         let mut scheduled = self.request.quota.is_set().then(|| {
-            let scheduled = self.request.quota.schedule(&self.model.members, &ranked.best);
+            let scheduled = self.request.quota.schedule(&self.model.members, &self.model.state, &ranked.best);
             ranked = Ranked::all(scheduled.members.clone());
             scheduled
         });

@@ -166,7 +166,7 @@ fn is_one_of(said: &Option<String>, wanted: &[String]) -> Option<bool> {
 /// Members who got more messages than wanted.
 fn contacted(model: &Model, contacts: &Contacts, max: MaxContacts) -> RoaringBitmap {
     let (state, now) = (&model.state, model.state.now(model));
-    let passed = u16::try_from((now - model.info.as_of_time) / DAY_SECONDS).unwrap_or(u16::MAX);
+    let passed = u16::try_from(state.passed(model) / DAY_SECONDS).unwrap_or(u16::MAX);
     // Of the days asked for, those up to the model's moment.
     let days = max.days.saturating_sub(passed);
     let mut more = contacts.more_than(max.count, days);
@@ -193,10 +193,13 @@ impl LastPurchase {
             let category = || model.products.categories.rows[product as usize];
             meant.as_ref().is_none_or(|meant| meant.get(category() as usize).copied().unwrap_or(false))
         };
-        let (state, now) = (&model.state, model.state.now(model));
-        let passed = u16::try_from((now - model.info.as_of_time) / DAY_SECONDS).unwrap_or(UNKNOWN_DAYS);
+        let state = &model.state;
+        let passed = u16::try_from(state.passed(model) / DAY_SECONDS).unwrap_or(UNKNOWN_DAYS);
         let lets_in = |member: &u32| {
             if state.member(*member).is_some() {
+                if !state.consent(model, *member).personalization {
+                    return false;
+                }
                 let pasts = state.pasts(model, *member);
                 let of_category = pasts.list.iter().filter(|past| past.count > 0 && is_meant(past.product));
                 return of_category.map(|past| past.days_since).min().is_some_and(|ago| days.contains(&ago));

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use crate::catalogue::Members;
 use crate::ranking::Scored;
-use crate::strings::NONE;
+use crate::state::State;
+use crate::strings::{Labels, NONE};
 
 /// At most so many members of an audience a day. Members without a store or a guide are nobody's to take care of,
 /// and have no quota.
@@ -42,13 +43,16 @@ impl Quota {
     }
 
     /// Gives every member, best first, the first day on which both the store and the guide have a place.
-    pub(super) fn schedule(&self, members: &Members, sorted: &[Scored]) -> Scheduled {
+    pub(super) fn schedule(&self, members: &Members, state: &State, sorted: &[Scored]) -> Scheduled {
+        let mut store_of = Labelled::new(&members.stores);
+        let mut guide_of = Labelled::new(&members.guides);
         let mut stores = Places::new(self.per_store, self.days);
         let mut guides = Places::new(self.per_guide, self.days);
         let (mut scheduled, mut passed_over) = (Scheduled::default(), 0);
         for member in sorted {
-            let store = members.stores.rows.get(member.row as usize).copied().unwrap_or(NONE);
-            let guide = members.guides.rows.get(member.row as usize).copied().unwrap_or(NONE);
+            let said = state.profile(member.row);
+            let store = store_of.row(member.row, said.and_then(|said| said.store.as_deref()));
+            let guide = guide_of.row(member.row, said.and_then(|said| said.guide.as_deref()));
             let from = stores.first_free(store).max(guides.first_free(guide));
             let Some(day) = (from..self.days).find(|day| stores.is_free(store, *day) && guides.is_free(guide, *day))
             else {
@@ -62,6 +66,24 @@ impl Quota {
             scheduled.passed_over.push(passed_over);
         }
         scheduled
+    }
+}
+
+/// Labels of members, as they stand now: names that the model does not know have numbers after its own.
+struct Labelled<'a> {
+    labels: &'a Labels,
+    others: HashMap<String, u32>,
+}
+
+impl<'a> Labelled<'a> {
+    fn new(labels: &'a Labels) -> Self {
+        Self { labels, others: HashMap::new() }
+    }
+
+    fn row(&mut self, member: u32, said: Option<&str>) -> u32 {
+        let Some(name) = said else { return self.labels.rows.get(member as usize).copied().unwrap_or(NONE) };
+        let next = (self.labels.values.len() + self.others.len()) as u32;
+        self.labels.values.find(name).unwrap_or_else(|| *self.others.entry(name.to_owned()).or_insert(next))
     }
 }
 
@@ -107,7 +129,7 @@ mod tests {
     fn scheduled(quota: Quota, stores: &[Option<&str>], guides: &[Option<&str>]) -> Vec<(u32, u16, u32)> {
         let members = Members { stores: Labels::encode(stores), guides: Labels::encode(guides), ..Members::default() };
         let sorted: Vec<Scored> = (0..stores.len() as u32).map(|row| Scored { row, score: -(row as f32) }).collect();
-        let s = quota.schedule(&members, &sorted);
+        let s = quota.schedule(&members, &State::default(), &sorted);
         (0..s.members.len()).map(|i| (s.members[i].row, s.days[i], s.passed_over[i])).collect()
     }
 

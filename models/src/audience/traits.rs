@@ -85,7 +85,10 @@ fn counts(model: &Model, query: &LaunchQuery, members: &[u32]) -> BTreeMap<(Trai
     analogues.sort_unstable();
     let (mut counts, mut own) = (BTreeMap::new(), Vec::new());
     for member in members {
-        own.extend(model.members.tags.row(*member).iter().map(|tag| (TraitKind::Tag, *tag)));
+        let (names, said) = (&model.members.tag_names, model.state.profile(*member));
+        let is_deleted = |tag: &u32| said.is_some_and(|said| said.has_tag(names.get(*tag)) == Some(false));
+        let tags = model.members.tags.row(*member).iter().copied().filter(|tag| !is_deleted(tag));
+        own.extend(tags.map(|tag| (TraitKind::Tag, tag)));
         for past in model.history.member(*member).filter(|past| past.decayed > 0.0) {
             let nodes = model.tree.levels(model.products.categories.rows[past.product as usize]);
             own.extend(nodes.into_iter().map(|node| (TraitKind::Category, node)));

@@ -19,6 +19,7 @@ use crate::kernels::{add_scaled, dot, ln_1p};
 use crate::quantized::QuantizedQuery;
 use crate::ranking::Scored;
 use crate::scatter::Scatter;
+use crate::state::Profile;
 use crate::strings::NONE;
 
 /// How many similar products the signals look at: the nearest count in all three.
@@ -185,7 +186,19 @@ fn carried(model: &Model, attributes: &Attributes) -> Option<(Vec<bool>, Array<u
     let (homes, stores) = (&model.members.stores, attributes.stores.iter().map(String::as_str));
     let carrying: HashSet<&str> = stores.collect();
     let carries = |name: &str| carrying.contains(name);
-    (!carrying.is_empty()).then(|| (homes.values.iter().map(carries).collect(), homes.rows.clone()))
+    if carrying.is_empty() {
+        return None;
+    }
+    // Who moved since is at home elsewhere; in a store that the model does not know, nobody can tell.
+    let moved = |(row, said): (u32, &Profile)| said.store.as_deref().map(|name| (row, homes.values.find(name)));
+    let moved: Vec<_> = model.state.described().filter_map(moved).collect();
+    let mut rows = homes.rows.clone();
+    if !moved.is_empty() {
+        let mut now = rows.to_vec();
+        moved.into_iter().for_each(|(row, store)| now[row as usize] = store.unwrap_or(NONE));
+        rows = now.into();
+    }
+    Some((homes.values.iter().map(carries).collect(), rows))
 }
 
 fn habits(attributes: &Attributes, content: &ContentIndex) -> Vec<(usize, u32)> {

@@ -124,7 +124,7 @@ impl Model {
     /// The same model with what its state says was bought since.
     pub fn with_popularity(&self, learned: &Self) -> Self {
         let mut model = self.clone();
-        model.popularity = learned.popularity.with_purchases(self.state.bought());
+        model.popularity = learned.popularity.with_purchases(self.state.popularity_left(self), self.state.bought());
         model
     }
 }

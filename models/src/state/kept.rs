@@ -43,3 +43,8 @@ impl Kept {
 pub fn hash(key: &[u8; 32], member_id: &str) -> String {
     blake3::keyed_hash(key, member_id.as_bytes()).to_hex().to_string()
 }
+
+/// What tells a store from others: the hash of the key of its hashes, in hex. Says nothing of the key.
+pub fn store_name(key: &[u8; 32]) -> String {
+    blake3::hash(key).to_hex()[..16].to_owned()
+}

@@ -27,9 +27,9 @@ impl State {
         }
         let learned = model.history.member(row);
         let trips = model.history.member_trips.get(row as usize).copied().unwrap_or(0);
-        let clock = Clock { learned_at: model.info.as_of_time, now: self.now(model) };
+        let clock = Clock { now: self.now(model), passed: self.passed(model) };
         let events: Vec<LiveEvent> = self.member(row).map_or_else(Vec::new, |member| of_products(&member.events));
-        if clock.now <= clock.learned_at && events.is_empty() {
+        if clock.passed == 0 && events.is_empty() {
             return Pasts { list: learned.collect(), trips, is_newer: false };
         }
         let mut aged: Vec<Past> = learned.map(|past| self.aged(past, &clock)).collect();
@@ -61,7 +61,7 @@ impl State {
 
     /// What a model learned of a pair, as much later as it is now.
     fn aged(&self, past: Past, clock: &Clock) -> Past {
-        let passed = clock.now - clock.learned_at;
+        let passed = clock.passed;
         let days = (passed / DAY_SECONDS).min(i64::from(UNKNOWN_DAYS)) as u16;
         let counting = &self.counting;
         let mass = counting.weighting.count(past.weight) * decayed(passed, counting.half_life_days);
@@ -85,7 +85,7 @@ impl State {
     fn with_events(&self, old: Past, events: &[LiveEvent], clock: &Clock, shopping: &Shopping) -> Past {
         let counting = &self.counting;
         let (kept, brought_back) = kept_purchases(events.iter().map(|e| (e.kind, e.time)));
-        let old = without(old, brought_back);
+        let old = self.without(old, brought_back);
         let sum = |half_life: f32| kept.iter().map(|at| decayed(clock.now - at, half_life)).sum::<f32>();
         let interest =
             |e: &LiveEvent| counting.weights.interest(e.kind) * decayed(clock.now - e.time, counting.half_life_days);
@@ -108,7 +108,9 @@ impl State {
             new.trips = old.trips.saturating_add(saturated(days.len()));
             new.span_days = u16::try_from(last - first).unwrap_or(UNKNOWN_DAYS - 1);
             new.days_since = clock.days_since(kept[kept.len() - 1]).min(old.days_since);
-            new.trips_since = shopping.days_after(last);
+            if last_before != Some(last) {
+                new.trips_since = shopping.days_after(last);
+            }
             if old.count == 0 {
                 new.trips_from = shopping.days_after(first - 1);
             }
@@ -117,28 +119,32 @@ impl State {
     }
 }
 
+impl State {
+    /// A pair less purchases that were brought back; which of them is not known any more, so all count a bit less.
+    fn without(&self, past: Past, brought_back: usize) -> Past {
+        let count = past.count.saturating_sub(saturated(brought_back));
+        if count == past.count {
+            return past;
+        }
+        if count == 0 {
+            return Past::new(past.product);
+        }
+        let left = f32::from(count) / f32::from(past.count);
+        let weight = self.weight(self.counting.weighting.count(past.weight) * left);
+        let (decayed, recent) = (past.decayed * left, past.recent * left);
+        Past { count, weight, decayed, recent, trips: past.trips.min(count), ..past }
+    }
+}
+
 /// Events that speak of a product that the model knows.
 fn of_products(events: &[LiveEvent]) -> Vec<LiveEvent> {
     events.iter().filter(|e| e.product != NONE && e.kind != Kind::Contact).copied().collect()
 }
 
-/// A pair less purchases that were brought back; which of them is not known any more, so all count a bit less.
-fn without(past: Past, brought_back: usize) -> Past {
-    let count = past.count.saturating_sub(saturated(brought_back));
-    if count == past.count {
-        return past;
-    }
-    if count == 0 {
-        return Past::new(past.product);
-    }
-    let left = f32::from(count) / f32::from(past.count);
-    Past { count, decayed: past.decayed * left, recent: past.recent * left, trips: past.trips.min(count), ..past }
-}
-
-/// When the model learned, and now.
+/// Now, and the seconds since the model learned.
 struct Clock {
-    learned_at: i64,
     now: i64,
+    passed: i64,
 }
 
 impl Clock {
@@ -149,8 +155,9 @@ impl Clock {
     /// The day of an aged pair's last purchase, as near as whole days tell.
     fn last_day(&self, past: &Past) -> Option<i64> {
         let known = past.count > 0 && past.days_since != UNKNOWN_DAYS;
-        let learned = i64::from(past.days_since) - (self.now - self.learned_at) / DAY_SECONDS;
-        known.then(|| day(self.learned_at - learned * DAY_SECONDS))
+        // As the model had it: what was cut off to whole days is cut off once.
+        let learned = i64::from(past.days_since) - self.passed / DAY_SECONDS;
+        known.then(|| day(self.now - self.passed - learned * DAY_SECONDS))
     }
 }
 

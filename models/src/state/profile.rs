@@ -78,7 +78,9 @@ impl Profile {
 
     /// Whether the member is below [`ADULT_YEARS`] by birthday.
     fn is_young(&self, now: i64) -> bool {
-        let (Some(born), Some(now)) = (self.birthday, DateTime::from_timestamp(now, 0)) else { return false };
+        // Without a clock, nobody's age is known.
+        let now = DateTime::from_timestamp(now, 0).filter(|_| now > 0);
+        let (Some(born), Some(now)) = (self.birthday, now) else { return false };
         let adult = born.checked_add_months(Months::new(12 * ADULT_YEARS));
         adult.is_some_and(|adult| now.date_naive() < adult)
     }

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use kindred_models::events::DAY_SECONDS;
 pub use kindred_models::events::Kind;
+use kindred_models::events::{DAY_SECONDS, day};
 use kindred_models::state::KEPT_EVENTS;
 use kindred_models::strings::NONE;
 
@@ -139,13 +139,18 @@ impl ReadEvents {
             let optional = ["kind", "quantity", "store_id", "channel", "amount", "basket_id"];
             let columns =
                 Columns::of(&file, &TableConfig::default(), &["member_id", "product_id", "time"], &optional, false)?;
+            // Its times are moments, whatever the table's are.
+            let unit = if unit == TimeUnit::None { unit } else { TimeUnit::Timestamp };
             self.add_file(&file, &columns, unit, progress)?;
         }
         let kept = self.events.list.split_off(table);
-        let earliest = kept.iter().map(|e| e.time).min().unwrap_or(i64::MAX);
-        let name = |e: &Event| (e.member, e.product, e.time, e.kind);
+        let earliest = kept.iter().map(|e| e.time).min().unwrap_or(i64::MAX).saturating_sub(DAY_SECONDS);
+        // A table of days says no more than the day.
+        let moment = |time: i64| if unit == TimeUnit::Date { day(time) } else { time };
+        let name = |e: &Event| (e.member, e.product, moment(e.time), e.kind);
         let known: HashSet<_> = self.events.list.iter().filter(|e| e.time >= earliest).map(name).collect();
-        self.events.list.extend(kept.into_iter().filter(|e| !known.contains(&name(e))));
+        let is_new = |e: &Event| unit == TimeUnit::None || !known.contains(&name(e));
+        self.events.list.extend(kept.into_iter().filter(is_new));
         Ok(())
     }
 

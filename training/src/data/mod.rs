@@ -15,7 +15,7 @@ pub use members::read_member_ids;
 pub use products::{NewProduct, NewProducts, Offer, read_new_products};
 
 use kindred_models::catalogue::{Members, Products};
-use kindred_models::state::{KEPT_FILE, Kept};
+use kindred_models::state::{KEPT_FILE, Kept, store_name};
 
 use crate::config::{DataConfig, TableConfig};
 use crate::progress::Progress;
@@ -35,8 +35,9 @@ pub struct Dataset {
     pub events: Events,
     /// Whether events have a time.
     pub has_time: bool,
-    /// The number of the last change that a server kept and the tables were mended by; `None` where there was none.
-    pub state_seq: Option<i64>,
+    /// The number of the last change that a server kept and the tables were mended by, and which store kept it; `None`
+    /// where there was none.
+    pub learned_state: Option<(i64, String)>,
     /// What was read and rejected, per table.
     pub rejects: Vec<(String, Rejects)>,
 }
@@ -72,7 +73,7 @@ impl Dataset {
             events: read.events.sorted(&member_rows, &product_rows),
             has_time,
             rejects,
-            state_seq: kept.map(|(kept, _)| kept.seq),
+            learned_state: kept.map(|(kept, key)| (kept.seq, store_name(&key))),
         })
     }
 }

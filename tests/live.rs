@@ -1,122 +1,31 @@
 //! What happens between two versions: the next answer counts it, and the server that comes back still does.
 #![allow(clippy::unwrap_used)]
 
+#[macro_use]
 mod support;
-
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use kindred::config::StateConfig;
 use kindred::proto::v1;
-use kindred::proto::v1::batch_service_client::BatchServiceClient;
 use kindred::proto::v1::catalog_service_client::CatalogServiceClient;
 use kindred::proto::v1::event_service_client::EventServiceClient;
 use kindred::proto::v1::find_audience_request::Size;
-use kindred::proto::v1::member_service_client::MemberServiceClient;
 use kindred::proto::v1::model_service_client::ModelServiceClient;
 use kindred::proto::v1::recommendation_service_client::RecommendationServiceClient;
+use support::live::{event, feed, ids, member, members, now, record, set_consent};
 use support::{Running, Trained, find, serve_with, trained, trained_with, two_tastes};
 use tonic::Code;
-
-/// Runs tests on SQLite, and on PostgreSQL where `KINDRED_TEST_POSTGRES` names a server on which databases can be made.
-macro_rules! on_both {
-    ($($test:ident),* $(,)?) => {
-        mod sqlite {
-            $(#[tokio::test]
-            async fn $test() {
-                super::$test(kindred::config::StateConfig::default()).await;
-            })*
-        }
-        mod postgres {
-            $(#[tokio::test]
-            #[ignore = "needs KINDRED_TEST_POSTGRES, the URL of a server on which databases can be made"]
-            async fn $test() {
-                super::$test(super::support::new_database().await).await;
-            })*
-        }
-    };
-}
 
 on_both!(
     the_next_feed_counts_what_was_recorded,
     tastes_move_with_purchases_and_what_was_seen_steps_back,
     bad_events_are_refused_one_by_one,
     a_purchase_on_an_old_version_leaves_popularity_finite,
-    what_members_without_consent_do_chooses_nobody,
-    consent_holds_at_once_in_both_directions,
-    an_erased_member_is_gone_at_once_and_stays_so,
     a_new_product_is_everywhere_at_once_and_a_retired_one_nowhere,
-    members_are_what_was_last_said_of_them,
-    contacts_count_at_once,
     versions_are_swapped_by_a_call_and_the_state_goes_with_them,
     what_a_version_learned_is_not_counted_twice,
     tonight_s_training_takes_in_what_was_kept,
     replicas_see_what_each_other_wrote,
-    nothing_of_an_erased_member_stays_in_the_file,
 );
-
-fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64
-}
-
-fn event(id: &str, member: &str, product: &str, kind: v1::EventKind) -> v1::Event {
-    v1::Event {
-        event_id: id.to_owned(),
-        member_id: member.to_owned(),
-        product_id: product.to_owned(),
-        time: Some(prost_types::Timestamp { seconds: now() - 60, nanos: 0 }),
-        kind: kind.into(),
-        ..v1::Event::default()
-    }
-}
-
-async fn record(running: &Running, events: Vec<v1::Event>) -> v1::RecordEventsResponse {
-    let mut client = EventServiceClient::new(running.channel.clone());
-    client.record_events(v1::RecordEventsRequest { events }).await.unwrap().into_inner()
-}
-
-async fn feed(running: &Running, member: &str, include_purchased: bool) -> v1::RecommendFeedResponse {
-    let request = v1::RecommendFeedRequest {
-        member_id: member.to_owned(),
-        page_size: 20,
-        include_purchased,
-        ..v1::RecommendFeedRequest::default()
-    };
-    RecommendationServiceClient::new(running.channel.clone()).recommend_feed(request).await.unwrap().into_inner()
-}
-
-fn ids(feed: &v1::RecommendFeedResponse) -> Vec<&str> {
-    feed.items.iter().map(|item| item.product_id.as_str()).collect()
-}
-
-fn members(running: &Running) -> MemberServiceClient<tonic::transport::Channel> {
-    MemberServiceClient::new(running.channel.clone())
-}
-
-async fn set_consent(running: &Running, member: &str, personalization: Option<bool>, marketing: Option<bool>) {
-    let request = v1::SetConsentRequest { member_id: member.to_owned(), personalization, marketing };
-    members(running).set_consent(request).await.unwrap();
-}
-
-async fn member(running: &Running, member: &str) -> Result<v1::GetMemberResponse, tonic::Status> {
-    let request = v1::GetMemberRequest { member_id: member.to_owned() };
-    members(running).get_member(request).await.map(tonic::Response::into_inner)
-}
-
-/// Everyone who may be in an audience for a tea.
-async fn audience(running: &Running, filter: Option<v1::MemberFilter>) -> (v1::AudienceSummary, Vec<String>) {
-    let attributes = v1::ProductAttributes { category: "drinks/tea".to_owned(), ..v1::ProductAttributes::default() };
-    let (summary, found) = find(
-        running,
-        v1::FindAudienceRequest {
-            attributes: Some(attributes),
-            size: Some(Size::MemberShare(1.0)),
-            filter,
-            ..v1::FindAudienceRequest::default()
-        },
-    )
-    .await;
-    (summary, found.into_iter().map(|m| m.member_id).collect())
-}
 
 async fn the_next_feed_counts_what_was_recorded(state: StateConfig) {
     let trained = trained(&two_tastes());
@@ -204,65 +113,6 @@ async fn bad_events_are_refused_one_by_one(state: StateConfig) {
     running.end().await.unwrap();
 }
 
-async fn consent_holds_at_once_in_both_directions(state: StateConfig) {
-    let trained = trained(&two_tastes());
-    let running = serve_with(&trained, state.clone()).await;
-    assert!(feed(&running, "t1", true).await.personalized);
-    set_consent(&running, "t1", Some(false), None).await;
-    let stranger = feed(&running, "nobody", true).await;
-    let opted_out = feed(&running, "t1", true).await;
-    assert!(!opted_out.personalized);
-    assert_eq!(ids(&opted_out), ids(&stranger), "the popular feed");
-    let (_, found) = audience(&running, None).await;
-    assert!(!found.contains(&"t1".to_owned()), "what the version knows of them may not choose them either");
-    assert!(found.contains(&"t2".to_owned()) && !found.contains(&"shy".to_owned()));
-    set_consent(&running, "t2", None, Some(false)).await;
-    set_consent(&running, "shy", None, Some(true)).await;
-    let (summary, found) = audience(&running, None).await;
-    assert!(!found.contains(&"t2".to_owned()) && found.contains(&"shy".to_owned()));
-    assert_eq!(summary.excluded.unwrap().no_consent_count, 2);
-    assert!(feed(&running, "t2", true).await.personalized, "feeds may still know them");
-    set_consent(&running, "t1", Some(true), None).await;
-    assert!(feed(&running, "t1", true).await.personalized);
-    running.end().await.unwrap();
-}
-
-async fn an_erased_member_is_gone_at_once_and_stays_so(state: StateConfig) {
-    let trained = trained(&two_tastes());
-    let running = serve_with(&trained, state.clone()).await;
-    record(&running, vec![event("e1", "t1", "tea9", v1::EventKind::Purchase)]).await;
-    let request = v1::EraseMemberRequest { member_id: "t1".to_owned() };
-    members(&running).erase_member(request.clone()).await.unwrap();
-    members(&running).erase_member(request).await.unwrap();
-    let gone = async |running: &Running| {
-        assert!(!feed(running, "t1", true).await.personalized);
-        assert_eq!(member(running, "t1").await.unwrap_err().code(), Code::NotFound);
-        let (summary, found) = audience(running, None).await;
-        assert!(!found.contains(&"t1".to_owned()));
-        assert_eq!(summary.excluded.unwrap().erased_count, 1);
-        let ids = ["t0", "t1", "t2"].map(str::to_owned).to_vec();
-        let asked = v1::ScoreMembersRequest { member_ids: ids, top: 1, ..v1::ScoreMembersRequest::default() };
-        let mut batch = BatchServiceClient::new(running.channel.clone());
-        let answer = batch.score_members(tokio_stream::iter([asked])).await.unwrap().into_inner().message().await;
-        let scored = answer.unwrap().unwrap().members;
-        assert_eq!(scored.iter().map(|m| m.member_id.as_str()).collect::<Vec<_>>(), ["t0", "t2"]);
-        let kept = record(
-            running,
-            vec![event("e9", "t1", "tea9", v1::EventKind::Purchase), event("e8", "t2", "tea9", v1::EventKind::View)],
-        )
-        .await;
-        assert_eq!((kept.accepted_count + kept.duplicate_count, kept.refused[0].index), (1, 0));
-        let back = v1::Member { member_id: "t1".to_owned(), ..v1::Member::default() };
-        let back = members(running).upsert_members(v1::UpsertMembersRequest { members: vec![back] }).await.unwrap();
-        assert_eq!(back.into_inner().erased_member_ids, ["t1"]);
-    };
-    gone(&running).await;
-    running.end().await.unwrap();
-    let running = serve_with(&trained, state.clone()).await;
-    gone(&running).await;
-    running.end().await.unwrap();
-}
-
 async fn a_new_product_is_everywhere_at_once_and_a_retired_one_nowhere(state: StateConfig) {
     let trained = trained(&two_tastes());
     let running = serve_with(&trained, state.clone()).await;
@@ -313,65 +163,6 @@ async fn a_new_product_is_everywhere_at_once_and_a_retired_one_nowhere(state: St
     let running = serve_with(&trained, state.clone()).await;
     let page = feed(&running, "t0", true).await;
     assert!(!ids(&page).contains(&"aaa-tea") && !ids(&page).contains(&"tea9"), "also after a restart");
-    running.end().await.unwrap();
-}
-
-async fn members_are_what_was_last_said_of_them(state: StateConfig) {
-    let trained = trained(&two_tastes());
-    let running = serve_with(&trained, state.clone()).await;
-    let mut client = members(&running);
-    let moved = v1::Member {
-        member_id: "t3".to_owned(),
-        city: Some("Beijing".to_owned()),
-        tags: vec!["gold".to_owned()],
-        ..v1::Member::default()
-    };
-    let new = v1::Member {
-        member_id: "new".to_owned(),
-        store_id: Some("s1".to_owned()),
-        consent_personalization: Some(true),
-        birthday: Some("2020-02-29".to_owned()),
-        ..v1::Member::default()
-    };
-    client.upsert_members(v1::UpsertMembersRequest { members: vec![moved, new] }).await.unwrap();
-    let tag = v1::DeleteMemberTagRequest { member_id: "t3".to_owned(), tag: "vip".to_owned() };
-    client.delete_member_tag(tag).await.unwrap();
-    let known = member(&running, "t3").await.unwrap().member.unwrap();
-    assert_eq!((known.city.as_deref(), known.store_id.as_deref()), (Some("Beijing"), Some("s2")));
-    assert_eq!(known.tags, ["gold"], "vip was deleted");
-    let of = |filter: v1::MemberFilter| audience(&running, Some(filter));
-    let in_beijing = of(v1::MemberFilter { cities: vec!["Beijing".to_owned()], ..v1::MemberFilter::default() }).await.1;
-    assert_eq!(in_beijing, ["t3"]);
-    let in_chengdu = of(v1::MemberFilter { cities: vec!["Chengdu".to_owned()], ..v1::MemberFilter::default() }).await.1;
-    assert!(!in_chengdu.contains(&"t3".to_owned()) && in_chengdu.contains(&"t1".to_owned()));
-    let vips = of(v1::MemberFilter { tags: vec!["vip".to_owned()], ..v1::MemberFilter::default() }).await.1;
-    assert!(!vips.contains(&"t3".to_owned()) && vips.contains(&"t6".to_owned()));
-    let child = member(&running, "new").await.unwrap();
-    assert_eq!((child.in_version, child.member.unwrap().minor), (false, Some(true)));
-    record(&running, vec![event("n1", "new", "tea1", v1::EventKind::Purchase)]).await;
-    let page = feed(&running, "new", false).await;
-    assert!(page.personalized && !ids(&page).contains(&"tea1"), "a member whom no version knows");
-    let refused =
-        v1::Member { member_id: "x".to_owned(), birthday: Some("31.1.1990".to_owned()), ..v1::Member::default() };
-    let refused = client.upsert_members(v1::UpsertMembersRequest { members: vec![refused] }).await.unwrap_err();
-    assert_eq!(refused.code(), Code::InvalidArgument);
-    running.end().await.unwrap();
-}
-
-async fn contacts_count_at_once(state: StateConfig) {
-    let mut tables = two_tastes();
-    tables.event("t5", "tea1", 59, "contact");
-    let trained = trained(&tables);
-    let running = serve_with(&trained, state.clone()).await;
-    let rested =
-        v1::MemberFilter { max_contacts: Some(v1::MaxContacts { count: 0, days: 30 }), ..v1::MemberFilter::default() };
-    let mut contact = event("k1", "t4", "", v1::EventKind::Contact);
-    contact.product_id.clear();
-    record(&running, vec![contact]).await;
-    let (summary, found) = audience(&running, Some(rested)).await;
-    assert!(!found.contains(&"t4".to_owned()));
-    assert_eq!(summary.excluded.unwrap().contact_count, 1, "the one of long ago is no longer in the 30 days up to now");
-    assert_eq!(member(&running, "t4").await.unwrap().contact_count, 1);
     running.end().await.unwrap();
 }
 
@@ -473,28 +264,6 @@ async fn replicas_see_what_each_other_wrote(state: StateConfig) {
     other.end().await.unwrap();
 }
 
-async fn nothing_of_an_erased_member_stays_in_the_file(state: StateConfig) {
-    let trained = trained(&two_tastes());
-    let running = serve_with(&trained, state.clone()).await;
-    record(&running, vec![event("an-event", "forget-me", "tea9", v1::EventKind::Purchase)]).await;
-    set_consent(&running, "forget-me", Some(true), None).await;
-    // Of PostgreSQL's files this program knows nothing; there, the rows are gone.
-    let mentions = || {
-        let files = ["kindred.db", "kindred.db-wal"].map(|name| trained.registry.folder().join(name));
-        let bytes = files.iter().flat_map(|file| std::fs::read(file).unwrap_or_default()).collect::<Vec<u8>>();
-        bytes.windows(9).filter(|window| *window == b"forget-me").count()
-    };
-    assert!(mentions() > 0 || !state.url.is_empty());
-    members(&running).erase_member(v1::EraseMemberRequest { member_id: "forget-me".to_owned() }).await.unwrap();
-    let wait = async {
-        while mentions() > 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(30), wait).await.expect("overwritten soon");
-    running.end().await.unwrap();
-}
-
 /// Runs `kindred` on the tables' registry and state.
 fn kindred(trained: &Trained, state: &StateConfig, arguments: &[&str]) -> std::process::Output {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_kindred"));
@@ -563,17 +332,4 @@ async fn tonight_s_training_takes_in_what_was_kept(state: StateConfig) {
     assert!(scored.status.success(), "{scored:?}");
     let elsewhere = kindred(&trained, &StateConfig::default(), &score);
     assert_eq!(elsewhere.status.code(), if state.url.is_empty() { Some(0) } else { Some(64) }, "{elsewhere:?}");
-}
-
-async fn what_members_without_consent_do_chooses_nobody(state: StateConfig) {
-    let trained = trained(&two_tastes());
-    let running = serve_with(&trained, state.clone()).await;
-    set_consent(&running, "shy", None, Some(true)).await;
-    let buys = |id: &str, member: &str| event(id, member, "tea9", v1::EventKind::Purchase);
-    record(&running, vec![buys("e1", "shy"), buys("e2", "t4")]).await;
-    let today = v1::LastPurchase { max_days: Some(1), ..v1::LastPurchase::default() };
-    let filter = v1::MemberFilter { last_purchases: vec![today], ..v1::MemberFilter::default() };
-    let (_, found) = audience(&running, Some(filter)).await;
-    assert_eq!(found, ["t4"]);
-    running.end().await.unwrap();
 }

@@ -129,7 +129,8 @@ impl Live {
             loading: Mutex::new(()),
             is_store_down: AtomicBool::new(false),
             lag: AtomicI64::new(0),
-            must_checkpoint: AtomicBool::new(false),
+            // The server before may have been killed after it erased somebody.
+            must_checkpoint: AtomicBool::new(true),
             metrics,
             owed: parking_lot::Mutex::default(),
         });

@@ -90,11 +90,24 @@ pub async fn serve(
     let (reload, retain) = (Duration::from_secs(config.reload_seconds), days(state.retain_days));
     let metrics = Metrics::new();
     let (live, tasks) = Live::start(registry, store, reload, retain, metrics.clone()).await?;
+    let outcome = answer(config, days(state.accept_days), live, metrics, listener, ended).await;
+    tasks.end().await;
+    outcome
+}
+
+/// Answers calls until `ended`, and lets open ones finish.
+async fn answer(
+    config: &ServeConfig,
+    accept: Duration,
+    live: Arc<Live>,
+    metrics: Arc<Metrics>,
+    listener: TcpListener,
+    ended: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), Error> {
     guard(config, &listener, &live)?;
     let is_draining = Arc::new(AtomicBool::new(false));
-    let admin = admin(config, &live, &metrics, &is_draining).await?;
-    let compute = Compute::new(config.threads, metrics.clone())?;
-    let shared = Shared { live, compute, accept: days(state.accept_days) };
+    let _admin = admin(config, &live, &metrics, &is_draining).await?;
+    let shared = Shared { live, compute: Compute::new(config.threads, metrics.clone())?, accept };
     let (health_reporter, health) = tonic_health::server::health_reporter();
     set_health(&health_reporter, true).await;
     let drain = Duration::from_secs(config.drain_seconds);
@@ -130,16 +143,13 @@ pub async fn serve(
             Err(_) => std::future::pending().await,
         }
     };
-    let outcome = tokio::select! {
+    tokio::select! {
         outcome = server => outcome.map_err(|e| Error::Serve(e.to_string())),
         () = overdue => {
             tracing::warn!("calls still open after {} s of draining are cut off", drain.as_secs());
             Ok(())
         }
-    };
-    tasks.end().await;
-    drop(admin);
-    outcome
+    }
 }
 
 async fn set_health(reporter: &tonic_health::server::HealthReporter, serving: bool) {

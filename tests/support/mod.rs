@@ -1,6 +1,9 @@
 //! What the integration tests share: small tables, a trained registry, a server on a real socket.
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
+#[macro_use]
+pub mod live;
+
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

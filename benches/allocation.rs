@@ -44,7 +44,7 @@ fn main() {
         std::hint::black_box(sum);
         let pass = since.elapsed().as_secs_f64();
         let since = Instant::now();
-        let found = assign(&chances, &launches, 0.005, &Stop::default()).unwrap();
+        let found = assign(&chances, &launches, &vec![0.005; chances[0].len()], &Stop::default()).unwrap();
         let seconds = since.elapsed().as_secs_f64();
         let each = seconds / members as f64;
         println!(

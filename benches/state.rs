@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use kindred::config::{ServeConfig, StateConfig};
+use kindred::config::{Config, StateConfig};
 use kindred::proto::v1;
 use kindred::proto::v1::event_service_client::EventServiceClient;
 use kindred_models::Model;
 use kindred_models::artifact::Registry;
 use kindred_models::events::Kind;
 use kindred_models::feed::{FeedRequest, Visitor, feed};
-use kindred_models::state::{LiveEvent, State};
+use kindred_models::state::{LiveEvent, NO_CHANNEL, State};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use sqlx::{AnyPool, Executor};
@@ -110,13 +110,14 @@ CREATE INDEX events_by_time ON events (time);";
 async fn served(registry: &Registry, events: &Arc<Vec<v1::Event>>) -> Duration {
     let folder = tempfile::tempdir().unwrap();
     let state = StateConfig { url: sqlite(folder.path()), ..StateConfig::default() };
+    let config = Config { state, ..Config::default() };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let registry = registry.clone();
     let ended = async move { drop(ended.await) };
     let server = tokio::spawn(async move {
-        kindred::server::serve(registry, &ServeConfig::default(), &state, listener, ended).await.unwrap();
+        kindred::server::serve(registry, &config, listener, ended).await.unwrap();
     });
     let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
     let mut warm = EventServiceClient::new(channel.clone());
@@ -162,7 +163,7 @@ fn feeds(model: &Model) {
             let kind = [Kind::View, Kind::View, Kind::Cart, Kind::Purchase][i % 4];
             let product = rng.random_range(0..model.products.len() as u32);
             let time = model.info.as_of_time + 60 * i as i64;
-            state.record(model, model.members.ids.get(*member), LiveEvent { time, product, kind });
+            state.record(model, model.members.ids.get(*member), LiveEvent { time, product, kind, channel: NO_CHANNEL });
         }
     }
     fresh.state = state;

@@ -8,6 +8,7 @@ use figment::providers::{Env, Format, Serialized, Toml};
 use kindred_models::ArtifactError;
 use kindred_models::artifact::Registry;
 use kindred_models::blend::Blend;
+use kindred_models::outreach::{OutreachParams, Policy};
 use kindred_training::config::{
     AffinityParams, DataConfig, EvaluateParams, EventWeights, IalsParams, IndexConfig, InvalidParameter, LaunchParams,
     NeighbourParams, PopularityParams, RankerParams, RepeatParams, TrainConfig,
@@ -175,6 +176,8 @@ pub struct Config {
     pub serve: ServeConfig,
     /// What happened since a version learned.
     pub state: StateConfig,
+    /// The contact budget.
+    pub outreach: OutreachParams,
     /// Where the tables are.
     pub data: DataConfig,
     /// What events count.
@@ -236,6 +239,14 @@ impl Config {
             evaluate: self.evaluate,
             index: self.index,
         }
+    }
+
+    /// The contact budget, by the clocks of the shops.
+    ///
+    /// # Errors
+    /// For the first parameter that is out of range.
+    pub fn policy(&self) -> Result<Policy, Error> {
+        Ok(self.outreach.clone().validate(self.popularity.utc_offset_minutes)?)
     }
 
     /// The registry of the model.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use kindred_models::ArtifactError;
 use kindred_models::audience::AudienceError;
+use kindred_models::outreach::InvalidOutreach;
 use kindred_training::TrainError;
 use kindred_training::config::InvalidParameter;
 use kindred_training::tables::TableError;
@@ -30,6 +31,9 @@ pub enum Error {
     /// A parameter is out of range.
     #[error("config: {0}")]
     Parameter(#[from] InvalidParameter),
+    /// A setting of the contact budget is out of range.
+    #[error("config: {0}")]
+    Outreach(#[from] InvalidOutreach),
     /// The parameters do not lead to a model.
     #[error("{0}")]
     Diverged(String),
@@ -128,7 +132,7 @@ impl Error {
                 | TableError::TooManyBadRows { .. }
                 | TableError::Empty(_) => DATA,
             },
-            Self::Config(_) | Self::NoConfig(_) | Self::Parameter(_) | Self::Diverged(_) => CONFIG,
+            Self::Config(_) | Self::NoConfig(_) | Self::Parameter(_) | Self::Outreach(_) | Self::Diverged(_) => CONFIG,
             Self::Trials(e) => match e {
                 TrialsError::Io { .. } | TrialsError::Best(_) => IO,
                 TrialsError::OtherSearch { .. } => USAGE,

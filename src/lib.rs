@@ -6,6 +6,7 @@
 pub mod access;
 pub mod batch;
 pub mod cli;
+mod clock;
 pub mod config;
 pub mod error;
 pub mod live;

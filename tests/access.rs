@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::process::{Command, Output};
 
 use kindred::access::{NewKey, Role, needed};
-use kindred::config::{ServeConfig, StateConfig, TlsConfig};
+use kindred::config::{Config, ServeConfig, StateConfig, TlsConfig};
 use kindred::proto::v1::member_service_client::MemberServiceClient;
 use kindred::proto::v1::model_service_client::ModelServiceClient;
 use kindred::proto::{DESCRIPTORS, v1};
@@ -134,10 +134,11 @@ async fn a_revoked_key_opens_nothing_any_more() {
 #[tokio::test]
 async fn other_machines_are_served_with_tls_and_keys_alone() {
     let trained = trained(&two_tastes());
-    let everywhere = async |config: ServeConfig| {
+    let everywhere = async |serve: ServeConfig| {
+        let config = Config { serve, ..Config::default() };
         let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
         let ended = async {};
-        server::serve(trained.registry.clone(), &config, &StateConfig::default(), listener, ended).await
+        server::serve(trained.registry.clone(), &config, listener, ended).await
     };
     let refused = everywhere(ServeConfig::default()).await.unwrap_err();
     assert!(refused.to_string().contains("TLS") && refused.to_string().contains("--insecure"), "{refused}");

@@ -11,33 +11,9 @@ use kindred_models::stop::Stop;
 use kindred_training::config::{LaunchParams, TrainConfig};
 use kindred_training::progress::Quiet;
 use kindred_training::train::evaluate_only;
+use support::shop::{MEMBERS, WEEKS, launches};
 use support::{TRAINED_AT, Tables, Trained, find, serve, trained, trained_with, two_tastes};
 use tonic::Code;
-
-const MEMBERS: u32 = 60;
-const WEEKS: u32 = 30;
-
-/// As many drink tea as coffee, something old every week. Every week something new is launched, tea and coffee in
-/// turn; every third member of that taste buys it within a week, and nobody else ever.
-fn launches() -> Tables {
-    let mut tables = Tables::new();
-    for (kind, offset) in [("tea", 0), ("coffee", 1)] {
-        (0..10).for_each(|p| tables.product(&format!("{kind}{p},,drinks/{kind},{kind} house,30,,true")));
-        for m in 0..MEMBERS {
-            let id = format!("{kind}-{m:02}");
-            for week in 0..WEEKS {
-                tables.buy(&id, &format!("{kind}{}", (m + week) % 10), 7 * week + m % 7);
-                if week % 2 == offset && m % 3 == 0 {
-                    tables.buy(&id, &format!("new-{kind}-{week:02}"), 7 * week + 1 + m % 5);
-                }
-            }
-        }
-        for week in (0..WEEKS).filter(|week| week % 2 == offset) {
-            tables.product(&format!("new-{kind}-{week:02},,drinks/{kind},{kind} house,30,,true"));
-        }
-    }
-    tables
-}
 
 fn params(config: &mut TrainConfig) {
     config.launch = LaunchParams { horizon_days: 14, step_days: 14, min_launches: 8, ..TrainConfig::default().launch };

@@ -6,7 +6,7 @@ mod support;
 use kindred_models::Model;
 use kindred_models::events::{DAY_SECONDS, Kind};
 use kindred_models::history::Past;
-use kindred_models::state::{LiveEvent, State};
+use kindred_models::state::{LiveEvent, NO_CHANNEL, State};
 use kindred_training::config::TrainConfig;
 use kindred_training::data::Event;
 use kindred_training::prepare::{Slice, history};
@@ -71,7 +71,11 @@ fn a_state_counts_as_training_does() {
         let mut state = State::of(&model);
         // Shuffled, in a way: by product, not by time.
         for e in &after {
-            state.record(&model, "m", LiveEvent { time: e.time, product: e.product, kind: e.kind });
+            state.record(
+                &model,
+                "m",
+                LiveEvent { time: e.time, product: e.product, kind: e.kind, channel: NO_CHANNEL },
+            );
         }
         let all = Slice::of(all, true);
         let wanted = history(&all, &model.members, &config);
@@ -101,7 +105,7 @@ fn with(purchases: &[i64], since: &[(i64, Kind)]) -> Past {
     model.info.as_of_time = slice.as_of;
     let mut state = State::of(&model);
     for (days, kind) in since {
-        state.record(&model, "m", LiveEvent { time: days * DAY_SECONDS, product: 0, kind: *kind });
+        state.record(&model, "m", LiveEvent { time: days * DAY_SECONDS, product: 0, kind: *kind, channel: NO_CHANNEL });
     }
     *state.pasts(&model, 0).list.iter().find(|past| past.product == 0).unwrap()
 }

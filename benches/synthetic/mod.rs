@@ -62,6 +62,7 @@ pub(crate) fn launch_model(members: usize, products: usize, factors: usize, purc
         members: Members {
             ids: (0..members).map(|row| format!("m{row:08}")).collect(),
             consents: vec![3; members].into(),
+            birthdays: vec![0; members].into(),
             ..Members::default()
         },
         groups: Groups { marketing: (0..members as u32).collect(), ..Groups::default() },
@@ -69,6 +70,7 @@ pub(crate) fn launch_model(members: usize, products: usize, factors: usize, purc
         history: History::default(),
         neighbours: Neighbours::default(),
         repeat: Repeat::default(),
+        presence: Default::default(),
         launch: LaunchModel {
             statics: statics(members),
             rates: of_feature

@@ -6,10 +6,12 @@
 
 mod allocation;
 mod asked;
+mod chances;
 mod eligibility;
 mod filter;
 mod forecast;
 mod holdout;
+mod moments;
 mod plan;
 mod quota;
 mod traits;
@@ -26,11 +28,13 @@ pub use allocation::{
     assign,
 };
 use asked::{Asked, query, scan};
-use eligibility::Eligibility;
+pub use chances::chances;
+pub(crate) use eligibility::Eligibility;
 pub use eligibility::Excluded;
 pub use filter::{LastPurchase, MaxContacts, MemberFilter};
 pub use forecast::{Expected, ReachPoint};
 pub use holdout::Holdout;
+pub use moments::{Birthday, DueForRepeat};
 pub use plan::Costs;
 use plan::Way;
 pub use quota::Quota;

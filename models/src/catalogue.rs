@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use chrono::Datelike;
 use serde::{Deserialize, Serialize};
 
 use crate::artifact::{Array, ArtifactError, Reader, Writer};
@@ -65,6 +66,8 @@ pub struct Members {
     pub guides: Labels,
     /// [`Consent`] as bits.
     pub consents: Array<u8>,
+    /// Birthdays as [`month_day`]; 0 where unknown.
+    pub birthdays: Array<u16>,
     /// Rows of `tag_names` per member.
     pub tags: Rows,
     /// Tag names, sorted; columns that Kindred does not know are tags `column=value`.
@@ -83,6 +86,12 @@ pub struct Consent {
 }
 
 impl Consent {
+    /// Whether a member who allows this now may be chosen and contacted, where a model learned what `learned` allowed:
+    /// of who took back that what they did may be used, it may not be asked. The only place that says so.
+    pub fn allows_contact(self, learned: Self) -> bool {
+        self.marketing && !self.minor && (self.personalization || !learned.personalization)
+    }
+
     /// As bits: 1 personalization, 2 marketing, 4 minor.
     pub fn to_bits(self) -> u8 {
         u8::from(self.personalization) | u8::from(self.marketing) << 1 | u8::from(self.minor) << 2
@@ -191,6 +200,7 @@ impl Members {
             self.cities.write("cities", s)?;
             self.guides.write("guides", s)?;
             s.array("consents", &self.consents)?;
+            s.array("birthdays", &self.birthdays)?;
             self.tags.write("tags", s)?;
             self.tag_names.write("tag_names", s)
         })
@@ -207,13 +217,20 @@ impl Members {
             cities: Labels::read("cities", n, &s)?,
             guides: Labels::read("guides", n, &s)?,
             consents: s.array("consents")?,
+            birthdays: if from.manifest().format_version < 8 { vec![0; n].into() } else { s.array("birthdays")? },
             tags: Rows::read("tags", n, tag_names.len(), &s)?,
             ids,
             tag_names,
         };
-        s.ensure(members.consents.len() == n, "columns of members differ in length")?;
+        let lengths = [members.consents.len(), members.birthdays.len()];
+        s.ensure(lengths == [n, n], "columns of members differ in length")?;
         Ok(members)
     }
+}
+
+/// A day of the year: 100 times the month, and the day of the month.
+pub fn month_day(date: chrono::NaiveDate) -> u16 {
+    (100 * date.month() + date.day()) as u16
 }
 
 fn read_ids(s: &crate::artifact::Section<'_>) -> Result<Strings, ArtifactError> {

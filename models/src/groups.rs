@@ -83,11 +83,16 @@ pub struct Contacts {
 }
 
 impl Contacts {
-    /// How many messages a member got less than `days` days before the newest event.
-    pub fn of(&self, member: u32, days: u16) -> usize {
+    /// How many days before the newest event each message to a member was sent.
+    pub fn days_ago_of(&self, member: u32) -> &[u16] {
         let (first, last) =
             (self.members.partition_point(|m| *m < member), self.members.partition_point(|m| *m <= member));
-        self.days_ago[first..last].iter().filter(|ago| **ago < days).count()
+        &self.days_ago[first..last]
+    }
+
+    /// How many messages a member got less than `days` days before the newest event.
+    pub fn of(&self, member: u32, days: u16) -> usize {
+        self.days_ago_of(member).iter().filter(|ago| **ago < days).count()
     }
 
     /// Members who got more than `count` messages less than `days` days before the newest event.

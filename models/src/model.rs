@@ -20,6 +20,7 @@ use crate::index::{ExactIndex, GatedIndex, Table};
 use crate::launch::LaunchModel;
 use crate::neighbours::Neighbours;
 use crate::popularity::Popularity;
+use crate::presence::Presence;
 use crate::ranker::{Ranker, Scorer};
 use crate::repeat::Repeat;
 use crate::state::State;
@@ -43,6 +44,8 @@ pub struct Model {
     pub neighbours: Neighbours,
     /// When members buy again.
     pub repeat: Repeat,
+    /// When and where members are around.
+    pub presence: Presence,
     /// What is bought most.
     pub popularity: Popularity,
     /// What products are made of.
@@ -112,6 +115,7 @@ impl Model {
         self.affinity.write(&mut to)?;
         self.neighbours.write(&mut to)?;
         self.repeat.write(&mut to)?;
+        self.presence.write(&mut to)?;
         self.popularity.write(&mut to)?;
         self.content.write(&mut to)?;
         self.launch.write(&mut to)?;
@@ -151,6 +155,11 @@ impl Model {
             affinity: Affinity::default(),
             neighbours: Neighbours::default(),
             repeat: Repeat::default(),
+            presence: if from.manifest().format_version < 8 {
+                Presence::default()
+            } else {
+                Presence::read(&from, n_members)?
+            },
             launch: LaunchModel::read(&from, n_members, n_products, content.vocabulary.len())?,
             ranker: Ranker::default(),
             tree: CategoryTree::new(&products.categories, &popularity.overall).into(),

@@ -5,6 +5,7 @@
 //! both. Its maps share what did not change: a copy costs a few pointers.
 
 mod catalogue;
+mod contact;
 mod kept;
 mod past;
 mod profile;
@@ -22,10 +23,13 @@ use crate::strings::NONE;
 
 pub(crate) use catalogue::extended;
 pub use catalogue::{ProductNow, ProductPatch};
+pub use contact::{LiveContact, NO_CHANNEL};
 pub use kept::{KEPT_EVENTS, KEPT_FILE, Kept, hash, store_name};
 pub use past::Pasts;
 pub use profile::{ADULT_YEARS, Profile};
 
+/// Channels that are told apart, at most.
+const MAX_CHANNELS: usize = 1000;
 /// Days for which a product that was looked at counts as seen.
 const SEEN_DAYS: i64 = 7;
 
@@ -38,6 +42,8 @@ pub struct LiveEvent {
     pub product: u32,
     /// What happened.
     pub kind: Kind,
+    /// Number of the channel in the state; [`NO_CHANNEL`] if nobody said it.
+    pub channel: u16,
 }
 
 /// What is new of one member.
@@ -45,6 +51,8 @@ pub struct LiveEvent {
 pub struct LiveMember {
     /// What they did since, in order of time.
     pub events: Vec<LiveEvent>,
+    /// Messages that they got, or are about to get.
+    pub contacts: Vec<LiveContact>,
     /// What was said of them.
     pub profile: Option<Arc<Profile>>,
 }
@@ -65,7 +73,7 @@ impl LiveMember {
     /// How many messages they got in the days before a moment.
     pub fn contacts(&self, now: i64, days: u16) -> usize {
         let since = now - i64::from(days) * DAY_SECONDS;
-        self.events.iter().rev().take_while(|e| e.time > since).filter(|e| e.kind == Kind::Contact).count()
+        self.contacts.iter().filter(|c| c.held.status.is_out() && c.held.times.from > since).count()
     }
 }
 
@@ -86,12 +94,14 @@ pub struct State {
     numbered: u32,
     /// Members of the model of whom something was said.
     described: Arc<RoaringBitmap>,
-    /// Members of the model who did something.
+    /// Members of the model who did something, or to whom something was done.
     acted: Arc<RoaringBitmap>,
     /// Members of the model who must be forgotten.
     erased: Arc<RoaringBitmap>,
     /// Purchases less refunds by product, as popularity counts them, at the moment `counted_from`.
     bought: HashTrieMapSync<u32, [f32; 3]>,
+    /// Names of channels, as they were heard of.
+    channels: Arc<Vec<String>>,
     /// How the model counts.
     counting: Counting,
 }
@@ -189,7 +199,7 @@ impl State {
         set
     }
 
-    /// Members of the model who did something, each with it.
+    /// Members of the model who did something, or to whom something was done, each with it.
     pub fn acted(&self) -> impl Iterator<Item = (u32, &LiveMember)> {
         self.acted.iter().filter_map(|row| Some((row, self.member(row)?)))
     }
@@ -209,6 +219,38 @@ impl State {
         self.counting.popularity_half_life_days.map(|half_life| decayed(seconds, half_life))
     }
 
+    /// Names of the channels that events and contacts are numbered by.
+    pub fn channels(&self) -> &[String] {
+        &self.channels
+    }
+
+    /// The number of a channel, a new one for what nobody has heard of.
+    pub fn channel(&mut self, name: Option<&str>) -> u16 {
+        let Some(name) = name else { return NO_CHANNEL };
+        if let Some(known) = self.channels.iter().position(|known| known == name) {
+            return known as u16;
+        }
+        if self.channels.len() == MAX_CHANNELS {
+            return NO_CHANNEL;
+        }
+        Arc::make_mut(&mut self.channels).push(name.to_owned());
+        (self.channels.len() - 1) as u16
+    }
+
+    /// What is known now of a message to a member.
+    pub fn contact(&mut self, model: &Model, member_id: &str, contact: LiveContact) {
+        let row = self.row(model, member_id);
+        if self.is_erased(row) {
+            return;
+        }
+        let contacts = &mut self.member_mut(row).contacts;
+        match contacts.iter_mut().find(|known| contact.id != 0 && known.id == contact.id) {
+            Some(known) => *known = contact,
+            None => contacts.push(contact),
+        }
+        self.note_acted(model, row);
+    }
+
     /// What a member did. Events may come in any order, each once.
     pub fn record(&mut self, model: &Model, member_id: &str, event: LiveEvent) {
         let row = self.row(model, member_id);
@@ -216,12 +258,14 @@ impl State {
             return;
         }
         self.newest = self.newest.max(event.time);
+        if event.kind == Kind::Contact {
+            let contact = LiveContact::by_others(event);
+            return self.contact(model, member_id, contact);
+        }
         let member = self.member_mut(row);
         let at = member.events.partition_point(|e| e.time <= event.time);
         member.events.insert(at, event);
-        if (row as usize) < model.members.len() && !self.acted.contains(row) {
-            Arc::make_mut(&mut self.acted).insert(row);
-        }
+        self.note_acted(model, row);
         let sign = match event.kind {
             Kind::Purchase => 1.0,
             Kind::Refund => -1.0,
@@ -235,6 +279,12 @@ impl State {
             // What comes later than that moment counts more than 1, and what `bought` gives of it no more than that.
             let more = self.faded(self.counted_from - event.time);
             self.bought.insert_mut(event.product, std::array::from_fn(|k| counts[k] + sign * more[k]));
+        }
+    }
+
+    fn note_acted(&mut self, model: &Model, row: u32) {
+        if (row as usize) < model.members.len() && !self.acted.contains(row) {
+            Arc::make_mut(&mut self.acted).insert(row);
         }
     }
 

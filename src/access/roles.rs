@@ -35,7 +35,7 @@ pub fn needed(path: &str) -> Option<&'static [Role]> {
     let (service, method) = path.trim_start_matches('/').split_once('/')?;
     Some(match service {
         "kindred.v1.RecommendationService" => &[Mall],
-        "kindred.v1.AudienceService" => &[Campaign],
+        "kindred.v1.AudienceService" | "kindred.v1.OutreachService" => &[Campaign],
         "kindred.v1.BatchService" => &[Batch],
         "kindred.v1.EventService" => &[Mall, Batch],
         "kindred.v1.CatalogService" => &[Batch],

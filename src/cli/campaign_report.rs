@@ -7,7 +7,7 @@ use clap::Args;
 use kindred_training::campaign::{Difference, Group, Outcome, report};
 
 use super::print;
-use super::train::now;
+use crate::clock::unix_now;
 use crate::config::Config;
 use crate::error::Error;
 use crate::progress::Terminal;
@@ -59,7 +59,7 @@ impl CampaignReport {
         }
         let start = self.since.unwrap_or(i64::MIN);
         let end = self.days.map_or(i64::MAX, |days| start + i64::from(days) * DAY - 1);
-        let outcomes = report(&self.audience, &data, &(start..=end), now(), &Terminal::new())?;
+        let outcomes = report(&self.audience, &data, &(start..=end), unix_now(), &Terminal::new())?;
         if self.json {
             return print::json(&serde_json::to_value(&outcomes).unwrap_or_default());
         }

@@ -115,8 +115,8 @@ impl Demo {
                 asked_to_end.await;
             }
         };
-        let (registry, serve, state) = (config.registry()?, config.serve.clone(), config.state.clone());
-        let server = tokio::spawn(async move { server::serve(registry, &serve, &state, listener, until).await });
+        let (registry, config) = (config.registry()?, config.clone());
+        let server = tokio::spawn(async move { server::serve(registry, &config, listener, until).await });
         let shown = show(model, address).await;
         if shown.is_ok() && !exit {
             commands(&self.out, address, model)?;

@@ -7,8 +7,9 @@ use kindred_training::evaluate::{Estimate, Evaluation, html};
 use kindred_training::train::evaluate_only;
 
 use super::inputs::Tables;
-use super::train::{in_pool, now};
+use super::train::in_pool;
 use super::{Common, print};
+use crate::clock::unix_now;
 use crate::error::Error;
 use crate::progress::Terminal;
 use crate::signal::stop_flag;
@@ -55,7 +56,7 @@ impl Evaluate {
         if let Some(folder) = &self.out {
             std::fs::create_dir_all(folder)?;
         }
-        let run = || evaluate_only(&valid, &registry, now(), &Terminal::new(), &stop);
+        let run = || evaluate_only(&valid, &registry, unix_now(), &Terminal::new(), &stop);
         let evaluation = in_pool(self.threads, run)??;
         if let Some(folder) = &self.out {
             let json = serde_json::to_vec_pretty(&evaluation).map_err(std::io::Error::from)?;

@@ -6,9 +6,9 @@ use chrono::DateTime;
 use clap::{Args, Subcommand};
 
 use super::serve::runtime;
-use super::train::now;
 use super::{Common, print};
 use crate::access::{NewKey, Role};
+use crate::clock::unix_now;
 use crate::error::Error;
 use crate::store::{Entry, Store, Verified};
 
@@ -128,7 +128,7 @@ async fn open(common: &Common) -> Result<Store, Error> {
 /// What somebody at this machine did.
 fn entry(action: &str, detail: String) -> Entry {
     let user = std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned());
-    Entry { time: now(), actor: format!("command line ({user})"), action: action.to_owned(), detail }
+    Entry { time: unix_now(), actor: format!("command line ({user})"), action: action.to_owned(), detail }
 }
 
 fn moment(seconds: i64) -> String {
@@ -140,7 +140,7 @@ impl Create {
         let store = open(&self.common).await?;
         let new =
             NewKey { name: self.key_name, roles: self.roles, per_second: self.per_second, concurrent: self.concurrent };
-        let (key, token) = new.make(now());
+        let (key, token) = new.make(unix_now());
         store.create_key(&key, entry("keys create", format!("{} ({})", key.name, key.id))).await?;
         store.close().await;
         print::line(token.reveal())

@@ -47,7 +47,7 @@ impl Serve {
             let listener = listen(&config.serve).await?;
             let address = listener.local_addr()?;
             tracing::info!(%address, "listening");
-            server::serve(registry, &config.serve, &config.state, listener, asked_to_end).await
+            server::serve(registry, &config, listener, asked_to_end).await
         })
     }
 }

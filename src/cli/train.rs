@@ -1,7 +1,5 @@
 //! `kindred train`.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use clap::Args;
 use kindred_models::stop::Stop;
 use kindred_training::train::Trained;
@@ -9,6 +7,7 @@ use kindred_training::train::Trained;
 use super::evaluate::print_evaluation;
 use super::inputs::Tables;
 use super::{Common, print};
+use crate::clock::unix_now;
 use crate::config::Config;
 use crate::error::Error;
 use crate::progress::Terminal;
@@ -59,15 +58,9 @@ pub(super) fn in_pool<R: Send>(threads: Option<usize>, run: impl FnOnce() -> R +
     Ok(pool.map_err(|e| Error::Usage(format!("--threads: {e}")))?.install(run))
 }
 
-/// Unix seconds.
-pub(super) fn now() -> i64 {
-    // A clock before 1970 is no clock.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64)
-}
-
 /// Trains and publishes.
 pub(super) fn train(config: &Config, stop: &Stop) -> Result<Trained, Error> {
     let valid = config.training().validate()?;
     let registry = config.registry()?;
-    Ok(kindred_training::train::train(&valid, &registry, now(), &Terminal::new(), stop)?)
+    Ok(kindred_training::train::train(&valid, &registry, unix_now(), &Terminal::new(), stop)?)
 }

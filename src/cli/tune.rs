@@ -9,8 +9,9 @@ use kindred_training::tune::{Search, Source, Trial, tune};
 use serde_json::Value;
 
 use super::inputs::Tables;
-use super::train::{in_pool, now};
+use super::train::in_pool;
 use super::{Common, print};
+use crate::clock::unix_now;
 use crate::config::Config;
 use crate::error::Error;
 use crate::progress::Terminal;
@@ -95,7 +96,7 @@ impl Tune {
             best.evaluate.test_days = kept_days;
             write_best(&best_file, &config, &best, trial)
         };
-        let run = || tune(&search, now(), &mut on_best, &Terminal::new(), &stop);
+        let run = || tune(&search, unix_now(), &mut on_best, &Terminal::new(), &stop);
         let trials = in_pool(self.threads, run)?.inspect_err(|error| {
             if matches!(error, TrainError::Stopped) {
                 eprintln!("{} keeps the trials so far: run again to go on", search.trials_file.display());

@@ -2,14 +2,16 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use kindred_models::Model;
 use kindred_models::events::DAY_SECONDS;
-use kindred_models::state::{LiveEvent, ProductPatch, State, hash, store_name};
+use kindred_models::outreach::{Held, Place};
+use kindred_models::state::{LiveContact, LiveEvent, ProductPatch, State, hash, store_name};
 use kindred_models::strings::NONE;
 
-use crate::store::{Change, Changes, From};
+use crate::clock::unix_now;
+use crate::store::{Change, Changes, From, StoredContact};
 
 /// Time between two counts of what is popular.
 const RANK_EVERY: Duration = Duration::from_secs(1);
@@ -39,11 +41,7 @@ pub(super) struct Bound {
 impl Bound {
     /// A version of which nothing is known since.
     pub(super) fn new(model: Model, hash_key: [u8; 32]) -> Self {
-        let of_this_store = model.info.state_store.as_deref() == Some(store_name(&hash_key).as_str());
-        let unlearned = match model.info.state_seq.filter(|_| of_this_store) {
-            Some(seq) => From::Number(seq),
-            None => From::Moment(learned_until(&model)),
-        };
+        let unlearned = unlearned(&model, &hash_key);
         let mut model = model;
         model.state = State::of(&model);
         Self {
@@ -90,13 +88,22 @@ impl Bound {
     fn change_members(&mut self, state: &mut State, change: &Change) {
         let model = &self.catalogued;
         match change {
-            Change::Event { member_id, product_id, kind, time } => {
+            Change::Event { member_id, product_id, kind, time, channel } => {
                 if matches!(self.unlearned, From::Moment(moment) if *time <= moment) {
                     return;
                 }
                 let product = model.products.find(product_id).unwrap_or(NONE);
-                state.record(model, member_id, LiveEvent { time: *time, product, kind: *kind });
+                let channel = state.channel(channel.as_deref());
+                state.record(model, member_id, LiveEvent { time: *time, product, kind: *kind, channel });
                 self.is_unranked = true;
+            }
+            Change::Contact(contact) => {
+                let product = model.products.find(&contact.product_id).unwrap_or(NONE);
+                let channel = state.channel(Some(&contact.channel));
+                let StoredContact { times, status, priority, said_at, .. } = *contact;
+                let held = Held { place: Place::Unknown, times, status, priority };
+                let id = contact.number();
+                state.contact(model, &contact.member_id, LiveContact { id, product, channel, held, said_at });
             }
             Change::Member(id, profile) => state.describe(model, id, profile.clone()),
             Change::Product(..) => {}
@@ -134,14 +141,18 @@ impl Bound {
     }
 }
 
+/// Which events of the store with this key a version did not learn from.
+pub(super) fn unlearned(model: &Model, hash_key: &[u8; 32]) -> From {
+    let of_this_store = model.info.state_store.as_deref() == Some(store_name(hash_key).as_str());
+    match model.info.state_seq.filter(|_| of_this_store) {
+        Some(seq) => From::Number(seq),
+        None => From::Moment(learned_until(model)),
+    }
+}
+
 /// The moment up to which a version knows what happened: a table of days says no more than the day of its newest event,
 /// all of which counts as known.
 fn learned_until(model: &Model) -> i64 {
     let unit = model.info.parameters.pointer("/data/events/time_unit").and_then(|unit| unit.as_str());
     model.info.as_of_time + if unit == Some("date") { DAY_SECONDS - 1 } else { 0 }
-}
-
-fn unix_now() -> i64 {
-    // A clock before 1970 is no clock.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs() as i64)
 }

@@ -8,6 +8,7 @@ mod bound;
 mod swap;
 mod writer;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -19,8 +20,9 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::access::Keys;
+use crate::clock::unix_now;
 use crate::observe::Metrics;
-use crate::store::{Entry, Outcome, Store, StoreError, Write};
+use crate::store::{Entry, From, Outcome, Store, StoreError, StoredContact, Write};
 use bound::Bound;
 use writer::Job;
 
@@ -74,6 +76,7 @@ pub struct Live {
     keys: RwLock<Arc<Keys>>,
     /// One version is loaded at a time.
     loading: Mutex<()>,
+    hash_key: [u8; 32],
     is_store_down: AtomicBool,
     /// Changes of the store that were not served when it was last looked at.
     lag: AtomicI64,
@@ -127,6 +130,7 @@ impl Live {
             jobs,
             keys: RwLock::new(Arc::new(Keys::new(keys, &Keys::default()))),
             loading: Mutex::new(()),
+            hash_key,
             is_store_down: AtomicBool::new(false),
             lag: AtomicI64::new(0),
             // The server before may have been killed after it erased somebody.
@@ -158,6 +162,27 @@ impl Live {
     /// The registry.
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// Which events a version did not learn from.
+    pub(crate) fn unlearned(&self, model: &Model) -> From {
+        bound::unlearned(model, &self.hash_key)
+    }
+
+    /// The contacts of a plan, in the order of their members' ids.
+    ///
+    /// # Errors
+    /// If the store does not answer.
+    pub async fn plan(&self, plan_id: &str) -> Result<Vec<StoredContact>, StoreError> {
+        in_time(self.store.plan(plan_id)).await
+    }
+
+    /// The members of some contacts, by the contact's name.
+    ///
+    /// # Errors
+    /// If the store does not answer.
+    pub async fn members_of(&self, contact_ids: &[String]) -> Result<HashMap<String, String>, StoreError> {
+        in_time(self.store.members_of(contact_ids)).await
     }
 
     /// Whether the store did not answer when it was last asked.
@@ -290,8 +315,7 @@ impl Live {
     /// Deletes events that were kept long enough.
     async fn clear(self: Arc<Self>, retain: Duration) {
         loop {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-            let pause = match self.store.delete_some_before(now.saturating_sub(retain).as_secs() as i64).await {
+            let pause = match self.store.delete_some_before(unix_now() - retain.as_secs() as i64).await {
                 Ok(0) => CLEAR,
                 Ok(count) => {
                     tracing::info!(count, "events were kept long enough and are gone");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -14,6 +14,7 @@ use kindred_models::index::IndexKind;
 use tokio::net::TcpListener;
 
 use super::Metrics;
+use crate::clock::unix_now;
 use crate::live::Live;
 
 /// What Prometheus calls its format.
@@ -49,9 +50,8 @@ async fn text(State(shared): State<Shared>) -> impl IntoResponse {
     let model = live.snapshot();
     let kind = |kind: IndexKind| if kind == IndexKind::Hnsw { "hnsw" } else { "exact" };
     metrics.serving(&model.info.version, kind(model.product_index.report.kind), kind(model.member_index.report.kind));
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    if let Some(trained_at) = model.info.trained_at.and_then(|at| u64::try_from(at).ok()) {
-        metrics.model_age(now.saturating_sub(Duration::from_secs(trained_at)));
+    if let Some(trained_at) = model.info.trained_at {
+        metrics.model_age(Duration::from_secs(u64::try_from(unix_now() - trained_at).unwrap_or(0)));
     }
     let lag = live.lag();
     metrics.store(!live.is_store_down(), lag);

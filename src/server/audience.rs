@@ -76,7 +76,7 @@ impl AudienceService for Audiences {
         let request = request.into_inner();
         let holdout = Holdout { share: request.holdout_share, seed: request.holdout_seed };
         let launches = request.launches.len();
-        let question = allocation(request)?;
+        let question = allocation(request, self.shared.today())?;
         let model = self.shared.live.snapshot();
         let computed = self.shared.compute.run(move |stop| {
             let answer = allocate(&model, &question, stop)?;
@@ -137,7 +137,7 @@ struct Answer {
 
 impl Audiences {
     async fn answer(&self, request: v1::FindAudienceRequest, holdout: Holdout) -> Result<Answer, Problem> {
-        let checked = AudienceQuestion::check(&request)?;
+        let checked = AudienceQuestion::check(&request, self.shared.today())?;
         let model = self.shared.live.snapshot();
         let computed = self.shared.compute.run(move |stop| {
             let (question, unknown) = checked.ask(&model, request)?;
@@ -178,7 +178,7 @@ fn summary(model: &Model, answer: &Audience, unknown: Vec<String>) -> v1::Audien
     }
 }
 
-fn excluded(excluded: &Excluded) -> v1::ExcludedMembers {
+pub(super) fn excluded(excluded: &Excluded) -> v1::ExcludedMembers {
     let n = |count: usize| count as i64;
     v1::ExcludedMembers {
         erased_count: n(excluded.erased),
@@ -193,6 +193,8 @@ fn excluded(excluded: &Excluded) -> v1::ExcludedMembers {
         tag_count: n(excluded.tag),
         last_purchase_count: n(excluded.last_purchase),
         contact_count: n(excluded.contacts),
+        birthday_count: n(excluded.birthday),
+        due_for_repeat_count: n(excluded.due_for_repeat),
         any_of_count: n(excluded.any_of),
         none_of_count: n(excluded.none_of),
     }

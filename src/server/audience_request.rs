@@ -1,9 +1,10 @@
 //! A request for an audience or an allocation: checked first, then looked up in the model that answers.
 
+use chrono::NaiveDate;
 use kindred_models::Model;
 use kindred_models::audience::{
-    AllocationRequest, AudienceRequest, AudienceSize, Cap, LastPurchase, Launch, MAX_LAUNCHES, MaxContacts,
-    MemberFilter, Quota, Subject,
+    AllocationRequest, AudienceRequest, AudienceSize, Birthday, Cap, DueForRepeat, LastPurchase, Launch, MAX_LAUNCHES,
+    MaxContacts, MemberFilter, Quota, Subject,
 };
 use kindred_models::content::Attributes;
 use kindred_models::groups::{CONTACT_DAYS, Segment};
@@ -40,7 +41,7 @@ pub(super) struct AudienceQuestion {
 
 impl AudienceQuestion {
     /// Checks every field.
-    pub(super) fn check(request: &v1::FindAudienceRequest) -> Result<Self, Problem> {
+    pub(super) fn check(request: &v1::FindAudienceRequest, today: NaiveDate) -> Result<Self, Problem> {
         let mut check = Check::default();
         check.text("product_id", &request.product_id, 256);
         check.ids("seed_member_ids", &request.seed_member_ids, MAX_SEEDS);
@@ -54,7 +55,7 @@ impl AudienceQuestion {
         if let Some(given) = &request.attributes {
             attributes(&mut check, "attributes", given);
         }
-        let filter = member_filter(&mut check, request.filter.as_ref());
+        let filter = member_filter(&mut check, request.filter.as_ref(), today);
         let (size, quota) = (size(&mut check, request.size), quota(&mut check, request.quota));
         check.that((0.0..=1.0).contains(&request.holdout_share), "holdout_share", "must be from 0 to 1");
         check.finish()?;
@@ -103,7 +104,7 @@ impl AudienceQuestion {
 }
 
 /// A request for an allocation as the model takes it.
-pub(super) fn allocation(request: v1::AllocateLaunchesRequest) -> Result<AllocationRequest, Problem> {
+pub(super) fn allocation(request: v1::AllocateLaunchesRequest, today: NaiveDate) -> Result<AllocationRequest, Problem> {
     let mut check = Check::default();
     let count = request.launches.len();
     check.that((1..=MAX_LAUNCHES).contains(&count), "launches", &format!("must have 1 to {MAX_LAUNCHES} entries"));
@@ -121,7 +122,7 @@ pub(super) fn allocation(request: v1::AllocateLaunchesRequest) -> Result<Allocat
         };
         check.that(holds, &field("cap"), "must be 0 or above");
     }
-    let filter = member_filter(&mut check, request.filter.as_ref());
+    let filter = member_filter(&mut check, request.filter.as_ref(), today);
     let cost = request.contact_cost;
     check.that(cost >= 0.0 && cost.is_finite(), "contact_cost", "must be 0 or above");
     check.that((0.0..=1.0).contains(&request.holdout_share), "holdout_share", "must be from 0 to 1");
@@ -202,8 +203,9 @@ fn quota(check: &mut Check, given: Option<v1::Quota>) -> Quota {
     Quota { per_store, per_guide, days: u16::try_from(given.days).unwrap_or(1).max(1) }
 }
 
-fn member_filter(check: &mut Check, given: Option<&v1::MemberFilter>) -> MemberFilter {
-    given.map_or_else(MemberFilter::default, |given| nested_filter(check, "filter", given, 1, &mut 0))
+/// The filter of a request; `today` by the shops' clocks.
+pub(super) fn member_filter(check: &mut Check, given: Option<&v1::MemberFilter>, today: NaiveDate) -> MemberFilter {
+    given.map_or_else(MemberFilter::default, |given| nested_filter(check, "filter", given, today, 1, &mut 0))
 }
 
 /// A filter and those within it, `count` of which were seen before.
@@ -211,6 +213,7 @@ fn nested_filter(
     check: &mut Check,
     field: &str,
     given: &v1::MemberFilter,
+    today: NaiveDate,
     depth: usize,
     count: &mut usize,
 ) -> MemberFilter {
@@ -244,10 +247,26 @@ fn nested_filter(
         );
         MaxContacts { count: usize::try_from(max.count).unwrap_or(0), days: u16::try_from(max.days).unwrap_or(0) }
     });
+    let days = |check: &mut Check, field: String, days: i32| {
+        let days = u16::try_from(days).ok().filter(|days| *days <= 365);
+        check.that(days.is_some(), &field, "must be from 0 to 365");
+        days.unwrap_or(0)
+    };
+    let birthday = given.birthday.map(|birthday| Birthday {
+        within_days: days(check, format!("{field}.birthday.within_days"), birthday.within_days),
+        from: Some(today),
+    });
+    let due_for_repeat = given.due_for_repeat.as_ref().map(|due| {
+        check.text(&format!("{field}.due_for_repeat.category"), &due.category, 1000);
+        DueForRepeat {
+            category: Some(due.category.clone()).filter(|category| !category.is_empty()),
+            within_days: days(check, format!("{field}.due_for_repeat.within_days"), due.within_days),
+        }
+    });
     let mut within = |name: &str, filters: &[v1::MemberFilter]| -> Vec<MemberFilter> {
         // One more than are allowed is enough to say so.
         let each = filters.iter().take(MAX_FILTERS + 1).enumerate();
-        each.map(|(i, f)| nested_filter(check, &format!("{field}.{name}[{i}]"), f, depth + 1, count)).collect()
+        each.map(|(i, f)| nested_filter(check, &format!("{field}.{name}[{i}]"), f, today, depth + 1, count)).collect()
     };
     MemberFilter {
         any_of: within("any_of", &given.any_of),
@@ -259,6 +278,8 @@ fn nested_filter(
         segments: segments.unwrap_or_default(),
         last_purchases,
         max_contacts,
+        birthday,
+        due_for_repeat,
     }
 }
 

@@ -1,6 +1,6 @@
 //! EventService.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use kindred_models::events::Kind;
 use tonic::{Request, Response, Status, Streaming};
@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::Shared;
 use super::status::Problem;
 use super::validate::{Check, MAX_ID_BYTES};
+use crate::clock::unix_now;
 use crate::proto::v1;
 use crate::proto::v1::event_service_server::{EventService, EventServiceServer};
 use crate::store::{StoredEvent, Write};
@@ -16,8 +17,8 @@ use crate::store::{StoredEvent, Write};
 const MAX_EVENTS: usize = 1000;
 /// Refused events that the answer to a stream names, at most.
 const MAX_REFUSED: usize = 100;
-/// How far clocks may be ahead.
-const AHEAD: Duration = Duration::from_secs(300);
+/// How far clocks may be ahead, in seconds.
+const AHEAD: i64 = 300;
 /// Why an event of an erased member is refused.
 const ERASED: &str = "member_id: this member asked to be forgotten";
 
@@ -102,9 +103,8 @@ struct Times {
 
 impl Times {
     fn now(accept: Duration) -> Self {
-        // A clock before 1970 takes nothing in.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { earliest: now.saturating_sub(accept).as_secs() as i64, latest: (now + AHEAD).as_secs() as i64 }
+        let now = unix_now();
+        Self { earliest: now - accept.as_secs() as i64, latest: now + AHEAD }
     }
 }
 

@@ -11,6 +11,8 @@ mod events;
 mod feed_request;
 mod members;
 mod model;
+mod outreach;
+mod outreach_request;
 mod recommendation;
 mod status;
 mod validate;
@@ -19,16 +21,19 @@ use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use chrono::NaiveDate;
 use kindred_models::artifact::Registry;
+use kindred_models::outreach::Policy;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use crate::access::{AccessLayer, Caller};
-use crate::config::{ServeConfig, StateConfig, TlsConfig};
+use crate::clock::unix_now;
+use crate::config::{Config, ServeConfig, TlsConfig};
 use crate::error::Error;
 use crate::live::{Live, WriteError};
 use crate::observe::{Metrics, ObserveLayer, serve_admin};
@@ -43,11 +48,18 @@ use status::Problem;
 struct Shared {
     live: Arc<Live>,
     compute: Compute,
+    /// The contact budget.
+    policy: Arc<Policy>,
     /// How long ago events may have happened.
     accept: Duration,
 }
 
 impl Shared {
+    /// The date on the shops' calendars.
+    fn today(&self) -> NaiveDate {
+        self.policy.calendar.today(unix_now())
+    }
+
     /// Accounts for what a caller does, before it is done.
     async fn account(&self, by: &Caller, action: &str, detail: String) -> Result<(), Problem> {
         self.live.keep(Write::Audit(entry(by, action, detail))).await?;
@@ -66,31 +78,32 @@ impl Shared {
 
 /// An entry of the log of who did what.
 fn entry(by: &Caller, action: &str, detail: String) -> Entry {
-    // A clock before 1970 is no clock.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs() as i64);
-    Entry { time: now, actor: by.0.to_string(), action: action.to_owned(), detail }
+    Entry { time: unix_now(), actor: by.0.to_string(), action: action.to_owned(), detail }
 }
 
 /// Serves the registry's current version, and what happened since, on a listener until `ended`, then lets open calls
-/// finish.
+/// finish. Of the config, `serve`, `state` and `outreach` count.
 ///
 /// # Errors
 /// If the version or the state can't be loaded, or the server breaks off.
 pub async fn serve(
     registry: Registry,
-    config: &ServeConfig,
-    state: &StateConfig,
+    config: &Config,
     listener: TcpListener,
     ended: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
+    let Config { serve, state, .. } = config;
     // First, as without a version there is nothing to keep a state for.
     registry.current()?;
     state.validate()?;
+    let policy = Arc::new(config.policy()?);
     let store = Store::open(&state.take_url(&registry)?).await?;
-    let (reload, retain) = (Duration::from_secs(config.reload_seconds), days(state.retain_days));
+    let (reload, retain) = (Duration::from_secs(serve.reload_seconds), days(state.retain_days));
     let metrics = Metrics::new();
     let (live, tasks) = Live::start(registry, store, reload, retain, metrics.clone()).await?;
-    let outcome = answer(config, days(state.accept_days), live, metrics, listener, ended).await;
+    let compute = Compute::new(serve.threads, metrics.clone())?;
+    let shared = Shared { live, compute, policy, accept: days(state.accept_days) };
+    let outcome = answer(serve, shared, metrics, listener, ended).await;
     tasks.end().await;
     outcome
 }
@@ -98,16 +111,14 @@ pub async fn serve(
 /// Answers calls until `ended`, and lets open ones finish.
 async fn answer(
     config: &ServeConfig,
-    accept: Duration,
-    live: Arc<Live>,
+    shared: Shared,
     metrics: Arc<Metrics>,
     listener: TcpListener,
     ended: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
-    guard(config, &listener, &live)?;
+    guard(config, &listener, &shared.live)?;
     let is_draining = Arc::new(AtomicBool::new(false));
-    let _admin = admin(config, &live, &metrics, &is_draining).await?;
-    let shared = Shared { live, compute: Compute::new(config.threads, metrics.clone())?, accept };
+    let _admin = admin(config, &shared.live, &metrics, &is_draining).await?;
     let (health_reporter, health) = tonic_health::server::health_reporter();
     set_health(&health_reporter, true).await;
     let drain = Duration::from_secs(config.drain_seconds);
@@ -135,6 +146,7 @@ async fn answer(
         .add_service(events::service(shared.clone()))
         .add_service(catalog::service(shared.clone()))
         .add_service(members::service(shared.clone()))
+        .add_service(outreach::service(shared.clone()))
         .add_service(model::service(shared))
         .serve_with_incoming_shutdown(incoming, ended);
     let overdue = async move {
@@ -160,8 +172,9 @@ async fn set_health(reporter: &tonic_health::server::HealthReporter, serving: bo
     use v1::event_service_server::SERVICE_NAME as EVENTS;
     use v1::member_service_server::SERVICE_NAME as MEMBERS;
     use v1::model_service_server::SERVICE_NAME as MODEL;
+    use v1::outreach_service_server::SERVICE_NAME as OUTREACH;
     use v1::recommendation_service_server::SERVICE_NAME as RECOMMENDATION;
-    for name in ["", RECOMMENDATION, AUDIENCE, BATCH, MODEL, EVENTS, CATALOG, MEMBERS] {
+    for name in ["", RECOMMENDATION, AUDIENCE, BATCH, MODEL, EVENTS, CATALOG, MEMBERS, OUTREACH] {
         reporter.set_service_status(name, if serving { Serving } else { NotServing }).await;
     }
 }

@@ -164,7 +164,7 @@ fn item(model: &Model, persona: &Persona, item: &FeedItem) -> v1::Item {
     }
 }
 
-fn reason(model: &Model, reason: Reason) -> v1::Reason {
+pub(super) fn reason(model: &Model, reason: Reason) -> v1::Reason {
     let id = |product: u32| model.products.ids.get(product).to_owned();
     let (mut answer, code) = (v1::Reason::default(), code(reason));
     match reason {

@@ -2,16 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use kindred_models::events::DAY_SECONDS;
+use kindred_models::outreach::REMEMBERED_DAYS;
 use kindred_models::state::{ProductPatch, Profile, hash};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
+use super::contacts::{Claim, Refusal, Reservation, Said};
 use super::keys::{Entry, append};
-use super::rows::{Change, StoredEvent};
+use super::rows::{Change, StoredContact, StoredEvent};
 use super::{Backend, CHANNEL, Store, StoreError};
+use crate::clock::unix_now;
 
 /// Rows of one statement: its parameters stay below what SQLite takes.
-const ROWS: usize = 1000;
+pub(super) const ROWS: usize = 1000;
 /// Columns of an event.
 const EVENT_COLUMNS: usize = 11;
 
@@ -24,6 +28,14 @@ pub enum Write {
     Members(Vec<(String, Profile)>),
     /// What is said of products, by id.
     Products(Vec<(String, ProductPatch)>),
+    /// Contacts that a plan wants, as far as there is room.
+    Reserve(Reservation),
+    /// Contacts that are about to go out, and when.
+    Claim(Vec<Claim>, i64),
+    /// What became of contacts.
+    Confirm(Vec<Said>),
+    /// A plan to call off, and when.
+    CancelPlan(String, i64),
     /// A member to forget, and who asked for it.
     Erase(String, Entry),
     /// Something that must be accounted for.
@@ -31,12 +43,17 @@ pub enum Write {
 }
 
 /// What became of one write.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
-    /// Events and members that are kept now, and products of which nothing was said before.
+    /// Events and members that are kept now, products of which nothing was said before, and contacts that were reserved,
+    /// may go out, changed or were called off.
     pub accepted: usize,
-    /// Events that were kept already.
+    /// Events that were kept already, and contacts of which nothing new was said.
     pub duplicates: usize,
+    /// Contacts that were reserved.
+    pub contacts: Vec<StoredContact>,
+    /// Places of contacts that were refused, and why.
+    pub refused: Vec<(usize, Refusal)>,
     /// Places of what speaks of members who must be forgotten: not kept.
     pub of_erased: Vec<usize>,
 }
@@ -61,7 +78,11 @@ impl Write {
             Self::Events(events) => events.len(),
             Self::Members(members) => members.len(),
             Self::Products(products) => products.len(),
-            Self::Erase(..) => 1,
+            Self::Erase(..) | Self::CancelPlan(..) => 1,
+            // A number serves all that a statement changes.
+            Self::Reserve(reservation) => reservation.wanted.len().div_ceil(ROWS),
+            Self::Claim(claims, _) => claims.len(),
+            Self::Confirm(said) => said.len(),
             // It changes nothing that anybody follows.
             Self::Audit(_) => 0,
         }
@@ -77,7 +98,8 @@ impl Write {
         match self {
             Self::Events(events) => events.iter().map(|e| e.member_id.as_str()).collect(),
             Self::Members(members) => members.iter().map(|(id, _)| id.as_str()).collect(),
-            Self::Products(_) | Self::Erase(..) | Self::Audit(_) => Vec::new(),
+            // Of those whom contacts speak of, it is asked with them.
+            _ => Vec::new(),
         }
     }
 }
@@ -109,6 +131,10 @@ impl Store {
                         outcome.accepted += usize::from(!tx.change_product(id, said).await?);
                     }
                 }
+                Write::Reserve(wanted) => tx.reserve(wanted, outcome).await?,
+                Write::Claim(claims, now) => tx.claim(claims, *now, outcome).await?,
+                Write::Confirm(said) => tx.confirm(said, outcome).await?,
+                Write::CancelPlan(plan_id, now) => tx.cancel(plan_id, *now, outcome).await?,
                 Write::Erase(id, by) => {
                     tx.erase(id).await?;
                     gone.insert(id.clone());
@@ -125,27 +151,33 @@ impl Store {
         Ok(committed)
     }
 
-    /// Deletes some of the events from before a moment; gives how many. Not all at once: writers wait meanwhile.
+    /// Deletes some of the events from before a moment, and of the contacts that nobody remembers any more; gives how many. Not all at once: writers wait meanwhile.
     ///
     /// # Errors
     /// If the database does not answer or can't write.
     pub async fn delete_some_before(&self, time: i64) -> Result<u64, StoreError> {
-        let some = "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE time < $1 LIMIT 10000)";
-        Ok(sqlx::query(some).bind(time).execute(&self.pool).await?.rows_affected())
+        let mut deleted = 0;
+        let forgotten = time.min(unix_now() - REMEMBERED_DAYS * DAY_SECONDS);
+        for (table, name, time) in [("events", "event_id", time), ("contacts", "contact_id", forgotten)] {
+            let old = format!("SELECT {name} FROM {table} WHERE time < $1 LIMIT 10000");
+            let some = format!("DELETE FROM {table} WHERE {name} IN ({old})");
+            deleted += sqlx::query(&some).bind(time).execute(&self.pool).await?.rows_affected();
+        }
+        Ok(deleted)
     }
 }
 
 /// A transaction that has its numbers.
-struct Tx {
-    backend: Backend,
-    transaction: Transaction<'static, Any>,
+pub(super) struct Tx {
+    pub(super) backend: Backend,
+    pub(super) transaction: Transaction<'static, Any>,
     before: i64,
     last: i64,
     /// The number of the change that comes next.
     next: i64,
     erasures: i64,
     hash_key: [u8; 32],
-    changes: Vec<Change>,
+    pub(super) changes: Vec<Change>,
 }
 
 impl Tx {
@@ -169,12 +201,13 @@ impl Tx {
         })
     }
 
-    fn number(&mut self) -> i64 {
+    /// The number of one more change.
+    pub(super) fn number(&mut self) -> i64 {
         self.next += 1;
         self.next - 1
     }
 
-    fn hash(&self, id: &str) -> String {
+    pub(super) fn hash(&self, id: &str) -> String {
         hash(&self.hash_key, id)
     }
 
@@ -188,8 +221,7 @@ impl Tx {
         let hashes: Vec<&String> = by_hash.keys().collect();
         let mut erased = HashSet::new();
         for chunk in hashes.chunks(ROWS) {
-            let list: Vec<String> = (1..=chunk.len()).map(|i| format!("${i}")).collect();
-            let asked = format!("SELECT hash FROM tombstones WHERE hash IN ({})", list.join(", "));
+            let asked = format!("SELECT hash FROM tombstones WHERE hash IN ({})", list(chunk.len()));
             let query = chunk.iter().fold(sqlx::query(&asked), |query, hash| query.bind(hash.as_str()));
             for row in query.fetch_all(&mut *self.transaction).await? {
                 let hash: String = row.try_get(0)?;
@@ -223,6 +255,7 @@ impl Tx {
                 product_id: event.product_id.clone(),
                 kind: event.kind,
                 time: event.time,
+                channel: event.channel.clone(),
             }));
         }
         Ok(())
@@ -273,7 +306,7 @@ impl Tx {
 
     async fn erase(&mut self, id: &str) -> Result<(), StoreError> {
         let (number, hash) = (self.number(), self.hash(id));
-        for table in ["events", "members"] {
+        for table in ["events", "contacts", "members"] {
             let gone = format!("DELETE FROM {table} WHERE member_id = $1");
             sqlx::query(&gone).bind(id).execute(&mut *self.transaction).await?;
         }
@@ -288,19 +321,28 @@ impl Tx {
 
 /// The statement that keeps so many events, and gives the numbers of those that are new.
 fn insert_events(backend: Backend, count: usize) -> String {
+    format!(
+        "INSERT INTO events (seq, event_id, member_id, product_id, kind, time, quantity, amount, store_id, channel, \
+         basket_id) VALUES {} ON CONFLICT (event_id) DO NOTHING RETURNING seq",
+        values(backend, count, EVENT_COLUMNS)
+    )
+}
+
+/// Parameters for so many rows to insert.
+pub(super) fn values(backend: Backend, rows: usize, columns: usize) -> String {
     // SQLite looks a parameter with a name or number up among all others, which takes six times as long as the rest.
     let parameter = |number: usize| match backend {
         Backend::Sqlite => "?".to_owned(),
         Backend::Postgres => format!("${number}"),
     };
     let row = |row: usize| {
-        let columns: Vec<String> = (1..=EVENT_COLUMNS).map(|c| parameter(row * EVENT_COLUMNS + c)).collect();
-        format!("({})", columns.join(","))
+        let parameters: Vec<String> = (1..=columns).map(|c| parameter(row * columns + c)).collect();
+        format!("({})", parameters.join(","))
     };
-    let rows: Vec<String> = (0..count).map(row).collect();
-    format!(
-        "INSERT INTO events (seq, event_id, member_id, product_id, kind, time, quantity, amount, store_id, channel, \
-         basket_id) VALUES {} ON CONFLICT (event_id) DO NOTHING RETURNING seq",
-        rows.join(",")
-    )
+    (0..rows).map(row).collect::<Vec<_>>().join(",")
+}
+
+/// Parameters for a list of so many.
+pub(super) fn list(count: usize) -> String {
+    (1..=count).map(|i| format!("${i}")).collect::<Vec<_>>().join(", ")
 }

@@ -5,6 +5,7 @@
 //! it is done: numbers are committed in order, and whoever follows them misses none.
 
 mod commit;
+mod contacts;
 mod keys;
 mod read;
 mod rows;
@@ -21,9 +22,10 @@ use sqlx::postgres::PgListener;
 use sqlx::{Any, AnyPool, Executor, Row, Transaction};
 
 pub use commit::{Committed, Outcome, Write};
+pub use contacts::{Claim, Refusal, Reservation, Said, Wanted};
 pub use keys::{Entry, Verified};
 pub use read::{Changes, From};
-pub use rows::{Change, StoredEvent};
+pub use rows::{Change, StoredContact, StoredEvent};
 
 /// Channel on which PostgreSQL tells of changes.
 const CHANNEL: &str = "kindred_state";

@@ -1,12 +1,13 @@
 //! Reading: what changed since a number.
 
 use futures_util::TryStreamExt;
-use kindred_models::events::Kind;
+use kindred_models::events::{DAY_SECONDS, Kind};
+use kindred_models::outreach::{ContactStatus, REMEMBERED_DAYS, Times};
 use kindred_models::state::{Kept, ProductPatch, Profile};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
-use super::rows::{Change, StoredEvent};
+use super::rows::{Change, StoredContact, StoredEvent};
 use super::{Store, StoreError};
 
 /// Which events are not yet part of a version.
@@ -70,7 +71,14 @@ impl Store {
                 From::Number(number) => (number.max(after), i64::MIN),
                 From::Moment(moment) => (after, moment),
             };
-            let text = "SELECT member_id, product_id, kind, time FROM events \
+            let since = crate::clock::unix_now() - REMEMBERED_DAYS * DAY_SECONDS;
+            let text = "SELECT * FROM contacts WHERE seq > $1 AND seq <= $2 AND time > $3 ORDER BY seq";
+            let mut rows = sqlx::query(text).bind(after).bind(last).bind(since).fetch(&mut *tx);
+            while let Some(row) = rows.try_next().await? {
+                list.push(Change::Contact(contact(&row)?));
+            }
+            drop(rows);
+            let text = "SELECT member_id, product_id, kind, time, channel FROM events \
                 WHERE seq > $1 AND seq <= $2 AND time > $3 ORDER BY seq";
             let mut rows = sqlx::query(text).bind(number).bind(last).bind(moment).fetch(&mut *tx);
             while let Some(row) = rows.try_next().await? {
@@ -79,6 +87,7 @@ impl Store {
                     product_id: row.try_get("product_id")?,
                     kind: kind(&row)?,
                     time: row.try_get("time")?,
+                    channel: row.try_get("channel")?,
                 });
             }
         }
@@ -155,6 +164,26 @@ fn event(row: &AnyRow) -> Result<StoredEvent, StoreError> {
         store_id: row.try_get("store_id")?,
         channel: row.try_get("channel")?,
         basket_id: row.try_get("basket_id")?,
+    })
+}
+
+pub(super) fn contact(row: &AnyRow) -> Result<StoredContact, StoreError> {
+    let damaged = |what: &str, stored: i64| StoreError::Damaged("contacts", format!("{what} {stored}"));
+    let (status, priority): (i64, i64) = (row.try_get("status")?, row.try_get("priority")?);
+    let known = usize::try_from(status).ok().and_then(|status| ContactStatus::ALL.get(status));
+    Ok(StoredContact {
+        contact_id: row.try_get("contact_id")?,
+        plan_id: row.try_get("plan_id")?,
+        campaign_id: row.try_get("campaign_id")?,
+        member_id: row.try_get("member_id")?,
+        product_id: row.try_get("product_id")?,
+        channel: row.try_get("channel")?,
+        priority: u8::try_from(priority).map_err(|_| damaged("priority", priority))?,
+        times: Times { from: row.try_get("time")?, until: row.try_get("until")? },
+        status: *known.ok_or_else(|| damaged("status", status))?,
+        said_at: row.try_get("said_at")?,
+        probability: row.try_get("probability")?,
+        value: row.try_get("value")?,
     })
 }
 

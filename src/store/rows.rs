@@ -1,6 +1,7 @@
 //! What the store holds.
 
 use kindred_models::events::Kind;
+use kindred_models::outreach::{ContactStatus, Held, Policy, Times};
 use kindred_models::state::{ProductPatch, Profile};
 
 /// An event as it was acknowledged.
@@ -28,6 +29,61 @@ pub struct StoredEvent {
     pub basket_id: Option<String>,
 }
 
+/// A contact as it was planned, and what became of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredContact {
+    /// Names the contact: 32 hexadecimal digits.
+    pub contact_id: String,
+    /// The plan.
+    pub plan_id: String,
+    /// The campaign.
+    pub campaign_id: String,
+    /// The member.
+    pub member_id: String,
+    /// The product.
+    pub product_id: String,
+    /// The channel.
+    pub channel: String,
+    /// How much the campaign comes first, 0 to 9.
+    pub priority: u8,
+    /// When it goes out, or went.
+    pub times: Times,
+    /// What became of it.
+    pub status: ContactStatus,
+    /// When that was said, in unix seconds.
+    pub said_at: i64,
+    /// The chance of a purchase, as it was planned.
+    pub probability: f64,
+    /// What was expected of it, less what it costs.
+    pub value: f64,
+}
+
+impl StoredContact {
+    /// The name of a plan's contact with a member: what is planned twice is one.
+    pub fn name(plan_id: &str, member_id: &str) -> String {
+        let mut hasher = blake3::Hasher::new();
+        // The length goes first, so that no two pairs read alike.
+        hasher.update(&(plan_id.len() as u64).to_le_bytes()).update(plan_id.as_bytes()).update(member_id.as_bytes());
+        hasher.finalize().to_hex()[..32].to_owned()
+    }
+
+    /// The name as a number.
+    pub fn number(&self) -> u128 {
+        u128::from_str_radix(&self.contact_id, 16).unwrap_or_default()
+    }
+
+    /// Whether it had a place, whose time is over.
+    pub fn is_over(&self, now: i64) -> bool {
+        self.status == ContactStatus::Reserved && self.times.until < now
+    }
+
+    /// As a policy sees it.
+    pub fn held(&self, policy: &Policy) -> Held {
+        let place = policy.place(Some(&self.channel));
+        Held { place, times: self.times, status: self.status, priority: self.priority }
+    }
+}
+
 /// One thing that is different from before.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
@@ -41,7 +97,11 @@ pub enum Change {
         kind: Kind,
         /// Unix seconds.
         time: i64,
+        /// The channel.
+        channel: Option<String>,
     },
+    /// A contact as it is now.
+    Contact(StoredContact),
     /// All that was said of a member, by id.
     Member(String, Profile),
     /// All that was said of a product, by id.

@@ -9,7 +9,7 @@ pub(super) fn migrations() -> Vec<Migration> {
     let step = |(version, description, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, Cow::Borrowed(description), MigrationType::Simple, Cow::Borrowed(sql), false)
     };
-    [(1, "events, members, products, keys, audit", FIRST)].map(step).to_vec()
+    [(1, "events, members, products, keys, audit", FIRST), (2, "contacts", CONTACTS)].map(step).to_vec()
 }
 
 /// Types are those that both databases take alike.
@@ -66,4 +66,27 @@ CREATE TABLE audit (
     detail TEXT NOT NULL,
     hash TEXT NOT NULL
 );
+";
+
+const CONTACTS: &str = "
+CREATE TABLE contacts (
+    contact_id TEXT PRIMARY KEY,
+    seq BIGINT NOT NULL,
+    plan_id TEXT NOT NULL,
+    campaign_id TEXT NOT NULL,
+    member_id TEXT NOT NULL,
+    product_id TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    priority SMALLINT NOT NULL,
+    time BIGINT NOT NULL,
+    until BIGINT NOT NULL,
+    status SMALLINT NOT NULL,
+    said_at BIGINT NOT NULL,
+    probability DOUBLE PRECISION NOT NULL,
+    value DOUBLE PRECISION NOT NULL
+);
+CREATE INDEX contacts_by_member ON contacts (member_id);
+CREATE INDEX contacts_by_plan ON contacts (plan_id);
+CREATE INDEX contacts_by_seq ON contacts (seq);
+CREATE INDEX contacts_by_time ON contacts (time);
 ";

@@ -3,12 +3,13 @@
 
 #[macro_use]
 pub mod live;
+pub mod shop;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use kindred::config::{ServeConfig, StateConfig};
+use kindred::config::{Config, ServeConfig, StateConfig};
 use kindred::proto::v1;
 use kindred::proto::v1::audience_service_client::AudienceServiceClient;
 use kindred::proto::v1::find_audience_response::Payload;
@@ -153,14 +154,18 @@ pub async fn serve_with(trained: &Trained, state: StateConfig) -> Running {
     serve_as(trained, ServeConfig::default(), state).await
 }
 
-pub async fn serve_as(trained: &Trained, config: ServeConfig, state: StateConfig) -> Running {
-    let config = ServeConfig { threads: 2, reload_seconds: 1, drain_seconds: 5, ..config };
+pub async fn serve_as(trained: &Trained, serve: ServeConfig, state: StateConfig) -> Running {
+    serve_configured(trained, Config { serve, state, ..Config::default() }).await
+}
+
+pub async fn serve_configured(trained: &Trained, mut config: Config) -> Running {
+    config.serve = ServeConfig { threads: 2, reload_seconds: 1, drain_seconds: 5, ..config.serve };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (end, ended) = tokio::sync::oneshot::channel();
     let registry = trained.registry.clone();
     let ended = async move { drop(ended.await) };
-    let server = tokio::spawn(async move { server::serve(registry, &config, &state, listener, ended).await });
+    let server = tokio::spawn(async move { server::serve(registry, &config, listener, ended).await });
     let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect_lazy();
     Running { address, channel, end: Some(end), server }
 }

@@ -14,6 +14,7 @@ use kindred_models::launch::{self, ANALOGUES, LaunchFit, LaunchModel, LaunchQuer
 use kindred_models::model::ModelInfo;
 use kindred_models::neighbours::Neighbours;
 use kindred_models::popularity::Popularity;
+use kindred_models::presence::Presence;
 use kindred_models::repeat::Repeat;
 use kindred_models::sparse::Matrix;
 use kindred_models::state::State;
@@ -80,6 +81,7 @@ pub fn fit(
         LaunchFit { deviations: deviations(&model, &described.attributes), own_share: OWN_SHARE, ..learned };
     let ranked = rank::fit(dataset, slice, config, &mut earlier.lessons, progress, stop)?;
     model.ranker = ranked.ranker;
+    model.presence = crate::presence::fit(dataset, slice, &model.groups.segments, &config.given.popularity);
     Ok(Fitted { model, scorers: ranked.comparisons, launches })
 }
 
@@ -142,6 +144,7 @@ fn base(
         products: dataset.products.clone(),
         members: dataset.members.clone(),
         repeat: Repeat::default(),
+        presence: Presence::default(),
         ranker: rank::unranked(&given.feed),
         tree: Default::default(),
         popularity: Popularity::default(),

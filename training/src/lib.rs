@@ -18,6 +18,7 @@ pub mod launches;
 pub mod neighbours;
 pub mod popularity;
 pub mod prepare;
+mod presence;
 pub mod progress;
 pub mod rank;
 pub mod repeat;

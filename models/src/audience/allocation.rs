@@ -11,11 +11,10 @@ mod exchange;
 mod prices;
 mod search;
 
+use super::chances::chances;
 use super::eligibility::{Eligibility, Excluded};
-use super::forecast::Chances;
-use super::{AudienceError, AudienceRequest, AudienceSize, MemberFilter, Quota, Subject, query};
+use super::{AudienceError, MemberFilter, Subject};
 use crate::content::Attributes;
-use crate::launch::LaunchQuery;
 use crate::model::Model;
 use crate::stop::{Stop, Stopped};
 
@@ -130,8 +129,11 @@ pub fn allocate(model: &Model, request: &AllocationRequest, stop: &Stop) -> Resu
     }
     let eligibility = Eligibility::with(model, &[], &request.filter, stop)?;
     let rows: Vec<u32> = eligibility.rows.iter().collect();
-    let chances = chances(model, request, &rows, stop)?;
-    let assignment = assign(&chances, &request.launches, request.contact_cost, stop)?;
+    let subjects: Vec<Subject> =
+        request.launches.iter().map(|launch| Subject::New(launch.attributes.clone())).collect();
+    let chances = chances(model, &subjects, &rows, stop)?;
+    let costs = vec![request.contact_cost; rows.len()];
+    let assignment = assign(&chances, &request.launches, &costs, stop)?;
     let allocated = |(i, launch): (usize, &u16)| {
         let probability = chances.get(*launch as usize)?[i];
         Some(Allocated { member: rows[i], launch: *launch, probability })
@@ -146,50 +148,12 @@ pub fn allocate(model: &Model, request: &AllocationRequest, stop: &Stop) -> Resu
 }
 
 /// Assigns one of some launches, or [`NOTHING`], to each of some members, by the chance that they buy it: by launch,
-/// then member.
+/// then member; `costs` says what it costs to contact each member.
 ///
 /// # Errors
 /// [`Stopped`] once `stop` is raised.
-pub fn assign(
-    chances: &[Vec<f32>],
-    launches: &[Launch],
-    contact_cost: f64,
-    stop: &Stop,
-) -> Result<Assignment, Stopped> {
-    Problem::new(chances, launches, contact_cost).solve(stop)
-}
-
-/// The chance that each member buys, by launch.
-fn chances(
-    model: &Model,
-    request: &AllocationRequest,
-    rows: &[u32],
-    stop: &Stop,
-) -> Result<Vec<Vec<f32>>, AudienceError> {
-    let questions: Vec<AudienceRequest> = request.launches.iter().map(question).collect();
-    let queries: Vec<LaunchQuery> = questions.iter().map(|question| query(model, question)).collect();
-    let mut chances = Vec::with_capacity(queries.len());
-    let batch = (super::BATCH_SCORES / model.members.len().max(1)).max(1);
-    for (questions, queries) in questions.chunks(batch).zip(queries.chunks(batch)) {
-        let scores = model.launch.score_all(&queries.iter().collect::<Vec<_>>(), &model.embeddings, stop)?;
-        for ((question, query), scores) in questions.iter().zip(queries).zip(scores) {
-            let known = Chances::of(model, question, query).filter(Chances::are_known);
-            let known = known.ok_or(AudienceError::NoChances)?;
-            let chance = |row: &u32| known.probability(scores[*row as usize]).unwrap_or_default() as f32;
-            chances.push(rows.iter().map(chance).collect());
-        }
-    }
-    Ok(chances)
-}
-
-fn question(launch: &Launch) -> AudienceRequest {
-    AudienceRequest {
-        subject: Subject::New(launch.attributes.clone()),
-        seeds: Vec::new(),
-        size: AudienceSize::Share(1.0),
-        filter: MemberFilter::default(),
-        quota: Quota::default(),
-    }
+pub fn assign(chances: &[Vec<f32>], launches: &[Launch], costs: &[f64], stop: &Stop) -> Result<Assignment, Stopped> {
+    Problem::new(chances, launches, costs).solve(stop)
 }
 
 /// No launch.
@@ -207,7 +171,7 @@ struct Problem<'a> {
     /// By launch, then member.
     chances: &'a [Vec<f32>],
     launches: &'a [Launch],
-    contact_cost: f64,
+    costs: &'a [f64],
     highest_value: f64,
 }
 
@@ -223,9 +187,9 @@ pub struct Assignment {
 }
 
 impl<'a> Problem<'a> {
-    fn new(chances: &'a [Vec<f32>], launches: &'a [Launch], contact_cost: f64) -> Self {
+    fn new(chances: &'a [Vec<f32>], launches: &'a [Launch], costs: &'a [f64]) -> Self {
         let highest_value = launches.iter().map(|launch| launch.value).fold(0.0, f64::max);
-        Self { chances, launches, contact_cost, highest_value }
+        Self { chances, launches, costs, highest_value }
     }
 
     fn solve(&self, stop: &Stop) -> Result<Assignment, Stopped> {
@@ -262,7 +226,7 @@ impl<'a> Problem<'a> {
     #[inline]
     fn gain(&self, launch: u16, member: usize) -> f64 {
         let Some(chances) = self.chances.get(launch as usize) else { return 0.0 };
-        self.launches[launch as usize].value * (f64::from(chances[member]) - DISTURBANCE) - self.contact_cost
+        self.launches[launch as usize].value * (f64::from(chances[member]) - DISTURBANCE) - self.costs[member]
     }
 
     /// What a member takes of a launch's cap.
@@ -302,7 +266,8 @@ mod tests {
     }
 
     fn solved(chances: &[Vec<f32>], launches: &[Launch], contact_cost: f64) -> Assignment {
-        let problem = Problem::new(chances, launches, contact_cost);
+        let costs = vec![contact_cost; chances[0].len()];
+        let problem = Problem::new(chances, launches, &costs);
         let assignment = problem.solve(&Stop::default()).unwrap();
         for number in problem.numbers() {
             let of = assignment.launch_of.iter().enumerate().filter(|(_, launch)| **launch == number);
@@ -365,7 +330,8 @@ mod tests {
             let cap = |cap: &Option<usize>| cap.map_or(Cap::None, Cap::Members);
             let launches: Vec<Launch> = values.iter().zip(&caps).map(|(value, c)| launch(*value, cap(c))).collect();
             let assignment = solved(&chances, &launches, cost);
-            let problem = Problem::new(&chances, &launches, cost);
+            let costs = vec![cost; chances[0].len()];
+            let problem = Problem::new(&chances, &launches, &costs);
             let mut room = problem.numbers().map(|l| problem.room(l).unwrap_or(f64::INFINITY)).collect();
             let best = exact(&problem, 0, &mut room);
             prop_assert!(assignment.value >= 0.99 * best - 1e-9, "{} of {best}", assignment.value);
@@ -380,7 +346,8 @@ mod tests {
             let launches: Vec<Launch> =
                 values.iter().zip(&stocks).map(|(value, units)| launch(*value, Cap::Stock(*units))).collect();
             let assignment = solved(&chances, &launches, cost);
-            let problem = Problem::new(&chances, &launches, cost);
+            let costs = vec![cost; chances[0].len()];
+            let problem = Problem::new(&chances, &launches, &costs);
             let best = exact(&problem, 0, &mut stocks.clone());
             prop_assert!(assignment.value >= 0.99 * best - 1e-9, "{} of {best}", assignment.value);
             prop_assert!(assignment.bound >= best - 1e-9);

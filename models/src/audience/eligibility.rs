@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::filter::{Part, everyone};
 use super::{AudienceError, AudienceRequest, MemberFilter};
+use crate::catalogue::Consent;
 use crate::model::Model;
 use crate::stop::Stop;
 
@@ -33,6 +34,10 @@ pub struct Excluded {
     pub last_purchase: usize,
     /// Contacted too often.
     pub contacts: usize,
+    /// Of another birthday.
+    pub birthday: usize,
+    /// For whom it is not time to buy something again.
+    pub due_for_repeat: usize,
     /// By the filters of which one must let them in.
     pub any_of: usize,
     /// By the filters of which none may.
@@ -43,7 +48,8 @@ impl Excluded {
     /// How many the filter leaves out.
     pub fn by_filter(&self) -> usize {
         let places = self.store + self.city + self.guide;
-        places + self.segment + self.tag + self.last_purchase + self.contacts + self.any_of + self.none_of
+        let moments = self.last_purchase + self.contacts + self.birthday + self.due_for_repeat;
+        places + self.segment + self.tag + moments + self.any_of + self.none_of
     }
 
     fn of(&mut self, part: Part) -> &mut usize {
@@ -55,6 +61,8 @@ impl Excluded {
             Part::Tag => &mut self.tag,
             Part::LastPurchase => &mut self.last_purchase,
             Part::Contacts => &mut self.contacts,
+            Part::Birthday => &mut self.birthday,
+            Part::DueForRepeat => &mut self.due_for_repeat,
             Part::AnyOf => &mut self.any_of,
             Part::NoneOf => &mut self.none_of,
         }
@@ -73,8 +81,8 @@ impl Allowed {
         let set = |rows: &mut RoaringBitmap, row, is_in| if is_in { rows.insert(row) } else { rows.remove(row) };
         for (row, _) in model.state.described() {
             let consent = model.state.consent(model, row);
-            // An audience is chosen by what members did: of who took that consent back, it may not be asked.
-            set(&mut marketing, row, consent.marketing && model.state.may_be_read(model, row));
+            let of_age = Consent { minor: false, ..consent };
+            set(&mut marketing, row, of_age.allows_contact(model.members.consent(row)));
             set(&mut minors, row, consent.minor);
         }
         Self { marketing, minors }
@@ -83,9 +91,9 @@ impl Allowed {
 
 /// Who may be in the audience.
 #[derive(Clone, Debug)]
-pub(super) struct Eligibility {
-    pub(super) rows: RoaringBitmap,
-    pub(super) excluded: Excluded,
+pub(crate) struct Eligibility {
+    pub(crate) rows: RoaringBitmap,
+    pub(crate) excluded: Excluded,
 }
 
 impl Eligibility {
@@ -94,7 +102,7 @@ impl Eligibility {
     }
 
     /// The only place that says who may be contacted; whatever a filter says, nobody comes back in.
-    pub(super) fn with(
+    pub(crate) fn with(
         model: &Model,
         seeds: &[u32],
         filter: &MemberFilter,

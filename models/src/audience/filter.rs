@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use roaring::RoaringBitmap;
 use serde::Deserialize;
 
+use super::moments::{Birthday, DueForRepeat};
 use crate::bitmaps::Bitmaps;
 use crate::events::DAY_SECONDS;
 use crate::groups::{CONTACT_DAYS, Contacts, Segment};
@@ -33,6 +34,10 @@ pub struct MemberFilter {
     pub last_purchases: Vec<LastPurchase>,
     /// How often the member was contacted.
     pub max_contacts: Option<MaxContacts>,
+    /// A birthday of the member.
+    pub birthday: Option<Birthday>,
+    /// Time for the member to buy something again.
+    pub due_for_repeat: Option<DueForRepeat>,
     /// Filters, one of which lets the member in; empty for no such demand.
     pub any_of: Vec<MemberFilter>,
     /// Filters, none of which lets the member in.
@@ -72,6 +77,8 @@ pub(super) enum Part {
     Tag,
     LastPurchase,
     Contacts,
+    Birthday,
+    DueForRepeat,
     AnyOf,
     NoneOf,
 }
@@ -80,10 +87,13 @@ impl MemberFilter {
     /// Says what of it can't be answered.
     ///
     /// # Errors
-    /// If it asks for contacts further back than they are kept.
+    /// If it asks for contacts further back than they are kept, or for birthdays in more than a year.
     pub fn check(&self) -> Result<(), String> {
         if self.max_contacts.is_some_and(|max| !(1..=CONTACT_DAYS).contains(&max.days)) {
             return Err(format!("max_contacts.days must be from 1 to {CONTACT_DAYS}"));
+        }
+        if self.birthday.is_some_and(|birthday| birthday.within_days > 365) {
+            return Err("birthday.within_days must be up to 365".to_owned());
         }
         self.any_of.iter().chain(&self.none_of).try_for_each(Self::check)
     }
@@ -128,6 +138,13 @@ impl MemberFilter {
         }
         if let (Some(max), Some(contacts)) = (self.max_contacts, &groups.contacts) {
             each(Part::Contacts, everyone(model) - contacted(model, contacts, max));
+        }
+        if let Some(birthday) = &self.birthday {
+            each(Part::Birthday, birthday.set(model));
+        }
+        if let Some(due) = &self.due_for_repeat {
+            stop.check()?;
+            each(Part::DueForRepeat, due.set(model));
         }
         let union = |filters: &[Self]| {
             filters
@@ -216,7 +233,7 @@ impl LastPurchase {
 }
 
 /// Which category labels are a path, or below it.
-fn in_category(categories: &Labels, path: &str) -> Vec<bool> {
+pub(super) fn in_category(categories: &Labels, path: &str) -> Vec<bool> {
     let is_below = |value: &str| value.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     categories.values.iter().map(is_below).collect()
 }

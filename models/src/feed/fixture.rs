@@ -75,6 +75,7 @@ pub(crate) fn model(given: &[Given], baskets: &[(u32, u32, f32)]) -> Model {
         history: History::default(),
         neighbours: Neighbours::default(),
         repeat: Repeat::default(),
+        presence: Default::default(),
         content: ContentIndex::default(),
         launch: LaunchModel::default(),
         ranker: Ranker { repeat: scorer.clone(), fresh: scorer, fit: RankerFit::default() },

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use chrono::{DateTime, Months, NaiveDate};
-use kindred_models::catalogue::{Consent, IdType, Members};
+use kindred_models::catalogue::{Consent, IdType, Members, month_day};
 use kindred_models::state::{ADULT_YEARS, Profile};
 use kindred_models::strings::{Labels, Strings};
 
@@ -91,6 +91,11 @@ impl Member {
                 minor: flag("minor")?.unwrap_or(false),
             },
         })
+    }
+
+    fn month_day(&self) -> u16 {
+        let born = self.birthday.and_then(|b| DateTime::from_timestamp(b, 0));
+        born.map_or(0, |born| month_day(born.date_naive()))
     }
 
     /// A minor is who the table calls one, and who is one by birthday as of a moment.
@@ -219,6 +224,7 @@ impl ReadMembers {
             cities: label(|m| &m.city),
             guides: label(|m| &m.guide),
             consents: consents.into(),
+            birthdays: sorted.iter().map(Member::month_day).collect::<Vec<_>>().into(),
             tags,
             tag_names,
         }

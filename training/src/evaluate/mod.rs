@@ -10,6 +10,7 @@ mod foretold;
 mod html;
 mod launches;
 mod metrics;
+mod presence;
 mod rankings;
 mod seeds;
 mod split;
@@ -86,6 +87,9 @@ pub struct Evaluation {
     pub expected: Vec<ExpectedReport>,
     /// How launches before the cut were foretold by those before them.
     pub launch_replays: LaunchReport,
+    /// When and where members were around, against what was foretold; by name.
+    #[serde(default)]
+    pub presence: BTreeMap<String, f64>,
     /// Why the served model is not among the rankings, if there is one.
     pub served_left_out: Option<String>,
 }
@@ -122,6 +126,7 @@ impl Evaluation {
     /// The most telling values by name: `feed.all.ndcg@10`, `launch.auc`, ….
     pub fn metrics(&self) -> BTreeMap<String, f64> {
         let mut metrics = self.launches.clone();
+        metrics.extend(self.presence.clone());
         metrics.extend(self.launch_replays.metrics());
         for report in &self.launch_seeds {
             metrics.insert(format!("launch.seeds_{}.recall@10%.gain", report.seeds), report.recall_gain.value);
@@ -187,6 +192,7 @@ pub fn evaluate(
         (0..model.members.len() as u32).filter(|m| !model.history.rows.range(*m).is_empty()).collect();
     thin(&mut members, params.max_members);
     evaluation.calibration = calibration::judge(&model, &members, &test, stop)?;
+    evaluation.presence = presence::judge(&model, dataset, &test, &config.given.popularity);
     let active = launches::active(&model);
     let launches = launches::replayable(dataset, &slice, &test, &active, &config.given.launch);
     evaluation.launch_seeds = seeds::judge(&model, &launches, &active, config.embeddings.seed, stop)?;

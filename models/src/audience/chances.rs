@@ -1,0 +1,34 @@
+//! The chance that each of some members buys each of some products.
+
+use super::forecast::Chances;
+use super::{AudienceError, AudienceRequest, AudienceSize, BATCH_SCORES, MemberFilter, Quota, Subject, query};
+use crate::launch::LaunchQuery;
+use crate::model::Model;
+use crate::stop::Stop;
+
+/// By product, then member of `rows`; all members are read once for as many products as memory allows.
+///
+/// # Errors
+/// [`AudienceError::Stopped`] once `stop` is raised, [`AudienceError::NoChances`] where too few launches could be
+/// replayed to say how many buy.
+pub fn chances(model: &Model, subjects: &[Subject], rows: &[u32], stop: &Stop) -> Result<Vec<Vec<f32>>, AudienceError> {
+    let questions: Vec<AudienceRequest> = subjects.iter().cloned().map(of_everybody).collect();
+    let queries: Vec<LaunchQuery> = questions.iter().map(|question| query(model, question)).collect();
+    let mut chances = Vec::with_capacity(queries.len());
+    let batch = (BATCH_SCORES / model.members.len().max(1)).max(1);
+    for (questions, queries) in questions.chunks(batch).zip(queries.chunks(batch)) {
+        let scores = model.launch.score_all(&queries.iter().collect::<Vec<_>>(), &model.embeddings, stop)?;
+        for ((question, query), scores) in questions.iter().zip(queries).zip(scores) {
+            let known = Chances::of(model, question, query).filter(Chances::are_known);
+            let known = known.ok_or(AudienceError::NoChances)?;
+            let chance = |row: &u32| known.probability(scores[*row as usize]).unwrap_or_default() as f32;
+            chances.push(rows.iter().map(chance).collect());
+        }
+    }
+    Ok(chances)
+}
+
+fn of_everybody(subject: Subject) -> AudienceRequest {
+    let (filter, quota) = (MemberFilter::default(), Quota::default());
+    AudienceRequest { subject, seeds: Vec::new(), size: AudienceSize::Share(1.0), filter, quota }
+}

@@ -1,0 +1,146 @@
+//! Contacts: one message sent, or about to be sent, to one member.
+
+use serde::{Deserialize, Serialize};
+
+/// What became of a contact. Later ones in the order of the list outrank earlier ones, up to `Complained`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum ContactStatus {
+    /// It has a place, until its time is over.
+    Reserved,
+    /// Its sender asked whether it may go out, and was told that it may.
+    Claimed,
+    /// It went out.
+    Sent,
+    /// The member opened it.
+    Opened,
+    /// The member followed it.
+    Clicked,
+    /// The member complained.
+    Complained,
+    /// It did not go out.
+    Failed,
+    /// It gave way to a campaign that comes first.
+    Displaced,
+    /// Nobody claimed it in time.
+    Expired,
+    /// It was called off: by its campaign, or because the member no longer allows it.
+    Cancelled,
+}
+
+impl ContactStatus {
+    /// All of them, in the order in which they are stored.
+    pub const ALL: [Self; 10] = [
+        Self::Reserved,
+        Self::Claimed,
+        Self::Sent,
+        Self::Opened,
+        Self::Clicked,
+        Self::Complained,
+        Self::Failed,
+        Self::Displaced,
+        Self::Expired,
+        Self::Cancelled,
+    ];
+
+    /// Whether it went out, or may have.
+    pub fn is_out(self) -> bool {
+        (Self::Claimed..=Self::Complained).contains(&self)
+    }
+
+    /// Whether the member did something with it.
+    pub fn is_answered(self) -> bool {
+        matches!(self, Self::Opened | Self::Clicked)
+    }
+
+    /// What a contact is after something was said of it. What was said first may come last; what went out did, whatever
+    /// had become of its place; and what the member answered did not fail.
+    pub fn after(self, said: Self) -> Self {
+        match (self, said) {
+            (Self::Reserved | Self::Claimed | Self::Sent, Self::Failed) => Self::Failed,
+            (_, Self::Failed) => self,
+            (Self::Failed, said) if said > Self::Sent => said,
+            // Whether it went out or failed: whoever says both knows it did not.
+            (Self::Failed, _) => self,
+            (now, said) if now.is_out() => now.max(said),
+            (_, said) => said,
+        }
+    }
+}
+
+/// When a message goes out, in unix seconds: at the earliest, and at the latest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// At the earliest.
+    pub from: i64,
+    /// At the latest, not before; on the same local day.
+    pub until: i64,
+}
+
+impl Times {
+    /// Of what went out at a moment.
+    pub fn at(moment: i64) -> Self {
+        Self { from: moment, until: moment }
+    }
+}
+
+/// Where a contact goes, as a [`Policy`](super::Policy) numbers channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// One of its channels.
+    Channel(u16),
+    /// Another one: counts over all channels, and for none of its.
+    Elsewhere,
+    /// Nobody said: counts for each.
+    Unknown,
+}
+
+/// A contact as caps see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Where.
+    pub place: Place,
+    /// When.
+    pub times: Times,
+    /// What became of it.
+    pub status: ContactStatus,
+    /// How much its campaign comes first, 0 to 9.
+    pub priority: u8,
+}
+
+impl Held {
+    /// Whether it counts at a moment: it is out, or has a place that it may still take.
+    pub fn counts(&self, now: i64) -> bool {
+        self.status.is_out() || (self.status == ContactStatus::Reserved && self.times.until >= now)
+    }
+
+    /// Whether it gives way to a campaign of a priority: it is not out, and comes after.
+    pub fn gives_way(&self, priority: u8) -> bool {
+        self.status == ContactStatus::Reserved && self.priority < priority
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ContactStatus::{Cancelled, Claimed, Clicked, Complained, Expired, Failed, Opened, Reserved, Sent};
+    use super::*;
+
+    #[test]
+    fn what_is_said_may_come_in_any_order() {
+        assert!(ContactStatus::ALL.iter().enumerate().all(|(i, status)| *status as usize == i));
+        for (now, said, then) in [
+            (Reserved, Sent, Sent),
+            (Clicked, Opened, Clicked),
+            (Clicked, Sent, Clicked),
+            (Sent, Complained, Complained),
+            (Claimed, Failed, Failed),
+            (Opened, Failed, Opened),
+            (Failed, Sent, Failed),
+            (Failed, Opened, Opened),
+            (Expired, Sent, Sent),
+            (Cancelled, Failed, Cancelled),
+        ] {
+            assert_eq!(now.after(said), then, "{now:?}, then {said:?}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Openings: where and when a member may be told of something, and what it costs to disturb them.
+
+use roaring::RoaringBitmap;
+
+use super::contact::{ContactStatus, Held, Place, Times};
+use super::plan::PushRequest;
+use super::policy::Policy;
+use crate::events::DAY_SECONDS;
+use crate::groups::Segment;
+use crate::model::Model;
+use crate::presence::HOURS;
+use crate::state::LiveMember;
+
+/// Where and when one message may go to a member.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Opening {
+    /// The member.
+    pub member: u32,
+    /// Number of the channel in the policy.
+    pub channel: u16,
+    /// When.
+    pub times: Times,
+    /// What it costs to send it, and to disturb the member by it.
+    pub cost: f64,
+}
+
+/// Why a member has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Closed {
+    /// None of the channels reaches them.
+    Unreachable,
+    /// They were told enough.
+    Capped,
+}
+
+/// Looks for openings.
+#[derive(Debug)]
+pub(super) struct Openings<'a> {
+    model: &'a Model,
+    policy: &'a Policy,
+    now: i64,
+    priority: u8,
+    /// When messages may go out.
+    times: Vec<Times>,
+    /// The channels, and whom each reaches; `None` for all.
+    channels: Vec<(u16, Option<RoaringBitmap>)>,
+    /// Number of each of the channels in the presence; `u32::MAX` for one that it does not know.
+    slots: Vec<u32>,
+    segments: Vec<(Segment, RoaringBitmap)>,
+}
+
+impl<'a> Openings<'a> {
+    pub(super) fn new(model: &'a Model, policy: &'a Policy, request: &PushRequest, now: i64) -> Self {
+        let reached = |number: &u16| {
+            let tag = policy.channel(*number).tag.as_ref()?;
+            let learned = model.groups.tags.get(model.members.tag_names.find(tag).unwrap_or(u32::MAX));
+            Some(model.state.mended(learned, |said| said.has_tag(tag)))
+        };
+        let name = |number: &u16| policy.names[*number as usize].as_str();
+        Self {
+            model,
+            policy,
+            now,
+            priority: request.priority,
+            times: policy.times(request.start.max(now), request.end),
+            channels: request.channels.iter().map(|number| (*number, reached(number))).collect(),
+            slots: request
+                .channels
+                .iter()
+                .map(|number| model.presence.channel_names.find(name(number)).unwrap_or(u32::MAX))
+                .collect(),
+            segments: Segment::ALL.into_iter().map(|s| (s, model.groups.segments.get(s as u32))).collect(),
+        }
+    }
+
+    /// The best opening of a member: the channel that they use most of those that have room, and there the hour at
+    /// which they are around most; of hours alike, the first.
+    pub(super) fn of(&self, member: u32) -> Result<Opening, Closed> {
+        let held: Vec<Held> = held(self.model, self.policy, member);
+        let held: Vec<Held> = held.into_iter().filter(|h| h.counts(self.now) && !h.gives_way(self.priority)).collect();
+        let (channels, hours) = self.presence(member);
+        let mut order: Vec<usize> = (0..self.channels.len()).collect();
+        let share = |at: usize| channels.get(self.slots[at] as usize).copied().unwrap_or(0.0);
+        order.sort_by(|a, b| share(*b).total_cmp(&share(*a)));
+        order.retain(|at| self.channels[*at].1.as_ref().is_none_or(|reached| reached.contains(member)));
+        if order.is_empty() {
+            return Err(Closed::Unreachable);
+        }
+        let mut times: Vec<&Times> = self.times.iter().collect();
+        let around = |times: &Times| hours.get(self.policy.calendar.hour(times.from) as usize).copied().unwrap_or(0.0);
+        times.sort_by(|a, b| around(b).total_cmp(&around(a)));
+        for at in order {
+            let channel = self.channels[at].0;
+            if let Some(times) = times.iter().find(|times| self.policy.admit(&held, channel, ***times)) {
+                let cost = self.policy.channel(channel).cost + self.policy.fatigue(&held, self.now);
+                return Ok(Opening { member, channel, times: **times, cost });
+            }
+        }
+        Err(Closed::Capped)
+    }
+
+    /// How a member's visits spread over channels and hours, as far as that may be used.
+    fn presence(&self, member: u32) -> (Vec<f32>, Vec<f32>) {
+        let (model, presence) = (self.model, &self.model.presence);
+        if !model.state.consent(model, member).personalization {
+            return (presence.channels.shares(None, None, &[]), presence.hours.shares(None, None, &[]));
+        }
+        let segment = self.segments.iter().find(|(_, rows)| rows.contains(member)).map(|(segment, _)| *segment);
+        let (mut channels, mut hours) = (Vec::new(), Vec::new());
+        if let Some(live) = model.state.member(member) {
+            for (time, channel) in visits(live) {
+                hours.push(u32::from(self.policy.calendar.hour(time)));
+                let name = model.state.channels().get(channel as usize);
+                channels.extend(name.and_then(|name| presence.channel_names.find(name)));
+            }
+        }
+        debug_assert!(hours.iter().all(|hour| (*hour as usize) < HOURS));
+        (
+            presence.channels.shares(Some(member), segment, &channels),
+            presence.hours.shares(Some(member), segment, &hours),
+        )
+    }
+}
+
+/// When and where a member was around since the model learned: what they did, and the messages that they answered.
+fn visits(live: &LiveMember) -> impl Iterator<Item = (i64, u16)> {
+    let did = live.events.iter().map(|e| (e.time, e.channel));
+    did.chain(live.contacts.iter().filter(|c| c.held.status.is_answered()).map(|c| (c.said_at, c.channel)))
+}
+
+/// The messages that a member got, or is about to get, as a policy sees them: those that the model learned of, of which
+/// it knows the day alone, and those since.
+pub(super) fn held(model: &Model, policy: &Policy, member: u32) -> Vec<Held> {
+    let mut held = learned(model, member);
+    if let Some(live) = model.state.member(member) {
+        held.extend(live.contacts.iter().map(|contact| contact.held(policy, model.state.channels())));
+    }
+    held
+}
+
+/// The messages to a member that the model learned of. Where, nobody said.
+pub fn learned(model: &Model, member: u32) -> Vec<Held> {
+    let Some(contacts) = &model.groups.contacts else { return Vec::new() };
+    let sent = |days_ago: u16| Held {
+        place: Place::Unknown,
+        times: Times::at(model.info.as_of_time - i64::from(days_ago) * DAY_SECONDS),
+        status: ContactStatus::Sent,
+        priority: 0,
+    };
+    contacts.days_ago_of(member).iter().map(|days| sent(*days)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audience::MemberFilter;
+    use crate::catalogue::Members;
+    use crate::events::Kind;
+    use crate::feed::{ProductFilter, fixture};
+    use crate::groups::{Contacts, Groups};
+    use crate::outreach::{ChannelParams, OutreachParams};
+    use crate::presence::{Habit, Others, Presence};
+    use crate::sparse::Matrix;
+    use crate::state::{LiveEvent, Profile, State};
+
+    /// Midnight of a day.
+    const NOW: i64 = 20_000 * DAY_SECONDS;
+
+    /// Members come at ten, by "app"; member 1 comes at eight in the evening, by "sms".
+    fn model() -> Model {
+        let mut model = fixture::model(&[("tea", "b", [1.0, 0.5], 100)], &[]);
+        let consents = vec![3; 3].into();
+        model.members = Members { ids: ["m0", "m1", "m2"].iter().collect(), consents, ..Members::default() };
+        let shares = |slots: usize, usual: usize| {
+            let mut shares = vec![0.1 / slots as f32; slots];
+            shares[usual] += 0.9;
+            Others { shares: vec![shares; Segment::ALL.len() + 1], strength: 1.0 }
+        };
+        let visits = |slot| Matrix::from_sorted(3, &[(1, slot, 20.0)]);
+        model.presence = Presence {
+            hours: Habit { visits: visits(20), others: shares(HOURS, 10) },
+            channels: Habit { visits: visits(1), others: shares(2, 0) },
+            channel_names: ["app", "sms"].iter().collect(),
+        };
+        model.info.as_of_time = NOW - DAY_SECONDS;
+        model.state = State::of(&model);
+        model
+    }
+
+    fn policy(change: impl Fn(&mut OutreachParams)) -> Policy {
+        let mut params = OutreachParams::default();
+        for name in ["app", "sms"] {
+            params.channels.insert(name.to_owned(), ChannelParams::default());
+        }
+        change(&mut params);
+        params.validate(0).unwrap()
+    }
+
+    fn opening(model: &Model, policy: &Policy, member: u32) -> Result<(u16, u8), Closed> {
+        let request = PushRequest {
+            offers: Vec::new(),
+            products: ProductFilter::default(),
+            filter: MemberFilter::default(),
+            channels: vec![0, 1],
+            start: NOW,
+            end: NOW + DAY_SECONDS,
+            priority: 0,
+        };
+        let found = Openings::new(model, policy, &request, NOW).of(member)?;
+        Ok((found.channel, policy.calendar.hour(found.times.from)))
+    }
+
+    #[test]
+    fn members_are_met_where_and_when_they_are_around() {
+        let (mut model, policy) = (model(), policy(|_| ()));
+        assert_eq!(opening(&model, &policy, 0), Ok((0, 10)), "as others are");
+        assert_eq!(opening(&model, &policy, 1), Ok((1, 20)), "as they were");
+        let silent = Profile { personalization: Some(false), ..Profile::default() };
+        let mut state = model.state.clone();
+        state.describe(&model, "m1", silent);
+        let sms = state.channel(Some("sms"));
+        for day in 1..9 {
+            let time = NOW - day * DAY_SECONDS + 16 * 3600;
+            state.record(&model, "m2", LiveEvent { time, product: 0, kind: Kind::View, channel: sms });
+        }
+        model.state = state;
+        assert_eq!(opening(&model, &policy, 1), Ok((0, 10)), "that may no longer be used");
+        assert_eq!(opening(&model, &policy, 2), Ok((1, 16)), "as they have been since");
+    }
+
+    #[test]
+    fn the_next_best_is_taken_where_the_best_has_no_room() {
+        let mut model = model();
+        let quiet = policy(|p| (p.quiet_from, p.quiet_until) = (19, 11));
+        assert_eq!(opening(&model, &quiet, 1), Ok((1, 11)));
+        let no_sms = policy(|p| p.channels.get_mut("sms").unwrap().caps.per_30_days = Some(0));
+        assert_eq!(opening(&model, &no_sms, 1), Ok((0, 20)));
+        let tagged = policy(|p| p.channels.values_mut().for_each(|c| c.tag = Some("friend".to_owned())));
+        assert_eq!(opening(&model, &tagged, 1), Err(Closed::Unreachable));
+        // One of two days ago, and the caps have room for none.
+        model.groups =
+            Groups { contacts: Some(Contacts { members: vec![1].into(), days_ago: vec![1].into() }), ..model.groups };
+        let full = policy(|p| p.caps.per_7_days = Some(1));
+        assert_eq!((opening(&model, &full, 1), opening(&model, &full, 0)), (Err(Closed::Capped), Ok((0, 10))));
+    }
+}

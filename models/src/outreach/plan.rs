@@ -1,0 +1,230 @@
+//! Who is told of what.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::contact::Times;
+use super::opening::{Closed, Opening, Openings};
+use super::policy::Policy;
+use crate::audience::{
+    AudienceError, Cap, Eligibility, Excluded, Launch, MemberFilter, NOTHING, Subject, assign, chances,
+};
+use crate::events::DAY_SECONDS;
+use crate::feed::{FeedRequest, Persona, ProductFilter, Visitor, feed_for};
+use crate::model::Model;
+use crate::stop::Stop;
+
+/// Products at once, at most.
+pub const MAX_OFFERS: usize = 100;
+/// Products of a member's feed that are weighed.
+const WEIGHED: usize = 10;
+
+/// A product that members are to be told of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Offer {
+    /// The product.
+    pub product: u32,
+    /// What a purchase of it is worth; without it its price, or 1 where there is none.
+    pub value: Option<f64>,
+    /// How much it can take.
+    pub cap: Cap,
+}
+
+/// A question for a plan.
+#[derive(Clone, Debug)]
+pub struct PushRequest {
+    /// The products; empty for whatever fits each member.
+    pub offers: Vec<Offer>,
+    /// Which products may fit.
+    pub products: ProductFilter,
+    /// Which members are wanted.
+    pub filter: MemberFilter,
+    /// Channels, by their numbers in the policy, each once.
+    pub channels: Vec<u16>,
+    /// When messages may go out, in unix seconds.
+    pub start: i64,
+    /// Until when.
+    pub end: i64,
+    /// How much the campaign comes first, 0 to 9: those that come after give way, as long as they did not go out.
+    pub priority: u8,
+}
+
+/// What a member is to be told of, where and when.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Push {
+    /// The member.
+    pub member: u32,
+    /// The product.
+    pub product: u32,
+    /// The chance that the member buys it.
+    pub probability: f32,
+    /// What is expected of it, less what it costs; above 0.
+    pub value: f64,
+    /// Number of the channel in the policy.
+    pub channel: u16,
+    /// When.
+    pub times: Times,
+}
+
+/// Members who may be contacted, and are not, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// None of the channels reaches them.
+    pub unreachable: usize,
+    /// They were told enough.
+    pub capped: usize,
+    /// Nothing is worth disturbing them.
+    pub not_worth: usize,
+}
+
+/// Plans pushes.
+#[derive(Debug)]
+pub struct Planner {
+    model: Arc<Model>,
+    policy: Arc<Policy>,
+    request: PushRequest,
+    now: i64,
+    /// Members who may be contacted.
+    pub eligible: usize,
+    /// Members who may not.
+    pub excluded: Excluded,
+    /// Those who are not, among those who may be.
+    pub left: Left,
+    openings: Vec<Opening>,
+}
+
+impl Planner {
+    /// Looks for whom there is room in the budget of contacts, as it stands at a moment.
+    ///
+    /// # Errors
+    /// [`AudienceError::Stopped`] once `stop` is raised, or what is asked for is not known by the model.
+    pub fn new(
+        model: Arc<Model>,
+        policy: Arc<Policy>,
+        request: PushRequest,
+        now: i64,
+        stop: &Stop,
+    ) -> Result<Self, AudienceError> {
+        if request.offers.is_empty() && model.ranker.fit.horizon_days == 0 {
+            return Err(AudienceError::NoChances);
+        }
+        let Eligibility { rows, excluded } = Eligibility::with(&model, &[], &request.filter, stop)?;
+        let rows: Vec<u32> = rows.iter().collect();
+        let openings = Openings::new(&model, &policy, &request, now);
+        let found = rows.par_iter().map(|member| {
+            stop.check()?;
+            Ok::<_, AudienceError>(openings.of(*member))
+        });
+        let found: Vec<Result<Opening, Closed>> = found.collect::<Result<_, _>>()?;
+        let count = |why: Closed| found.iter().filter(|opening| **opening == Err(why)).count();
+        let left = Left { unreachable: count(Closed::Unreachable), capped: count(Closed::Capped), not_worth: 0 };
+        let openings = found.into_iter().flatten().collect();
+        Ok(Self { model, policy, request, now, eligible: rows.len(), excluded, left, openings })
+    }
+
+    /// How many members there is room for.
+    pub fn open(&self) -> usize {
+        self.openings.len()
+    }
+
+    /// How many of them to look at in one go, where a product for each is looked for; otherwise all together.
+    pub fn part(&self, most: usize) -> usize {
+        if self.request.offers.is_empty() { most } else { self.open() }
+    }
+
+    /// Days that the chances of purchases speak of.
+    pub fn horizon_days(&self) -> u32 {
+        match self.request.offers.is_empty() {
+            true => self.model.ranker.fit.horizon_days,
+            false => {
+                self.model.launch.fit.expectation.as_ref().map_or(0, |expectation| expectation.horizon_days as u32)
+            }
+        }
+    }
+
+    /// The pushes of some of them, those that are worth most first; a part of them at a time where it takes long.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn pushes(&mut self, part: std::ops::Range<usize>, stop: &Stop) -> Result<Vec<Push>, AudienceError> {
+        let openings = &self.openings[part];
+        let mut pushes =
+            if self.request.offers.is_empty() { self.fitting(openings, stop)? } else { self.offered(openings, stop)? };
+        self.left.not_worth += openings.len() - pushes.len();
+        pushes.sort_by(|a, b| b.value.total_cmp(&a.value).then(a.member.cmp(&b.member)));
+        Ok(pushes)
+    }
+
+    /// What fits each member best, of the head of their feed: by what is expected of it.
+    fn fitting(&self, openings: &[Opening], stop: &Stop) -> Result<Vec<Push>, AudienceError> {
+        let of = |opening: &Opening| {
+            stop.check()?;
+            let mut question = FeedRequest::new(Visitor::Member(opening.member), WEIGHED);
+            question.filter = self.request.products.clone();
+            question.excluded = self.told_of(opening.member);
+            let persona = Persona::of(&self.model, question.visitor, &[]);
+            // Of who is not known, no chance is.
+            if !persona.is_personal() {
+                return Ok(None);
+            }
+            let pushes = feed_for(&self.model, &question, &persona).into_iter().map(|item| {
+                let value = f64::from(item.score) * self.value(item.product, None) - opening.cost;
+                push(opening, item.product, item.score, value)
+            });
+            Ok(pushes.max_by(|a, b| a.value.total_cmp(&b.value)).filter(|push| push.value > 0.0))
+        };
+        let found: Vec<Option<Push>> = openings.par_iter().map(of).collect::<Result<_, AudienceError>>()?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// The products that a member has been told of, or is about to be.
+    fn told_of(&self, member: u32) -> HashSet<u32> {
+        let Some(live) = self.model.state.member(member) else { return HashSet::new() };
+        let since = self.now - DAY_SECONDS * i64::from(self.policy.same_product_days());
+        live.contacts.iter().filter(|c| c.told_of(c.product, since, self.now)).map(|c| c.product).collect()
+    }
+
+    /// One of the offers, if any, for each member, so that the value of all is the greatest that their caps allow.
+    fn offered(&self, openings: &[Opening], stop: &Stop) -> Result<Vec<Push>, AudienceError> {
+        let (model, offers) = (&self.model, &self.request.offers);
+        let rows: Vec<u32> = openings.iter().map(|opening| opening.member).collect();
+        let subject = |offer: &Offer| match model.products.is_added(offer.product) {
+            true => Subject::New(model.products.attributes(offer.product)),
+            false => Subject::Known(offer.product),
+        };
+        let mut chances = chances(model, &offers.iter().map(subject).collect::<Vec<_>>(), &rows, stop)?;
+        for (at, row) in rows.iter().enumerate() {
+            let told_of = self.told_of(*row);
+            for (chances, _) in chances.iter_mut().zip(offers).filter(|(_, offer)| told_of.contains(&offer.product)) {
+                chances[at] = 0.0;
+            }
+        }
+        let launch = |offer: &Offer| {
+            let value = self.value(offer.product, offer.value);
+            Launch::new(model.products.attributes(offer.product), Some(value), offer.cap)
+        };
+        let launches: Vec<Launch> = offers.iter().map(launch).collect();
+        let costs: Vec<f64> = openings.iter().map(|opening| opening.cost).collect();
+        let assigned = assign(&chances, &launches, &costs, stop)?;
+        let pushes =
+            openings.iter().zip(&assigned.launch_of).enumerate().filter(|(_, (_, number))| **number != NOTHING);
+        let pushes = pushes.map(|(at, (opening, number))| {
+            let (number, chance) = (*number as usize, chances[*number as usize][at]);
+            let value = f64::from(chance) * launches[number].value - opening.cost;
+            push(opening, offers[number].product, chance, value)
+        });
+        Ok(pushes.filter(|push| push.value > 0.0).collect())
+    }
+
+    fn value(&self, product: u32, given: Option<f64>) -> f64 {
+        let price = f64::from(self.model.products.prices[product as usize]);
+        given.unwrap_or(if price > 0.0 { price } else { 1.0 })
+    }
+}
+
+fn push(opening: &Opening, product: u32, probability: f32, value: f64) -> Push {
+    let Opening { member, channel, times, .. } = *opening;
+    Push { member, product, probability, value, channel, times }
+}

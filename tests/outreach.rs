@@ -1,0 +1,424 @@
+//! Pushes: who is told of what, within which caps, and with whose consent.
+#![allow(clippy::unwrap_used)]
+
+#[macro_use]
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kindred::config::{Config, StateConfig};
+use kindred::proto::v1;
+use kindred::proto::v1::outreach_service_client::OutreachServiceClient;
+use kindred::proto::v1::plan_pushes_response::Payload;
+use kindred::store::{Claim, Refusal, Reservation, Store, StoredContact, Wanted, Write, sqlite_url};
+use kindred_models::catalogue::Consent;
+use kindred_models::outreach::{Caps, ChannelParams, ContactStatus, OutreachParams, Times};
+use kindred_training::config::LaunchParams;
+use support::live::{audience, event, members, now, record, set_consent};
+use support::shop::{MEMBERS, launches};
+use support::{Running, Trained, serve_configured, trained_with};
+use tonic::{Code, Status};
+
+on_both!(
+    each_member_is_told_of_one_product_at_most,
+    a_plan_asked_for_again_is_the_same_plan,
+    whatever_fits_is_what_the_member_likes,
+    only_who_consents_is_told_anything_and_until_it_goes_out,
+    contacts_are_claimed_once_and_confirmed_in_any_order,
+    who_comes_first_takes_the_place_of_who_comes_after,
+    messages_that_others_sent_count,
+    a_plan_that_is_called_off_gives_its_places_back,
+    who_was_told_of_a_product_is_not_told_again,
+    many_who_plan_at_once_never_exceed_a_cap,
+    a_place_whose_time_is_over_is_free_for_good,
+);
+
+/// The shop of the launches, with a ranker, and one member who is in nobody's audience.
+fn shop() -> Trained {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = launches().write(folder.path());
+    config.launch = LaunchParams { horizon_days: 14, step_days: 14, min_launches: 8, ..config.launch };
+    config.ranker.slices = 1;
+    trained_with(folder, config)
+}
+
+/// One message in seven days, by either of two channels, at any hour.
+fn config(state: StateConfig) -> Config {
+    let caps = Caps { per_7_days: Some(1), ..Caps::default() };
+    let mut outreach = OutreachParams { quiet_from: 0, quiet_until: 0, caps, ..OutreachParams::default() };
+    for name in ["service_account", "wecom"] {
+        outreach.channels.insert(name.to_owned(), ChannelParams::default());
+    }
+    Config { state, outreach, ..Config::default() }
+}
+
+async fn serve(trained: &Trained, state: StateConfig) -> Running {
+    serve_configured(trained, config(state)).await
+}
+
+fn client(running: &Running) -> OutreachServiceClient<tonic::transport::Channel> {
+    OutreachServiceClient::new(running.channel.clone())
+}
+
+/// A plan for a tea that was sold before.
+fn tea(plan_id: &str) -> v1::PlanPushesRequest {
+    let product = v1::ProductToPush { product_id: "tea3".to_owned(), ..v1::ProductToPush::default() };
+    v1::PlanPushesRequest {
+        plan_id: plan_id.to_owned(),
+        campaign_id: "spring".to_owned(),
+        products: vec![product],
+        max_contacts: 1000,
+        ..v1::PlanPushesRequest::default()
+    }
+}
+
+async fn try_plan(
+    mut client: OutreachServiceClient<tonic::transport::Channel>,
+    request: v1::PlanPushesRequest,
+) -> Result<(v1::PlanSummary, Vec<v1::Push>), Status> {
+    let mut stream = client.plan_pushes(request).await?.into_inner();
+    let Some(Payload::Summary(summary)) = stream.message().await?.unwrap().payload else {
+        panic!("the summary comes first")
+    };
+    let mut pushes = Vec::new();
+    while let Some(message) = stream.message().await? {
+        let Some(Payload::Chunk(chunk)) = message.payload else { panic!("one summary") };
+        pushes.extend(chunk.pushes);
+    }
+    Ok((summary, pushes))
+}
+
+async fn plan(running: &Running, request: v1::PlanPushesRequest) -> (v1::PlanSummary, Vec<v1::Push>) {
+    try_plan(client(running), request).await.unwrap()
+}
+
+async fn claim(running: &Running, pushes: &[&v1::Push]) -> v1::ClaimContactsResponse {
+    let contact_ids = pushes.iter().map(|push| push.contact_id.clone()).collect();
+    client(running).claim_contacts(v1::ClaimContactsRequest { contact_ids }).await.unwrap().into_inner()
+}
+
+async fn confirm(running: &Running, push: &v1::Push, status: v1::ContactStatus) -> v1::ConfirmContactsResponse {
+    let outcome = v1::ContactOutcome { contact_id: push.contact_id.clone(), status: status.into(), time: None };
+    let request = v1::ConfirmContactsRequest { outcomes: vec![outcome] };
+    client(running).confirm_contacts(request).await.unwrap().into_inner()
+}
+
+fn reasons(answer: &v1::ClaimContactsResponse) -> Vec<v1::RefusalReason> {
+    answer.refused.iter().map(v1::RefusedContact::reason).collect()
+}
+
+async fn each_member_is_told_of_one_product_at_most(state: StateConfig) {
+    let trained = shop();
+    let running = serve(&trained, state).await;
+    let mut request = tea("p1");
+    let coffee = v1::ProductToPush {
+        product_id: "coffee3".to_owned(),
+        cap: Some(v1::product_to_push::Cap::MaxMembers(7)),
+        ..v1::ProductToPush::default()
+    };
+    request.products.push(coffee);
+    request.holdout_share = 0.2;
+    let (summary, pushes) = plan(&running, request).await;
+    let told: BTreeSet<&str> = pushes.iter().map(|push| push.member_id.as_str()).collect();
+    assert_eq!(told.len(), pushes.len());
+    let (held_out, sent): (Vec<_>, Vec<_>) = pushes.iter().partition(|push| push.held_out);
+    assert_eq!((summary.contact_count, summary.holdout_count), (sent.len() as i64, held_out.len() as i64));
+    assert!(!held_out.is_empty() && held_out.iter().all(|push| push.contact_id.is_empty()));
+    assert_eq!(pushes.iter().filter(|push| push.product_id == "coffee3").count(), 7);
+    assert!(pushes.iter().filter(|push| push.product_id == "tea3").all(|push| push.member_id.starts_with("tea")));
+    let times = |push: &v1::Push| (push.time.unwrap().seconds, push.expire_time.unwrap().seconds);
+    assert!(pushes.iter().map(times).all(|(from, until)| from <= until && until <= now() + 86_400));
+    assert!(pushes.iter().all(|push| push.expected_value > 0.0 && push.reason.is_some()));
+    let value: f64 = sent.iter().map(|push| push.expected_value).sum();
+    assert!((summary.expected_value - value).abs() < 1e-9 && summary.horizon_days == 14);
+    let left = summary.unplanned.unwrap();
+    let all = left.unreachable_count + left.capped_count + left.not_worth_count + left.over_budget_count;
+    assert_eq!(summary.eligible_count, all + pushes.len() as i64);
+    let few = v1::PlanPushesRequest { max_contacts: 3, ..tea("p2") };
+    let (summary, pushes) = plan(&running, few).await;
+    assert!(
+        pushes.len() <= 3
+            && pushes.iter().all(|push| !told.contains(push.member_id.as_str())
+                || held_out.iter().any(|h| h.member_id == push.member_id))
+    );
+    assert!(summary.unplanned.unwrap().capped_count >= sent.len() as i64);
+    running.end().await.unwrap();
+}
+
+async fn a_plan_asked_for_again_is_the_same_plan(state: StateConfig) {
+    let trained = shop();
+    let running = serve(&trained, state.clone()).await;
+    let (first, pushes) = plan(&running, tea("p")).await;
+    assert!(first.contact_count > 20 && !first.is_repeated);
+    running.end().await.unwrap();
+    let running = serve(&trained, state).await;
+    let (second, again) = plan(&running, tea("p")).await;
+    assert!(second.is_repeated && second.contact_count == first.contact_count);
+    let ids = |pushes: &[v1::Push]| pushes.iter().map(|p| (p.contact_id.clone(), p.time)).collect::<BTreeMap<_, _>>();
+    assert_eq!(ids(&pushes), ids(&again));
+    running.end().await.unwrap();
+}
+
+async fn whatever_fits_is_what_the_member_likes(state: StateConfig) {
+    let trained = shop();
+    let running = serve(&trained, state).await;
+    let request = v1::PlanPushesRequest { products: Vec::new(), ..tea("p") };
+    let (summary, pushes) = plan(&running, request).await;
+    assert!(summary.contact_count > i64::from(MEMBERS), "{summary:?}");
+    for push in &pushes {
+        let taste = push.member_id.split('-').next().unwrap();
+        assert!(push.product_id.contains(taste), "{} for {}", push.product_id, push.member_id);
+    }
+    let nothing = v1::ProductFilter { max_price: Some(1.0), ..v1::ProductFilter::default() };
+    let request = v1::PlanPushesRequest { products: Vec::new(), product_filter: Some(nothing), ..tea("q") };
+    assert_eq!(plan(&running, request).await.1, []);
+    running.end().await.unwrap();
+}
+
+async fn only_who_consents_is_told_anything_and_until_it_goes_out(state: StateConfig) {
+    let trained = shop();
+    let running = serve(&trained, state).await;
+    set_consent(&running, "tea-01", None, Some(false)).await;
+    set_consent(&running, "tea-02", Some(false), None).await;
+    let minor = v1::Member { member_id: "tea-03".to_owned(), minor: Some(true), ..v1::Member::default() };
+    members(&running).upsert_members(v1::UpsertMembersRequest { members: vec![minor] }).await.unwrap();
+    let erase = |id: &str| v1::EraseMemberRequest { member_id: id.to_owned() };
+    members(&running).erase_member(erase("tea-04")).await.unwrap();
+    let request = v1::PlanPushesRequest { holdout_share: 0.3, ..tea("p") };
+    let (summary, pushes) = plan(&running, request).await;
+    let refused = ["tea-01", "tea-02", "tea-03", "tea-04"];
+    assert!(pushes.iter().all(|push| !refused.contains(&push.member_id.as_str())), "neither told nor held out");
+    let excluded = summary.excluded.unwrap();
+    assert_eq!((excluded.no_consent_count, excluded.minor_count, excluded.erased_count), (2, 1, 1));
+    let sent: Vec<&v1::Push> = pushes.iter().filter(|push| !push.held_out).collect();
+    set_consent(&running, &sent[0].member_id, None, Some(false)).await;
+    members(&running).erase_member(erase(&sent[1].member_id)).await.unwrap();
+    let answer = claim(&running, &sent[..2]).await;
+    assert_eq!(reasons(&answer), [v1::RefusalReason::NotAllowed, v1::RefusalReason::Unknown]);
+    set_consent(&running, &sent[0].member_id, None, Some(true)).await;
+    assert_eq!(reasons(&claim(&running, &sent[..1]).await), [v1::RefusalReason::Cancelled], "it was called off then");
+    running.end().await.unwrap();
+}
+
+async fn contacts_are_claimed_once_and_confirmed_in_any_order(state: StateConfig) {
+    let trained = shop();
+    let running = serve(&trained, state.clone()).await;
+    let end = Some(prost_types::Timestamp { seconds: now() + 60, nanos: 0 });
+    let (_, pushes) = plan(&running, v1::PlanPushesRequest { end, ..tea("p") }).await;
+    let [a, b] = [&pushes[0], &pushes[1]];
+    assert_eq!(claim(&running, &[a, b]).await.claimed_count, 2);
+    assert_eq!(reasons(&claim(&running, &[a]).await), [v1::RefusalReason::Claimed]);
+    let counts = |answer: v1::ConfirmContactsResponse| (answer.accepted_count, answer.duplicate_count);
+    assert_eq!(counts(confirm(&running, a, v1::ContactStatus::Clicked).await), (1, 0));
+    assert_eq!(counts(confirm(&running, a, v1::ContactStatus::Opened).await), (0, 1), "what came before is known");
+    assert_eq!(counts(confirm(&running, b, v1::ContactStatus::Failed).await), (1, 0));
+    let known = support::live::member(&running, &a.member_id).await.unwrap();
+    assert_eq!(known.contact_count, 1);
+    let (_, again) = plan(&running, tea("q")).await;
+    assert!(!again.iter().any(|push| push.member_id == a.member_id));
+    assert!(again.iter().any(|push| push.member_id == b.member_id), "what failed did not disturb");
+    let later = Some(prost_types::Timestamp { seconds: now() + 3 * 86_400, nanos: 0 });
+    let rest = v1::PlanPushesRequest { start: later, products: Vec::new(), ..tea("later") };
+    let (_, early) = plan(&running, rest).await;
+    assert_eq!(reasons(&claim(&running, &[&early[0]]).await), [v1::RefusalReason::Early]);
+    running.end().await.unwrap();
+    let running = serve(&trained, state).await;
+    let statuses: BTreeMap<String, i32> =
+        plan(&running, tea("p")).await.1.into_iter().map(|push| (push.member_id, push.status)).collect();
+    assert_eq!(statuses[&a.member_id], i32::from(v1::ContactStatus::Clicked));
+    assert_eq!(statuses[&b.member_id], i32::from(v1::ContactStatus::Failed));
+    running.end().await.unwrap();
+}
+
+async fn who_comes_first_takes_the_place_of_who_comes_after(state: StateConfig) {
+    let trained = shop();
+    let running = serve(&trained, state).await;
+    let soon = |plan: v1::PlanPushesRequest| {
+        let end = Some(prost_types::Timestamp { seconds: now() + 60, nanos: 0 });
+        v1::PlanPushesRequest { end, ..plan }
+    };
+    let (_, low) = plan(&running, soon(tea("low"))).await;
+    let claimed = &low[0];
+    assert_eq!(claim(&running, &[claimed]).await.claimed_count, 1);
+    let rival = |id: &str, priority| {
+        let product = v1::ProductToPush { product_id: "tea4".to_owned(), ..v1::ProductToPush::default() };
+        soon(v1::PlanPushesRequest { products: vec![product], priority, ..tea(id) })
+    };
+    assert!(plan(&running, rival("same", 0)).await.1.iter().all(|p| !low.iter().any(|l| l.member_id == p.member_id)));
+    let (_, high) = plan(&running, rival("high", 1)).await;
+    assert!(!high.iter().any(|push| push.member_id == claimed.member_id), "what may be out stays");
+    let both: Vec<&v1::Push> = low.iter().filter(|l| high.iter().any(|h| h.member_id == l.member_id)).collect();
+    assert!(both.len() > 10);
+    let answer = claim(&running, &both).await;
+    assert!(reasons(&answer).iter().all(|reason| *reason == v1::RefusalReason::Displaced) && answer.claimed_count == 0);
+    running.end().await.unwrap();
+}
+
+async fn messages_that_others_sent_count(state: StateConfig) {
+    let trained = shop();
+    let running = serve(&trained, state).await;
+    let mut message = event("k1", "tea-06", "", v1::EventKind::Contact);
+    message.product_id.clear();
+    record(&running, vec![message]).await;
+    let (summary, pushes) = plan(&running, tea("p")).await;
+    assert!(!pushes.iter().any(|push| push.member_id == "tea-06"));
+    assert_eq!(summary.unplanned.unwrap().capped_count, 1);
+    let rested =
+        v1::MemberFilter { max_contacts: Some(v1::MaxContacts { count: 0, days: 7 }), ..v1::MemberFilter::default() };
+    let before = audience(&running, Some(rested.clone())).await.1.len();
+    confirm(&running, &pushes[0], v1::ContactStatus::Sent).await;
+    assert_eq!(audience(&running, Some(rested)).await.1.len(), before - 1, "and what was planned counts for others");
+    running.end().await.unwrap();
+}
+
+async fn a_plan_that_is_called_off_gives_its_places_back(state: StateConfig) {
+    let trained = shop();
+    let running = serve(&trained, state).await;
+    let (first, pushes) = plan(&running, tea("p")).await;
+    let request = v1::CancelPlanRequest { plan_id: "p".to_owned() };
+    let cancelled = client(&running).cancel_plan(request.clone()).await.unwrap().into_inner().cancelled_count;
+    assert_eq!(cancelled, first.contact_count);
+    assert_eq!(client(&running).cancel_plan(request).await.unwrap().into_inner().cancelled_count, 0);
+    assert_eq!(reasons(&claim(&running, &[&pushes[0]]).await), [v1::RefusalReason::Cancelled]);
+    assert_eq!(plan(&running, tea("q")).await.0.contact_count, first.contact_count);
+    running.end().await.unwrap();
+}
+
+async fn who_was_told_of_a_product_is_not_told_again(state: StateConfig) {
+    let trained = shop();
+    let mut config = config(state);
+    config.outreach.caps = Caps::default();
+    let running = serve_configured(&trained, config).await;
+    let (_, first) = plan(&running, tea("p")).await;
+    assert!(!first.is_empty());
+    let (_, second) = plan(&running, tea("q")).await;
+    assert!(second.iter().all(|push| !first.iter().any(|f| f.member_id == push.member_id)));
+    running.end().await.unwrap();
+}
+
+/// Every member's contacts that are out, or have a place, by brute force.
+async fn most_in_seven_days(store: &Store, plans: &[String]) -> (usize, usize) {
+    let mut by_member = BTreeMap::<String, Vec<StoredContact>>::new();
+    for plan in plans {
+        for contact in store.plan(plan).await.unwrap() {
+            if contact.status == ContactStatus::Reserved || contact.status.is_out() {
+                by_member.entry(contact.member_id.clone()).or_default().push(contact);
+            }
+        }
+    }
+    let days = |c: &StoredContact| c.times.from.div_euclid(86_400);
+    let near = |c: &StoredContact, all: &[StoredContact]| {
+        all.iter().filter(|other| (days(c)..days(c) + 7).contains(&days(other))).count()
+    };
+    let most = by_member.values().flat_map(|all| all.iter().map(|c| near(c, all))).max().unwrap_or(0);
+    (most, by_member.values().map(Vec::len).sum())
+}
+
+async fn many_who_plan_at_once_never_exceed_a_cap(state: StateConfig) {
+    const CLIENTS: usize = 64;
+    const CAP: usize = 3;
+    let trained = Arc::new(shop());
+    let mut config = config(state);
+    config.outreach.caps.per_7_days = Some(CAP as u32);
+    // On one file, too, two servers may serve.
+    let servers = [serve_configured(&trained, config.clone()).await, serve_configured(&trained, config.clone()).await];
+    let clients = (0..CLIENTS).map(|i| {
+        let client = client(&servers[i % 2]);
+        let product = v1::ProductToPush { product_id: format!("tea{}", i % 10), ..v1::ProductToPush::default() };
+        let request = v1::PlanPushesRequest {
+            products: if i % 4 == 3 { Vec::new() } else { vec![product] },
+            priority: (i % 3) as i32,
+            ..tea(&format!("p{i}"))
+        };
+        tokio::spawn(async move { try_plan(client, request).await })
+    });
+    let clients: Vec<_> = clients.collect();
+    for client in clients {
+        client.await.unwrap().unwrap();
+    }
+    let store =
+        Store::open(&config.state.url(&trained.registry).unwrap_or_else(|_| config.state.url.clone())).await.unwrap();
+    let plans: Vec<String> = (0..CLIENTS).map(|i| format!("p{i}")).collect();
+    let (most, contacts) = most_in_seven_days(&store, &plans).await;
+    println!("{CLIENTS} clients, {contacts} contacts, {most} at most in 7 days where {CAP} are allowed");
+    assert_eq!(most, CAP);
+    store.close().await;
+    for server in servers {
+        server.end().await.unwrap();
+    }
+}
+
+async fn a_place_whose_time_is_over_is_free_for_good(state: StateConfig) {
+    let folder = tempfile::tempdir().unwrap();
+    let url = if state.url.is_empty() { sqlite_url(&folder.path().join("kindred.db")) } else { state.url };
+    let store = Store::open(&url).await.unwrap();
+    let policy = Arc::new(config(StateConfig::default()).policy().unwrap());
+    let consent = Consent { personalization: true, marketing: true, minor: false };
+    const NOW: i64 = 1_790_000_000;
+    let reserve = async |plan_id: &str, now: i64| {
+        let wanted = Wanted {
+            member_id: "m".to_owned(),
+            product_id: "p".to_owned(),
+            channel: 0,
+            times: Times { from: now, until: now + 60 },
+            probability: 0.5,
+            value: 1.0,
+            learned: Vec::new(),
+            consent,
+        };
+        let reservation = Reservation {
+            plan_id: plan_id.to_owned(),
+            campaign_id: String::new(),
+            priority: 0,
+            policy: policy.clone(),
+            wanted: vec![wanted],
+            unlearned: kindred::store::From::Number(0),
+            now,
+        };
+        store.commit(&[Write::Reserve(reservation)]).await.unwrap().outcomes[0].accepted
+    };
+    let claim = async |plan_id: &str, now: i64| {
+        let contact_id = StoredContact::name(plan_id, "m");
+        let kept = store.commit(&[Write::Claim(vec![Claim { contact_id, consent }], now)]).await.unwrap();
+        kept.outcomes[0].refused.first().map(|(_, why)| *why)
+    };
+    assert_eq!((reserve("a", NOW).await, reserve("b", NOW + 60).await), (1, 0));
+    assert_eq!(reserve("c", NOW + 61).await, 1, "nobody claimed the first");
+    assert_eq!(claim("a", NOW + 30).await, Some(Refusal::Expired), "whatever the clock of its sender says");
+    assert_eq!(claim("c", NOW + 200).await, Some(Refusal::Expired));
+    assert_eq!(reserve("d", NOW + 201).await, 1);
+    assert_eq!((claim("d", NOW + 202).await, claim("d", NOW + 203).await), (None, Some(Refusal::Claimed)));
+    assert_eq!(reserve("e", NOW + 6 * 86_400).await, 0, "it may be out, though nobody confirmed it");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused() {
+    let trained = shop();
+    let running = serve(&trained, StateConfig::default()).await;
+    let refused = async |change: fn(&mut v1::PlanPushesRequest)| {
+        let mut request = tea("p");
+        change(&mut request);
+        let status = try_plan(client(&running), request).await.unwrap_err();
+        (status.code(), status.message().to_owned())
+    };
+    let invalid = |field: &str| (Code::InvalidArgument, format!("invalid: {field}"));
+    assert_eq!(refused(|r| r.plan_id.clear()).await, invalid("plan_id"));
+    assert_eq!(refused(|r| r.priority = 10).await, invalid("priority"));
+    assert_eq!(refused(|r| r.max_contacts = 0).await, invalid("max_contacts"));
+    assert_eq!(refused(|r| r.channels = vec!["sms".to_owned()]).await, invalid("channels[0]"));
+    assert_eq!(refused(|r| r.products[0].value = -1.0).await, invalid("products[0].value"));
+    assert_eq!(refused(|r| r.products.push(r.products[0].clone())).await, invalid("products[1].product_id"));
+    assert_eq!(refused(|r| r.product_filter = Some(v1::ProductFilter::default())).await, invalid("product_filter"));
+    assert_eq!(refused(|r| r.holdout_share = 1.5).await, invalid("holdout_share"));
+    let soon = |r: &mut v1::PlanPushesRequest| r.end = Some(prost_types::Timestamp { seconds: 1, nanos: 0 });
+    assert_eq!(refused(soon).await, invalid("end"));
+    assert_eq!(refused(|r| r.products[0].product_id = "x".to_owned()).await.0, Code::NotFound);
+    let unknown = v1::ClaimContactsRequest { contact_ids: vec!["0".repeat(32)] };
+    let answer = client(&running).claim_contacts(unknown).await.unwrap().into_inner();
+    assert_eq!(reasons(&answer), [v1::RefusalReason::Unknown]);
+    let wrong = v1::ClaimContactsRequest { contact_ids: vec!["x".to_owned()] };
+    assert_eq!(client(&running).claim_contacts(wrong).await.unwrap_err().code(), Code::InvalidArgument);
+    running.end().await.unwrap();
+}

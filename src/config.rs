@@ -15,6 +15,7 @@ use kindred_training::config::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::access::JwtConfig;
 use crate::error::Error;
 use crate::store::{sqlite_url, without_password};
 
@@ -52,6 +53,8 @@ pub struct ServeConfig {
     pub insecure: bool,
     /// What calls are encrypted with.
     pub tls: TlsConfig,
+    /// Whose tokens are taken besides keys.
+    pub jwt: JwtConfig,
 }
 
 /// TLS, all in PEM; without a certificate, calls are not encrypted.
@@ -88,6 +91,7 @@ impl Default for ServeConfig {
             admin: None,
             insecure: false,
             tls: TlsConfig::default(),
+            jwt: JwtConfig::default(),
         }
     }
 }

@@ -6,7 +6,7 @@ mod support;
 use std::net::SocketAddr;
 use std::process::{Command, Output};
 
-use kindred::access::{NewKey, Role, needed};
+use kindred::access::{JwtConfig, NewKey, Role, SigningAlgorithm, needed};
 use kindred::config::{Config, ServeConfig, StateConfig, TlsConfig};
 use kindred::proto::v1::member_service_client::MemberServiceClient;
 use kindred::proto::v1::model_service_client::ModelServiceClient;
@@ -150,6 +150,41 @@ async fn other_machines_are_served_with_tls_and_keys_alone() {
     let half = TlsConfig { certificate: Some("cert.pem".into()), ..TlsConfig::default() };
     let refused = everywhere(ServeConfig { tls: half, ..ServeConfig::default() }).await.unwrap_err();
     assert!(refused.to_string().contains("TLS"), "{refused}");
+}
+
+#[tokio::test]
+async fn whom_an_issuer_vouches_for_is_let_in_with_their_roles() {
+    let trained = trained(&two_tastes());
+    let secret = "a secret that nobody will guess, ever";
+    let file = trained.folder.path().join("secret");
+    std::fs::write(&file, secret).unwrap();
+    let jwt = JwtConfig {
+        key: Some(file),
+        algorithm: SigningAlgorithm::HS256,
+        issuer: "id".to_owned(),
+        audience: "kindred".to_owned(),
+        ..JwtConfig::default()
+    };
+    let running = serve_as(&trained, ServeConfig { jwt, ..ServeConfig::default() }, StateConfig::default()).await;
+    let bearer = |roles: &[&str]| {
+        let exp = support::live::now() + 600;
+        let claims = serde_json::json!({"sub": "s", "iss": "id", "aud": "kindred", "exp": exp, "roles": roles});
+        let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
+        format!("Bearer {}", jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap())
+    };
+    let path = "/kindred.v1.ModelService/ListModels";
+    assert_eq!(status(running.address, path, None).await, 16, "from the first start on");
+    assert_eq!(status(running.address, path, Some(&bearer(&["mall"]))).await, 0);
+    assert_eq!(status(running.address, "/kindred.v1.ModelService/RollBackModel", Some(&bearer(&["mall"]))).await, 7);
+    assert_eq!(status(running.address, path, Some(&bearer(&["mall"])[..40])).await, 16);
+    let id = key(&store(&trained).await, Role::Mall).await.1;
+    let wait = async {
+        while status(running.address, path, Some(&id)).await != 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), wait).await.expect("keys go beside tokens");
+    running.end().await.unwrap();
 }
 
 /// A certificate authority, and what it signs for a name.

@@ -6,9 +6,7 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -26,6 +24,7 @@ use kindred_models::stop::Stop;
 use kindred_training::config::LaunchParams;
 use kindred_training::progress::Quiet;
 use rand::RngExt;
+use support::process::Server;
 use support::shop::launches;
 use support::{TRAINED_AT, Trained, trained_with};
 use tonic::Status;
@@ -43,38 +42,6 @@ const PLANNERS: usize = 2;
 const CAP: usize = 2;
 /// Weeks that plans look ahead.
 const WEEKS: i64 = 4;
-
-/// A server process.
-struct Server {
-    process: Child,
-    channel: Channel,
-}
-
-impl Server {
-    async fn start(root: &Path) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_kindred"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--registry"])
-            .arg(root)
-            .arg("--config")
-            .arg(root.join("kindred.toml"))
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let listening = lines.by_ref().map(Result::unwrap).find(|line| line.contains("listening")).unwrap();
-        // Whatever else it says must not fill the pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        let address = listening.split("address=").nth(1).unwrap().trim().to_owned();
-        let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-        Self { process, channel }
-    }
-
-    fn kill(mut self) {
-        // SIGKILL, on Unix.
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-}
 
 /// What was acknowledged, and what was asked and not answered.
 #[derive(Default)]
@@ -179,7 +146,7 @@ fn request(plan_id: &str) -> v1::PlanPushesRequest {
     }
 }
 
-/// What became of the contacts of a plan, a new one or one that was made.
+/// The contacts of a new plan.
 async fn planned(
     outreach: &mut OutreachServiceClient<Channel>,
     request: v1::PlanPushesRequest,
@@ -234,19 +201,23 @@ async fn swap(channel: Channel, versions: [String; 2], answers: Arc<AtomicUsize>
 }
 
 /// Everything that was acknowledged since the last look is there.
-async fn verify(server: &Server, ledger: &Mutex<Ledger>, versions: &[String; 2]) -> usize {
+async fn verify(server: &Server, root: &Path, ledger: &Mutex<Ledger>, versions: &[String; 2]) -> usize {
     let (acknowledged, consents, plans) = {
         let mut ledger = ledger.lock().unwrap();
         (std::mem::take(&mut ledger.events), ledger.consents, std::mem::take(&mut ledger.plans))
     };
-    let mut outreach = OutreachServiceClient::new(server.channel.clone());
+    // Of members who opted out meanwhile the server tells nothing.
+    let store = Store::open(&sqlite_url(&root.join("default/kindred.db"))).await.unwrap();
     for (plan_id, answered) in &plans {
-        let now = planned(&mut outreach, request(plan_id)).await.unwrap();
+        let now = store.plan(plan_id).await.unwrap();
         for (contact, answered) in answered {
-            let now = now.get(contact).unwrap_or_else(|| panic!("a contact of {plan_id} is gone"));
-            assert!(follows(*answered, *now), "{answered:?}, and then {now:?}");
+            let now = now.iter().find(|now| now.contact_id == *contact);
+            let now = now.unwrap_or_else(|| panic!("a contact of {plan_id} is gone"));
+            let now = v1::ContactStatus::try_from(now.status as i32 + 1).unwrap();
+            assert!(follows(*answered, now), "{answered:?}, and then {now:?}");
         }
     }
+    store.close().await;
     let mut recorder = EventServiceClient::new(server.channel.clone());
     for events in acknowledged.chunks(1000) {
         let request = v1::RecordEventsRequest { events: events.to_vec() };
@@ -295,7 +266,7 @@ async fn what_was_acknowledged_survives_kills_at_random_moments() {
     let mut found = 0;
     for _ in 0..kills {
         let server = Server::start(&root).await;
-        found += verify(&server, &ledger, &versions).await;
+        found += verify(&server, &root, &ledger, &versions).await;
         let (answers, channel) = (Arc::new(AtomicUsize::new(0)), server.channel.clone());
         let clients = (0..CLIENTS).map(|i| tokio::spawn(load(i, channel.clone(), ledger.clone(), answers.clone())));
         let mut clients: Vec<_> = clients.collect();
@@ -311,7 +282,7 @@ async fn what_was_acknowledged_survives_kills_at_random_moments() {
         }
     }
     let server = Server::start(&root).await;
-    found += verify(&server, &ledger, &versions).await;
+    found += verify(&server, &root, &ledger, &versions).await;
     server.kill();
     let plan_ids = std::mem::take(&mut ledger.lock().unwrap().plan_ids);
     let contacts = caps_hold(&root, &plan_ids).await;

@@ -5,20 +5,15 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use kindred::config::{Config, StateConfig};
+use kindred::config::StateConfig;
 use kindred::proto::v1;
-use kindred::proto::v1::outreach_service_client::OutreachServiceClient;
-use kindred::proto::v1::plan_pushes_response::Payload;
-use kindred::store::{Claim, Refusal, Reservation, Store, StoredContact, Wanted, Write, sqlite_url};
-use kindred_models::catalogue::Consent;
-use kindred_models::outreach::{Caps, ChannelParams, ContactStatus, OutreachParams, Times};
-use kindred_training::config::LaunchParams;
+use kindred_models::outreach::Caps;
 use support::live::{audience, event, members, now, record, set_consent};
-use support::shop::{MEMBERS, launches};
-use support::{Running, Trained, serve_configured, trained_with};
-use tonic::{Code, Status};
+use support::outreach::{claim, client, config, confirm, plan, reasons, serve, shop, tea, try_plan};
+use support::serve_configured;
+use support::shop::MEMBERS;
+use tonic::Code;
 
 on_both!(
     each_member_is_told_of_one_product_at_most,
@@ -29,84 +24,9 @@ on_both!(
     who_comes_first_takes_the_place_of_who_comes_after,
     messages_that_others_sent_count,
     a_plan_that_is_called_off_gives_its_places_back,
+    who_complains_is_left_alone,
     who_was_told_of_a_product_is_not_told_again,
-    many_who_plan_at_once_never_exceed_a_cap,
-    a_place_whose_time_is_over_is_free_for_good,
 );
-
-/// The shop of the launches, with a ranker, and one member who is in nobody's audience.
-fn shop() -> Trained {
-    let folder = tempfile::tempdir().unwrap();
-    let mut config = launches().write(folder.path());
-    config.launch = LaunchParams { horizon_days: 14, step_days: 14, min_launches: 8, ..config.launch };
-    config.ranker.slices = 1;
-    trained_with(folder, config)
-}
-
-/// One message in seven days, by either of two channels, at any hour.
-fn config(state: StateConfig) -> Config {
-    let caps = Caps { per_7_days: Some(1), ..Caps::default() };
-    let mut outreach = OutreachParams { quiet_from: 0, quiet_until: 0, caps, ..OutreachParams::default() };
-    for name in ["service_account", "wecom"] {
-        outreach.channels.insert(name.to_owned(), ChannelParams::default());
-    }
-    Config { state, outreach, ..Config::default() }
-}
-
-async fn serve(trained: &Trained, state: StateConfig) -> Running {
-    serve_configured(trained, config(state)).await
-}
-
-fn client(running: &Running) -> OutreachServiceClient<tonic::transport::Channel> {
-    OutreachServiceClient::new(running.channel.clone())
-}
-
-/// A plan for a tea that was sold before.
-fn tea(plan_id: &str) -> v1::PlanPushesRequest {
-    let product = v1::ProductToPush { product_id: "tea3".to_owned(), ..v1::ProductToPush::default() };
-    v1::PlanPushesRequest {
-        plan_id: plan_id.to_owned(),
-        campaign_id: "spring".to_owned(),
-        products: vec![product],
-        max_contacts: 1000,
-        ..v1::PlanPushesRequest::default()
-    }
-}
-
-async fn try_plan(
-    mut client: OutreachServiceClient<tonic::transport::Channel>,
-    request: v1::PlanPushesRequest,
-) -> Result<(v1::PlanSummary, Vec<v1::Push>), Status> {
-    let mut stream = client.plan_pushes(request).await?.into_inner();
-    let Some(Payload::Summary(summary)) = stream.message().await?.unwrap().payload else {
-        panic!("the summary comes first")
-    };
-    let mut pushes = Vec::new();
-    while let Some(message) = stream.message().await? {
-        let Some(Payload::Chunk(chunk)) = message.payload else { panic!("one summary") };
-        pushes.extend(chunk.pushes);
-    }
-    Ok((summary, pushes))
-}
-
-async fn plan(running: &Running, request: v1::PlanPushesRequest) -> (v1::PlanSummary, Vec<v1::Push>) {
-    try_plan(client(running), request).await.unwrap()
-}
-
-async fn claim(running: &Running, pushes: &[&v1::Push]) -> v1::ClaimContactsResponse {
-    let contact_ids = pushes.iter().map(|push| push.contact_id.clone()).collect();
-    client(running).claim_contacts(v1::ClaimContactsRequest { contact_ids }).await.unwrap().into_inner()
-}
-
-async fn confirm(running: &Running, push: &v1::Push, status: v1::ContactStatus) -> v1::ConfirmContactsResponse {
-    let outcome = v1::ContactOutcome { contact_id: push.contact_id.clone(), status: status.into(), time: None };
-    let request = v1::ConfirmContactsRequest { outcomes: vec![outcome] };
-    client(running).confirm_contacts(request).await.unwrap().into_inner()
-}
-
-fn reasons(answer: &v1::ClaimContactsResponse) -> Vec<v1::RefusalReason> {
-    answer.refused.iter().map(v1::RefusedContact::reason).collect()
-}
 
 async fn each_member_is_told_of_one_product_at_most(state: StateConfig) {
     let trained = shop();
@@ -194,6 +114,8 @@ async fn only_who_consents_is_told_anything_and_until_it_goes_out(state: StateCo
     let sent: Vec<&v1::Push> = pushes.iter().filter(|push| !push.held_out).collect();
     set_consent(&running, &sent[0].member_id, None, Some(false)).await;
     members(&running).erase_member(erase(&sent[1].member_id)).await.unwrap();
+    let told = plan(&running, tea("p")).await.1;
+    assert!(sent[..2].iter().all(|gone| told.iter().all(|push| push.member_id != gone.member_id)), "nor again");
     let answer = claim(&running, &sent[..2]).await;
     assert_eq!(reasons(&answer), [v1::RefusalReason::NotAllowed, v1::RefusalReason::Unknown]);
     set_consent(&running, &sent[0].member_id, None, Some(true)).await;
@@ -262,6 +184,10 @@ async fn messages_that_others_sent_count(state: StateConfig) {
     message.product_id.clear();
     record(&running, vec![message]).await;
     let (summary, pushes) = plan(&running, tea("p")).await;
+    let mut late = event("k2", &pushes[1].member_id, "", v1::EventKind::Contact);
+    late.product_id.clear();
+    record(&running, vec![late]).await;
+    assert_eq!(reasons(&claim(&running, &[&pushes[1]]).await), [v1::RefusalReason::Capped], "since it was planned");
     assert!(!pushes.iter().any(|push| push.member_id == "tea-06"));
     assert_eq!(summary.unplanned.unwrap().capped_count, 1);
     let rested =
@@ -281,7 +207,28 @@ async fn a_plan_that_is_called_off_gives_its_places_back(state: StateConfig) {
     assert_eq!(cancelled, first.contact_count);
     assert_eq!(client(&running).cancel_plan(request).await.unwrap().into_inner().cancelled_count, 0);
     assert_eq!(reasons(&claim(&running, &[&pushes[0]]).await), [v1::RefusalReason::Cancelled]);
+    let (again, _) = plan(&running, tea("p")).await;
+    assert!(again.is_repeated, "what was called off stays so");
     assert_eq!(plan(&running, tea("q")).await.0.contact_count, first.contact_count);
+    running.end().await.unwrap();
+}
+
+async fn who_complains_is_left_alone(state: StateConfig) {
+    let trained = shop();
+    let mut config = config(state);
+    config.outreach.caps = Caps::default();
+    let running = serve_configured(&trained, config).await;
+    let (_, first) = plan(&running, tea("p")).await;
+    let product = v1::ProductToPush { product_id: "tea4".to_owned(), ..v1::ProductToPush::default() };
+    let other = |id: &str| v1::PlanPushesRequest { products: vec![product.clone()], ..tea(id) };
+    let (_, second) = plan(&running, other("q")).await;
+    let annoyed = first.iter().find(|a| second.iter().any(|b| b.member_id == a.member_id)).unwrap();
+    let next = second.iter().find(|push| push.member_id == annoyed.member_id).unwrap();
+    confirm(&running, annoyed, v1::ContactStatus::Complained).await;
+    assert_eq!(reasons(&claim(&running, &[next]).await), [v1::RefusalReason::Cancelled]);
+    let product = v1::ProductToPush { product_id: "tea5".to_owned(), ..v1::ProductToPush::default() };
+    let (_, third) = plan(&running, v1::PlanPushesRequest { products: vec![product], ..tea("r") }).await;
+    assert!(!third.is_empty() && third.iter().all(|push| push.member_id != annoyed.member_id));
     running.end().await.unwrap();
 }
 
@@ -295,102 +242,6 @@ async fn who_was_told_of_a_product_is_not_told_again(state: StateConfig) {
     let (_, second) = plan(&running, tea("q")).await;
     assert!(second.iter().all(|push| !first.iter().any(|f| f.member_id == push.member_id)));
     running.end().await.unwrap();
-}
-
-/// Every member's contacts that are out, or have a place, by brute force.
-async fn most_in_seven_days(store: &Store, plans: &[String]) -> (usize, usize) {
-    let mut by_member = BTreeMap::<String, Vec<StoredContact>>::new();
-    for plan in plans {
-        for contact in store.plan(plan).await.unwrap() {
-            if contact.status == ContactStatus::Reserved || contact.status.is_out() {
-                by_member.entry(contact.member_id.clone()).or_default().push(contact);
-            }
-        }
-    }
-    let days = |c: &StoredContact| c.times.from.div_euclid(86_400);
-    let near = |c: &StoredContact, all: &[StoredContact]| {
-        all.iter().filter(|other| (days(c)..days(c) + 7).contains(&days(other))).count()
-    };
-    let most = by_member.values().flat_map(|all| all.iter().map(|c| near(c, all))).max().unwrap_or(0);
-    (most, by_member.values().map(Vec::len).sum())
-}
-
-async fn many_who_plan_at_once_never_exceed_a_cap(state: StateConfig) {
-    const CLIENTS: usize = 64;
-    const CAP: usize = 3;
-    let trained = Arc::new(shop());
-    let mut config = config(state);
-    config.outreach.caps.per_7_days = Some(CAP as u32);
-    // On one file, too, two servers may serve.
-    let servers = [serve_configured(&trained, config.clone()).await, serve_configured(&trained, config.clone()).await];
-    let clients = (0..CLIENTS).map(|i| {
-        let client = client(&servers[i % 2]);
-        let product = v1::ProductToPush { product_id: format!("tea{}", i % 10), ..v1::ProductToPush::default() };
-        let request = v1::PlanPushesRequest {
-            products: if i % 4 == 3 { Vec::new() } else { vec![product] },
-            priority: (i % 3) as i32,
-            ..tea(&format!("p{i}"))
-        };
-        tokio::spawn(async move { try_plan(client, request).await })
-    });
-    let clients: Vec<_> = clients.collect();
-    for client in clients {
-        client.await.unwrap().unwrap();
-    }
-    let store =
-        Store::open(&config.state.url(&trained.registry).unwrap_or_else(|_| config.state.url.clone())).await.unwrap();
-    let plans: Vec<String> = (0..CLIENTS).map(|i| format!("p{i}")).collect();
-    let (most, contacts) = most_in_seven_days(&store, &plans).await;
-    println!("{CLIENTS} clients, {contacts} contacts, {most} at most in 7 days where {CAP} are allowed");
-    assert_eq!(most, CAP);
-    store.close().await;
-    for server in servers {
-        server.end().await.unwrap();
-    }
-}
-
-async fn a_place_whose_time_is_over_is_free_for_good(state: StateConfig) {
-    let folder = tempfile::tempdir().unwrap();
-    let url = if state.url.is_empty() { sqlite_url(&folder.path().join("kindred.db")) } else { state.url };
-    let store = Store::open(&url).await.unwrap();
-    let policy = Arc::new(config(StateConfig::default()).policy().unwrap());
-    let consent = Consent { personalization: true, marketing: true, minor: false };
-    const NOW: i64 = 1_790_000_000;
-    let reserve = async |plan_id: &str, now: i64| {
-        let wanted = Wanted {
-            member_id: "m".to_owned(),
-            product_id: "p".to_owned(),
-            channel: 0,
-            times: Times { from: now, until: now + 60 },
-            probability: 0.5,
-            value: 1.0,
-            learned: Vec::new(),
-            consent,
-        };
-        let reservation = Reservation {
-            plan_id: plan_id.to_owned(),
-            campaign_id: String::new(),
-            priority: 0,
-            policy: policy.clone(),
-            wanted: vec![wanted],
-            unlearned: kindred::store::From::Number(0),
-            now,
-        };
-        store.commit(&[Write::Reserve(reservation)]).await.unwrap().outcomes[0].accepted
-    };
-    let claim = async |plan_id: &str, now: i64| {
-        let contact_id = StoredContact::name(plan_id, "m");
-        let kept = store.commit(&[Write::Claim(vec![Claim { contact_id, consent }], now)]).await.unwrap();
-        kept.outcomes[0].refused.first().map(|(_, why)| *why)
-    };
-    assert_eq!((reserve("a", NOW).await, reserve("b", NOW + 60).await), (1, 0));
-    assert_eq!(reserve("c", NOW + 61).await, 1, "nobody claimed the first");
-    assert_eq!(claim("a", NOW + 30).await, Some(Refusal::Expired), "whatever the clock of its sender says");
-    assert_eq!(claim("c", NOW + 200).await, Some(Refusal::Expired));
-    assert_eq!(reserve("d", NOW + 201).await, 1);
-    assert_eq!((claim("d", NOW + 202).await, claim("d", NOW + 203).await), (None, Some(Refusal::Claimed)));
-    assert_eq!(reserve("e", NOW + 6 * 86_400).await, 0, "it may be out, though nobody confirmed it");
-    store.close().await;
 }
 
 #[tokio::test]

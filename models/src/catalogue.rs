@@ -87,7 +87,7 @@ pub struct Consent {
 
 impl Consent {
     /// Whether a member who allows this now may be chosen and contacted, where a model learned what `learned` allowed:
-    /// of who took back that what they did may be used, it may not be asked. The only place that says so.
+    /// of who took back that what they did may be used, it may not be asked. Everybody who asks asks here.
     pub fn allows_contact(self, learned: Self) -> bool {
         self.marketing && !self.minor && (self.personalization || !learned.personalization)
     }

@@ -10,6 +10,7 @@ mod contact;
 mod opening;
 mod plan;
 mod policy;
+mod room;
 
 pub use calendar::Calendar;
 pub use caps::{Caps, DaysOfMonth, MonthCap};

@@ -107,10 +107,12 @@ impl Presence {
         let Values { hours, channels } = s.values()?;
         let channel_names = Strings::read("channel_names", &s)?;
         for (others, slots) in [(&hours, HOURS), (&channels, channel_names.len())] {
-            let fits = |shares: &Vec<f32>| shares.len() == slots && shares.iter().all(|share| share.is_finite());
+            let fits =
+                |shares: &Vec<f32>| shares.len() == slots && shares.iter().all(|share| (0.0..=1.0).contains(share));
             let is_whole = others.shares.is_empty()
                 || (others.shares.len() == Segment::ALL.len() + 1 && others.shares.iter().all(fits));
-            s.ensure(is_whole && others.strength.is_finite(), "shares are not those of the segments")?;
+            let is_known = others.shares.is_empty() || (others.strength.is_finite() && others.strength > 0.0);
+            s.ensure(is_whole && is_known, "shares are not those of the segments")?;
         }
         let habit = |name: &str, slots: usize, others: Others| {
             // Without shares there are no visits either.

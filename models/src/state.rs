@@ -29,7 +29,7 @@ pub use past::Pasts;
 pub use profile::{ADULT_YEARS, Profile};
 
 /// Channels that are told apart, at most.
-const MAX_CHANNELS: usize = 1000;
+const MAX_CHANNELS: usize = 100;
 /// Days for which a product that was looked at counts as seen.
 const SEEN_DAYS: i64 = 7;
 
@@ -58,6 +58,11 @@ pub struct LiveMember {
 }
 
 impl LiveMember {
+    /// Whether nothing is new of their history, nor of what they allow.
+    pub(crate) fn is_as_learned(&self) -> bool {
+        self.events.is_empty() && self.profile.is_none()
+    }
+
     /// Products looked at in the days before a moment, and how often.
     pub fn seen(&self, now: i64) -> impl Iterator<Item = (u32, u16)> {
         let since = now - SEEN_DAYS * DAY_SECONDS;
@@ -94,8 +99,10 @@ pub struct State {
     numbered: u32,
     /// Members of the model of whom something was said.
     described: Arc<RoaringBitmap>,
-    /// Members of the model who did something, or to whom something was done.
+    /// Members of the model who did something.
     acted: Arc<RoaringBitmap>,
+    /// Members of the model who were sent something, or are about to be.
+    contacted: Arc<RoaringBitmap>,
     /// Members of the model who must be forgotten.
     erased: Arc<RoaringBitmap>,
     /// Purchases less refunds by product, as popularity counts them, at the moment `counted_from`.
@@ -199,9 +206,14 @@ impl State {
         set
     }
 
-    /// Members of the model who did something, or to whom something was done, each with it.
+    /// Members of the model who did something, each with it.
     pub fn acted(&self) -> impl Iterator<Item = (u32, &LiveMember)> {
         self.acted.iter().filter_map(|row| Some((row, self.member(row)?)))
+    }
+
+    /// Members of the model who were sent something, or are about to be, each with it.
+    pub fn contacted(&self) -> impl Iterator<Item = (u32, &LiveMember)> {
+        self.contacted.iter().filter_map(|row| Some((row, self.member(row)?)))
     }
 
     /// Purchases less refunds of each product since the model, as popularity counts them now.
@@ -244,11 +256,13 @@ impl State {
             return;
         }
         let contacts = &mut self.member_mut(row).contacts;
-        match contacts.iter_mut().find(|known| contact.id != 0 && known.id == contact.id) {
-            Some(known) => *known = contact,
-            None => contacts.push(contact),
+        contacts.retain(|known| contact.id == 0 || known.id != contact.id);
+        if contact.matters() {
+            contacts.push(contact);
         }
-        self.note_acted(model, row);
+        if (row as usize) < model.members.len() && !self.contacted.contains(row) {
+            Arc::make_mut(&mut self.contacted).insert(row);
+        }
     }
 
     /// What a member did. Events may come in any order, each once.
@@ -265,7 +279,9 @@ impl State {
         let member = self.member_mut(row);
         let at = member.events.partition_point(|e| e.time <= event.time);
         member.events.insert(at, event);
-        self.note_acted(model, row);
+        if (row as usize) < model.members.len() && !self.acted.contains(row) {
+            Arc::make_mut(&mut self.acted).insert(row);
+        }
         let sign = match event.kind {
             Kind::Purchase => 1.0,
             Kind::Refund => -1.0,
@@ -279,12 +295,6 @@ impl State {
             // What comes later than that moment counts more than 1, and what `bought` gives of it no more than that.
             let more = self.faded(self.counted_from - event.time);
             self.bought.insert_mut(event.product, std::array::from_fn(|k| counts[k] + sign * more[k]));
-        }
-    }
-
-    fn note_acted(&mut self, model: &Model, row: u32) {
-        if (row as usize) < model.members.len() && !self.acted.contains(row) {
-            Arc::make_mut(&mut self.acted).insert(row);
         }
     }
 
@@ -330,6 +340,7 @@ impl State {
             Arc::make_mut(&mut self.erased).insert(*row);
             Arc::make_mut(&mut self.described).remove(*row);
             Arc::make_mut(&mut self.acted).remove(*row);
+            Arc::make_mut(&mut self.contacted).remove(*row);
         }
     }
 

@@ -4,14 +4,11 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Role;
+use super::admit::{Admitted, Limits, Refused, allow};
 
 /// What a token begins with, so that one that got lost can be told for what it is.
 const PREFIX: &str = "kindred";
@@ -99,39 +96,12 @@ impl NewKey {
     }
 }
 
-/// Why a caller is turned away.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// No key was shown.
-    #[error("a key is needed: send `authorization: Bearer …`; `kindred keys create` makes one")]
-    NoKey,
-    /// A key was shown that nobody has, or has any more.
-    #[error("this key is not known, or was revoked")]
-    Unknown,
-    /// A key was shown that is for something else.
-    #[error("this key may not be used for that: it needs the role {0}")]
-    Role(String),
-    /// It asks too often, or for too much at once.
-    #[error("this key asks more than it may")]
-    TooMuch(Duration),
-}
-
 /// A key in use.
 #[derive(Debug)]
 struct InUse {
     key: Key,
     hash: blake3::Hash,
-    rate: Option<DefaultDirectRateLimiter>,
-    places: Option<Arc<Semaphore>>,
-}
-
-/// A caller who may ask.
-#[derive(Debug)]
-pub(super) struct Admitted {
-    /// The key's id and name.
-    pub(super) name: String,
-    /// Held as long as the call goes on.
-    pub(super) place: Option<OwnedSemaphorePermit>,
+    limits: Limits,
 }
 
 /// All keys.
@@ -162,23 +132,8 @@ impl Keys {
         if in_use.hash != token.hash() || in_use.key.revoked_at.is_some() {
             return Err(Refused::Unknown);
         }
-        if !in_use.key.roles.iter().any(|role| *role == Role::Admin || roles.contains(role)) {
-            let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
-            return Err(Refused::Role(names.join(" or ")));
-        }
-        if let Some(rate) = &in_use.rate
-            && let Err(not_until) = rate.check()
-        {
-            return Err(Refused::TooMuch(not_until.wait_time_from(DefaultClock::default().now())));
-        }
-        let place = match &in_use.places {
-            Some(places) => match places.clone().try_acquire_owned() {
-                Ok(place) => Some(place),
-                Err(_) => return Err(Refused::TooMuch(Duration::from_millis(100))),
-            },
-            None => None,
-        };
-        Ok(Admitted { name: format!("{} ({})", in_use.key.name, in_use.key.id), place })
+        allow(&in_use.key.roles, roles)?;
+        Ok(Admitted { name: format!("{} ({})", in_use.key.name, in_use.key.id), place: in_use.limits.take()? })
     }
 }
 
@@ -187,8 +142,7 @@ impl InUse {
     fn of(key: Key) -> Option<Self> {
         Some(Self {
             hash: blake3::Hash::from_hex(&key.hash).ok()?,
-            rate: key.per_second.map(|calls| RateLimiter::direct(Quota::per_second(calls))),
-            places: key.concurrent.map(|calls| Arc::new(Semaphore::new(calls.get() as usize))),
+            limits: Limits::new(key.per_second, key.concurrent),
             key,
         })
     }

@@ -14,6 +14,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tower::{Layer, Service};
 
+use super::jwt::Jwt;
 use super::{Refused, needed};
 use crate::live::Live;
 
@@ -28,15 +29,18 @@ impl Caller {
     }
 }
 
-/// Asks for keys, where there are any.
+/// Asks for keys or tokens, where there are any.
 #[derive(Clone, Debug)]
-pub(crate) struct AccessLayer(pub(crate) Arc<Live>);
+pub(crate) struct AccessLayer {
+    pub(crate) live: Arc<Live>,
+    pub(crate) jwt: Option<Arc<Jwt>>,
+}
 
 impl<S> Layer<S> for AccessLayer {
     type Service = AccessService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        AccessService { inner, live: self.0.clone() }
+        AccessService { inner, access: self.clone() }
     }
 }
 
@@ -44,7 +48,7 @@ impl<S> Layer<S> for AccessLayer {
 #[derive(Clone, Debug)]
 pub(crate) struct AccessService<S> {
     inner: S,
-    live: Arc<Live>,
+    access: AccessLayer,
 }
 
 impl<S> Service<Request<Body>> for AccessService<S>
@@ -62,11 +66,16 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let keys = self.live.keys();
-        let Some(roles) = needed(request.uri().path()).filter(|_| keys.are_needed()) else {
+        let keys = self.access.live.keys();
+        let is_needed = keys.are_needed() || self.access.jwt.is_some();
+        let Some(roles) = needed(request.uri().path()).filter(|_| is_needed) else {
             return Box::pin(self.inner.call(request));
         };
-        match keys.admit(bearer(request.headers()), roles) {
+        let admitted = match (bearer(request.headers()), &self.access.jwt) {
+            (Some(token), Some(jwt)) if Jwt::is_one(token) => jwt.admit(token, roles),
+            (token, _) => keys.admit(token, roles),
+        };
+        match admitted {
             Ok(admitted) => {
                 request.extensions_mut().insert(Caller(admitted.name.into()));
                 let answer = self.inner.call(request);

@@ -101,9 +101,9 @@ impl Bound {
                 let product = model.products.find(&contact.product_id).unwrap_or(NONE);
                 let channel = state.channel(Some(&contact.channel));
                 let StoredContact { times, status, priority, said_at, .. } = *contact;
-                let held = Held { place: Place::Unknown, times, status, priority };
+                let held = Held { place: Place::Unknown, times, status, priority, said_at };
                 let id = contact.number();
-                state.contact(model, &contact.member_id, LiveContact { id, product, channel, held, said_at });
+                state.contact(model, &contact.member_id, LiveContact { id, product, channel, held });
             }
             Change::Member(id, profile) => state.describe(model, id, profile.clone()),
             Change::Product(..) => {}

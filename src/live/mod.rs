@@ -318,7 +318,7 @@ impl Live {
             let pause = match self.store.delete_some_before(unix_now() - retain.as_secs() as i64).await {
                 Ok(0) => CLEAR,
                 Ok(count) => {
-                    tracing::info!(count, "events were kept long enough and are gone");
+                    tracing::info!(count, "what was kept long enough is gone");
                     Duration::ZERO
                 }
                 Err(error) => {

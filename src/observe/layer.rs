@@ -13,10 +13,13 @@ use tonic::codegen::http::{HeaderMap, HeaderValue, Request, Response};
 use tower::{Layer, Service};
 
 use super::Metrics;
+use crate::live::Live;
 use crate::proto::methods;
 
 /// Name of the header that carries a call's id, in and out.
 const REQUEST_ID: &str = "x-request-id";
+/// Name of the header of answers that do not know what happened since the state store was last heard of.
+const DEGRADED: &str = "x-kindred-degraded";
 /// Bytes of an id that a caller may choose.
 const MAX_ID: usize = 128;
 /// gRPC's code for a call whose caller went away.
@@ -26,23 +29,25 @@ const CANCELLED: u32 = 1;
 #[derive(Clone, Debug)]
 pub(crate) struct ObserveLayer {
     metrics: Arc<Metrics>,
+    live: Arc<Live>,
     /// `Service/Method` of what there is: whatever else is asked for is one thing, so that nobody can make up metrics
     /// without end.
     methods: Arc<BTreeSet<String>>,
 }
 
 impl ObserveLayer {
-    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, methods: Arc::new(methods()) }
+    pub(crate) fn new(metrics: Arc<Metrics>, live: Arc<Live>) -> Self {
+        Self { metrics, live, methods: Arc::new(methods()) }
     }
+}
 
-    fn method(&self, path: &str) -> String {
-        let path = path.trim_start_matches('/');
-        match path.strip_prefix("kindred.v1.") {
-            Some(method) if self.methods.contains(method) => method.to_owned(),
-            _ if path.starts_with("grpc.health.") => "Health".to_owned(),
-            _ => "other".to_owned(),
-        }
+/// The name under which a call is counted.
+fn method_of(path: &str, methods: &BTreeSet<String>) -> String {
+    let path = path.trim_start_matches('/');
+    match path.strip_prefix("kindred.v1.") {
+        Some(method) if methods.contains(method) => method.to_owned(),
+        _ if path.starts_with("grpc.health.") => "Health".to_owned(),
+        _ => "other".to_owned(),
     }
 }
 
@@ -77,14 +82,17 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let id = request_id(request.headers());
-        let method = self.layer.method(request.uri().path());
+        let method = method_of(request.uri().path(), &self.layer.methods);
         let mut seen = Seen { metrics: self.layer.metrics.clone(), began: Instant::now(), code: None, method, id };
-        let answer = self.inner.call(request);
+        let (live, answer) = (self.layer.live.clone(), self.inner.call(request));
         Box::pin(async move {
             let mut answer = answer.await?;
             seen.code = code(answer.headers());
             if let Ok(value) = HeaderValue::from_str(&seen.id) {
                 answer.headers_mut().insert(REQUEST_ID, value);
+            }
+            if live.is_store_down() {
+                answer.headers_mut().insert(DEGRADED, HeaderValue::from_static("state-store"));
             }
             Ok(answer.map(|body| Body::new(Observed { body, seen })))
         })
@@ -158,11 +166,12 @@ mod tests {
 
     #[test]
     fn methods_are_named_and_what_is_made_up_is_one_thing() {
-        let layer = ObserveLayer::new(Metrics::new());
-        assert_eq!(layer.method("/kindred.v1.EventService/RecordEvents"), "EventService/RecordEvents");
-        assert_eq!(layer.method("/grpc.health.v1.Health/Check"), "Health");
-        assert_eq!(layer.method("/kindred.v1.EventService/Made-up"), "other");
-        assert_eq!(layer.method("/anything"), "other");
+        let methods = methods();
+        let method = |path: &str| method_of(path, &methods);
+        assert_eq!(method("/kindred.v1.EventService/RecordEvents"), "EventService/RecordEvents");
+        assert_eq!(method("/grpc.health.v1.Health/Check"), "Health");
+        assert_eq!(method("/kindred.v1.EventService/Made-up"), "other");
+        assert_eq!(method("/anything"), "other");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Shared;
 use super::status::Problem;
-use super::validate::{Check, MAX_ID_BYTES};
+use super::validate::{CLOCKS_AHEAD, Check, MAX_ID_BYTES};
 use crate::clock::unix_now;
 use crate::proto::v1;
 use crate::proto::v1::event_service_server::{EventService, EventServiceServer};
@@ -17,8 +17,6 @@ use crate::store::{StoredEvent, Write};
 const MAX_EVENTS: usize = 1000;
 /// Refused events that the answer to a stream names, at most.
 const MAX_REFUSED: usize = 100;
-/// How far clocks may be ahead, in seconds.
-const AHEAD: i64 = 300;
 /// Why an event of an erased member is refused.
 const ERASED: &str = "member_id: this member asked to be forgotten";
 
@@ -104,7 +102,7 @@ struct Times {
 impl Times {
     fn now(accept: Duration) -> Self {
         let now = unix_now();
-        Self { earliest: now - accept.as_secs() as i64, latest: now + AHEAD }
+        Self { earliest: now - accept.as_secs() as i64, latest: now + CLOCKS_AHEAD }
     }
 }
 

@@ -31,7 +31,7 @@ use tokio::task::JoinSet;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
-use crate::access::{AccessLayer, Caller};
+use crate::access::{AccessLayer, Caller, Jwt};
 use crate::clock::unix_now;
 use crate::config::{Config, ServeConfig, TlsConfig};
 use crate::error::Error;
@@ -116,7 +116,8 @@ async fn answer(
     listener: TcpListener,
     ended: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
-    guard(config, &listener, &shared.live)?;
+    let jwt = Jwt::new(&config.jwt).map_err(Error::Usage)?.map(Arc::new);
+    guard(config, &listener, shared.live.keys().are_needed() || jwt.is_some())?;
     let is_draining = Arc::new(AtomicBool::new(false));
     let _admin = admin(config, &shared.live, &metrics, &is_draining).await?;
     let (health_reporter, health) = tonic_health::server::health_reporter();
@@ -134,9 +135,9 @@ async fn answer(
     // A small answer must not wait for the acknowledgement of the one before it.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = builder(&config.tls)?
-        .layer(ObserveLayer::new(metrics))
+        .layer(ObserveLayer::new(metrics, shared.live.clone()))
         .layer(DeadlineLayer)
-        .layer(AccessLayer(shared.live.clone()))
+        .layer(AccessLayer { live: shared.live.clone(), jwt })
         .add_service(health)
         .add_service(reflection_v1()?)
         .add_service(reflection_v1alpha()?)
@@ -197,12 +198,12 @@ async fn admin(
 }
 
 /// Who listens to more than this machine must know who calls, and be heard by nobody else.
-fn guard(config: &ServeConfig, listener: &TcpListener, live: &Live) -> Result<(), Error> {
+fn guard(config: &ServeConfig, listener: &TcpListener, asks_who_calls: bool) -> Result<(), Error> {
     let address = listener.local_addr()?;
     if address.ip().is_loopback() || config.insecure {
         return Ok(());
     }
-    let missing = match (config.tls.is_set(), live.keys().are_needed()) {
+    let missing = match (config.tls.is_set(), asks_who_calls) {
         (true, true) => return Ok(()),
         (false, true) => "TLS (serve.tls.certificate and serve.tls.key)",
         (true, false) => "a key (kindred keys create)",

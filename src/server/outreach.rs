@@ -5,9 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use kindred_models::Model;
-use kindred_models::catalogue::Consent;
 use kindred_models::feed::{Persona, Visitor, rank};
-use kindred_models::outreach::{ContactStatus, Planner, Push, learned};
+use kindred_models::outreach::{self, ContactStatus, Planner, Push, PushRequest};
 use prost_types::Timestamp;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
@@ -18,13 +17,13 @@ use super::outreach_request::{PlanQuestion, contact_ids, said};
 use super::recommendation::reason;
 use super::status::Problem;
 use super::validate::Check;
-use super::{Shared, compute::Compute};
+use super::{Shared, entry};
 use crate::access::Caller;
 use crate::clock::unix_now;
 use crate::proto::v1;
 use crate::proto::v1::outreach_service_server::{OutreachService, OutreachServiceServer};
 use crate::proto::v1::plan_pushes_response::Payload;
-use crate::store::{Claim, Refusal, Reservation, StoredContact, Wanted, Write};
+use crate::store::{Budget, Claim, Learned, PlanState, Refusal, Reservation, StoredContact, Wanted, Write};
 
 /// Pushes per chunk, and contacts that are reserved at once: others write in between.
 const CHUNK: usize = 500;
@@ -55,16 +54,16 @@ impl OutreachService for Outreach {
     ) -> Result<Response<Self::PlanPushesStream>, Status> {
         let (by, deadline) = (Caller::of(&request), request.extensions().get::<Deadline>().copied());
         let question = PlanQuestion::check(request.into_inner(), &self.shared.policy, unix_now())?;
-        let plan_id = question.plan_id.clone();
         let model = self.shared.live.snapshot();
-        let made = self.shared.live.plan(&plan_id).await.map_err(Problem::Store)?;
-        let (summary, planned) = match made.is_empty() {
-            true => self.plan(question, &model).await?,
-            false => repeated(made, &model),
+        let detail = format!("plan {}, {} contacts at most", question.plan_id, question.max_contacts);
+        let by = entry(&by, "PlanPushes", detail);
+        let begin = Write::BeginPlan(question.plan_id.clone(), question.max_contacts, by);
+        let begun = self.shared.live.keep(begin).await.map_err(Problem::from)?;
+        let (summary, planned) = match begun.plan {
+            Some(PlanState::Open) => self.plan(question, &model).await?,
+            _ => self.repeated(question, &model).await?,
         };
-        let detail = format!("{} contacts for plan {plan_id}, by {}", summary.contact_count, model.info.version);
-        self.shared.account(&by, "PlanPushes", detail).await?;
-        Ok(Response::new(answers(self.shared.compute.clone(), deadline, summary, planned, model)))
+        Ok(Response::new(self.answers(deadline, summary, planned)))
     }
 
     async fn claim_contacts(
@@ -77,9 +76,9 @@ impl OutreachService for Outreach {
         check.finish()?;
         let members = self.shared.live.members_of(&ids).await.map_err(Problem::Store)?;
         let model = self.shared.live.snapshot();
-        let consent = |id: &String| learned_consent(&model, members.get(id).map_or("", String::as_str));
-        let claims = ids.iter().map(|id| Claim { contact_id: id.clone(), consent: consent(id) }).collect();
-        let kept = self.shared.live.keep(Write::Claim(claims, unix_now())).await.map_err(Problem::from)?;
+        let learned = |id: &String| Some(learned(&model, model.members.ids.find(members.get(id)?)?));
+        let claims = ids.iter().map(|id| Claim { contact_id: id.clone(), learned: learned(id) }).collect();
+        let kept = self.shared.live.keep(Write::Claim(claims, self.budget(&model))).await.map_err(Problem::from)?;
         Ok(Response::new(v1::ClaimContactsResponse {
             claimed_count: kept.accepted as i64,
             refused: refused(&kept.refused, |at| ids[at].clone()),
@@ -110,8 +109,15 @@ impl OutreachService for Outreach {
         check.id("plan_id", &plan_id);
         check.finish()?;
         self.shared.account(&by, "CancelPlan", format!("plan {plan_id}")).await?;
-        let kept = self.shared.live.keep(Write::CancelPlan(plan_id, unix_now())).await.map_err(Problem::from)?;
-        Ok(Response::new(v1::CancelPlanResponse { cancelled_count: kept.accepted as i64 }))
+        let mut cancelled_count = 0;
+        loop {
+            let cancel = Write::CancelPlan(plan_id.clone(), unix_now());
+            let kept = self.shared.live.keep(cancel).await.map_err(Problem::from)?;
+            cancelled_count += kept.accepted as i64;
+            if kept.accepted == 0 {
+                return Ok(Response::new(v1::CancelPlanResponse { cancelled_count }));
+            }
+        }
     }
 }
 
@@ -119,38 +125,57 @@ impl OutreachService for Outreach {
 type Planned = Vec<(StoredContact, bool)>;
 
 impl Outreach {
-    /// Plans, and reserves as much of it as there is room for.
+    /// What decides whether there is room, besides what the store knows.
+    fn budget(&self, model: &Model) -> Budget {
+        Budget { policy: self.shared.policy.clone(), unlearned: self.shared.live.unlearned(model), now: unix_now() }
+    }
+
+    /// Plans, and reserves as much of it as there is room for; what was reserved before it broke off is part of it.
     async fn plan(&self, question: PlanQuestion, model: &Arc<Model>) -> Result<(v1::PlanSummary, Planned), Problem> {
-        let (planner, pushes) = self.pushes(&question, model).await?;
+        let (planner, pushes) = self.pushes(question.ask(model)?, model).await?;
         let total = pushes.len();
-        let planned = self.reserve(&question, model, pushes).await?;
-        let left = planner.left;
-        let contacts = || planned.iter().filter(|(_, held_out)| !held_out).map(|(contact, _)| contact);
-        let count = |n: usize| n as i64;
+        let (held_out, reserved) = self.reserve(&question, model, pushes).await?;
+        self.shared.live.keep(Write::FinishPlan(question.plan_id.clone())).await?;
+        let (left, count) = (planner.left, |n: usize| n as i64);
+        let unplanned = v1::UnplannedMembers {
+            unreachable_count: count(left.unreachable),
+            capped_count: count(left.capped),
+            not_worth_count: count(left.not_worth),
+            over_budget_count: count(total - reserved - held_out.len()),
+        };
+        let (summary, mut planned) = self.repeated(question, model).await?;
         let summary = v1::PlanSummary {
             is_repeated: false,
-            contact_count: count(contacts().count()),
-            holdout_count: count(planned.len() - contacts().count()),
-            expected_buyers: contacts().map(|contact| contact.probability).sum(),
-            expected_value: contacts().map(|contact| contact.value).sum(),
+            holdout_count: count(held_out.len()),
             eligible_count: count(planner.eligible),
             excluded: Some(excluded(&planner.excluded)),
-            unplanned: Some(v1::UnplannedMembers {
-                unreachable_count: count(left.unreachable),
-                capped_count: count(left.capped),
-                not_worth_count: count(left.not_worth),
-                over_budget_count: count(total - planned.len()),
-            }),
+            unplanned: Some(unplanned),
             horizon_days: planner.horizon_days() as i32,
-            model_version: model.info.version.clone(),
+            ..summary
         };
+        planned.extend(held_out);
+        planned.sort_by(|(a, _), (b, _)| b.value.total_cmp(&a.value).then(a.member_id.cmp(&b.member_id)));
         Ok((summary, planned))
     }
 
+    /// What was reserved by a plan.
+    async fn repeated(&self, question: PlanQuestion, model: &Model) -> Result<(v1::PlanSummary, Planned), Problem> {
+        let contacts = self.shared.live.plan(&question.plan_id).await.map_err(Problem::Store)?;
+        let summary = v1::PlanSummary {
+            is_repeated: true,
+            contact_count: contacts.len() as i64,
+            expected_buyers: contacts.iter().map(|contact| contact.probability).sum(),
+            expected_value: contacts.iter().map(|contact| contact.value).sum(),
+            model_version: model.info.version.clone(),
+            ..v1::PlanSummary::default()
+        };
+        Ok((summary, contacts.into_iter().map(|contact| (contact, false)).collect()))
+    }
+
     /// What is worth most for each member whom there is room for, as the snapshot has it.
-    async fn pushes(&self, question: &PlanQuestion, model: &Arc<Model>) -> Result<(Planner, Vec<Push>), Problem> {
-        let (model, policy, request) = (model.clone(), self.shared.policy.clone(), question.ask(model)?);
-        let begun = self.shared.compute.run(move |stop| Ok(Planner::new(model, policy, request, unix_now(), stop)?));
+    async fn pushes(&self, wanted: PushRequest, model: &Arc<Model>) -> Result<(Planner, Vec<Push>), Problem> {
+        let (model, policy) = (model.clone(), self.shared.policy.clone());
+        let begun = self.shared.compute.run(move |stop| Ok(Planner::new(model, policy, wanted, unix_now(), stop)?));
         let (mut planner, mut pushes, mut done) = (begun.await?, Vec::new(), 0);
         while done < planner.open() {
             let part = done..planner.open().min(done + planner.part(PART));
@@ -167,18 +192,23 @@ impl Outreach {
         Ok((planner, pushes))
     }
 
-    /// Reserves places for those that are worth most, until the budget is used up. Others may have been faster.
-    async fn reserve(&self, question: &PlanQuestion, model: &Model, pushes: Vec<Push>) -> Result<Planned, Problem> {
-        let (mut planned, mut left, mut pushes) =
-            (Planned::new(), question.max_contacts, pushes.into_iter().peekable());
-        while left > 0 && pushes.peek().is_some() {
-            let mut wanted = Vec::new();
-            while wanted.len() < CHUNK.min(left)
+    /// Reserves places for those that are worth most, until the plan has as many as it may. Others may have been faster.
+    /// Gives who is held out, and how many places it got.
+    async fn reserve(
+        &self,
+        question: &PlanQuestion,
+        model: &Model,
+        pushes: Vec<Push>,
+    ) -> Result<(Planned, usize), Problem> {
+        let (mut held_out, mut reserved, mut pushes) = (Planned::new(), 0, pushes.into_iter().peekable());
+        while reserved < question.max_contacts && pushes.peek().is_some() {
+            let (most, mut wanted) = (CHUNK.min(question.max_contacts - reserved), Vec::new());
+            while wanted.len() < most
                 && let Some(push) = pushes.next()
             {
                 let want = want(model, &push);
                 match question.holdout.contains(&want.member_id) {
-                    true => planned.push((held_out(question, &self.shared, want), true)),
+                    true => held_out.push((self.untold(question, want), true)),
                     false => wanted.push(want),
                 }
             }
@@ -189,16 +219,58 @@ impl Outreach {
                 plan_id: question.plan_id.clone(),
                 campaign_id: question.campaign_id.clone(),
                 priority: question.priority(),
-                policy: self.shared.policy.clone(),
+                budget: self.budget(model),
                 wanted,
-                unlearned: self.shared.live.unlearned(model),
-                now: unix_now(),
             };
             let kept = self.shared.live.keep(Write::Reserve(reservation)).await?;
-            left -= kept.contacts.len();
-            planned.extend(kept.contacts.into_iter().map(|contact| (contact, false)));
+            reserved += kept.accepted;
+            if kept.plan.is_none() {
+                break;
+            }
         }
-        Ok(planned)
+        Ok((held_out, reserved))
+    }
+
+    /// What a member who is held out would have got.
+    fn untold(&self, question: &PlanQuestion, wanted: Wanted) -> StoredContact {
+        StoredContact {
+            contact_id: String::new(),
+            plan_id: question.plan_id.clone(),
+            campaign_id: question.campaign_id.clone(),
+            member_id: wanted.member_id,
+            product_id: wanted.product_id,
+            channel: self.shared.policy.names[wanted.channel as usize].clone(),
+            priority: question.priority(),
+            times: wanted.times,
+            status: ContactStatus::Cancelled,
+            said_at: 0,
+            probability: wanted.probability,
+            value: wanted.value,
+        }
+    }
+
+    /// The summary, and then chunks, each made when the client reads on, as long as the deadline allows. Members opt out
+    /// meanwhile: of who may no longer be contacted by then, nothing is told.
+    fn answers(&self, deadline: Option<Deadline>, summary: v1::PlanSummary, planned: Planned) -> Answers {
+        let first = v1::PlanPushesResponse { payload: Some(Payload::Summary(summary)) };
+        let (shared, planned) = (self.shared.clone(), Arc::new(planned));
+        let chunks = (0..planned.len()).step_by(CHUNK);
+        let chunks = tokio_stream::iter(chunks).then(move |start| {
+            let (compute, planned, model) = (shared.compute.clone(), planned.clone(), shared.live.snapshot());
+            async move {
+                let made = compute.run(move |_| {
+                    let part = planned[start..].iter().take(CHUNK);
+                    let may_be_told = part.filter(|(contact, _)| allows(&model, &contact.member_id));
+                    Ok(may_be_told.map(|(contact, held_out)| message(&model, contact, *held_out)).collect())
+                });
+                let chunk = v1::PushChunk { pushes: made.await? };
+                Ok(v1::PlanPushesResponse { payload: Some(Payload::Chunk(chunk)) })
+            }
+        });
+        Box::pin(tokio_stream::once(Ok(first)).chain(chunks).map(move |message| match deadline {
+            Some(deadline) if deadline.has_passed() => Err(exceeded()),
+            _ => message,
+        }))
     }
 }
 
@@ -211,74 +283,18 @@ fn want(model: &Model, push: &Push) -> Wanted {
         probability: f64::from(push.probability),
         value: push.value,
         learned: learned(model, push.member),
-        consent: model.members.consent(push.member),
     }
 }
 
-/// What a member who is held out would have got.
-fn held_out(question: &PlanQuestion, shared: &Shared, wanted: Wanted) -> StoredContact {
-    StoredContact {
-        contact_id: String::new(),
-        plan_id: question.plan_id.clone(),
-        campaign_id: question.campaign_id.clone(),
-        member_id: wanted.member_id,
-        product_id: wanted.product_id,
-        channel: shared.policy.names[wanted.channel as usize].clone(),
-        priority: question.priority(),
-        times: wanted.times,
-        status: ContactStatus::Cancelled,
-        said_at: 0,
-        probability: wanted.probability,
-        value: wanted.value,
-    }
+/// What a version learned of a member.
+fn learned(model: &Model, member: u32) -> Learned {
+    Learned { held: outreach::learned(model, member), consent: model.members.consent(member) }
 }
 
-/// What a version learned that a member allows; of who is not known, nothing.
-fn learned_consent(model: &Model, member_id: &str) -> Consent {
-    model.members.consent(model.members.ids.find(member_id).unwrap_or(u32::MAX))
-}
-
-/// A plan that was made before.
-fn repeated(contacts: Vec<StoredContact>, model: &Model) -> (v1::PlanSummary, Planned) {
-    let mut planned: Planned = contacts.into_iter().map(|contact| (contact, false)).collect();
-    planned.sort_by(|(a, _), (b, _)| b.value.total_cmp(&a.value).then(a.member_id.cmp(&b.member_id)));
-    let summary = v1::PlanSummary {
-        is_repeated: true,
-        contact_count: planned.len() as i64,
-        expected_buyers: planned.iter().map(|(contact, _)| contact.probability).sum(),
-        expected_value: planned.iter().map(|(contact, _)| contact.value).sum(),
-        model_version: model.info.version.clone(),
-        ..v1::PlanSummary::default()
-    };
-    (summary, planned)
-}
-
-/// The summary, and then chunks, each made when the client reads on, as long as the deadline allows.
-fn answers(
-    compute: Compute,
-    deadline: Option<Deadline>,
-    summary: v1::PlanSummary,
-    planned: Planned,
-    model: Arc<Model>,
-) -> Answers {
-    let first = v1::PlanPushesResponse { payload: Some(Payload::Summary(summary)) };
-    let planned = Arc::new(planned);
-    let chunks = (0..planned.len()).step_by(CHUNK);
-    let chunks = tokio_stream::iter(chunks).then(move |start| {
-        let (compute, planned, model) = (compute.clone(), planned.clone(), model.clone());
-        async move {
-            let made = compute.run(move |_| {
-                let part = planned[start..].iter().take(CHUNK);
-                Ok(part.map(|(contact, held_out)| message(&model, contact, *held_out)).collect())
-            });
-            let chunk = v1::PushChunk { pushes: made.await? };
-            Ok(v1::PlanPushesResponse { payload: Some(Payload::Chunk(chunk)) })
-        }
-    });
-    Box::pin(tokio_stream::once(Ok(first)).chain(chunks).map(move |message| match deadline {
-        Some(deadline) if deadline.has_passed() => Err(exceeded()),
-        _ => message,
-    }))
+/// Whether a member may be contacted now.
+fn allows(model: &Model, member_id: &str) -> bool {
+    let allows = |row| model.state.consent(model, row).allows_contact(model.members.consent(row));
+    model.state.find(model, member_id).is_some_and(allows)
 }
 
 fn message(model: &Model, contact: &StoredContact, held_out: bool) -> v1::Push {
@@ -333,6 +349,7 @@ fn refused(refused: &[(usize, Refusal)], id: impl Fn(usize) -> String) -> Vec<v1
         Refusal::Displaced => v1::RefusalReason::Displaced,
         Refusal::Cancelled => v1::RefusalReason::Cancelled,
         Refusal::Claimed => v1::RefusalReason::Claimed,
+        Refusal::Capped => v1::RefusalReason::Capped,
     };
     let message =
         |(at, refusal): (usize, Refusal)| v1::RefusedContact { contact_id: id(at), reason: reason(refusal).into() };

@@ -10,7 +10,7 @@ use kindred_models::outreach::{ContactStatus, MAX_OFFERS, Offer, Policy, PushReq
 
 use super::audience_request::member_filter;
 use super::status::Problem;
-use super::validate::Check;
+use super::validate::{CLOCKS_AHEAD, Check};
 use crate::proto::v1;
 use crate::proto::v1::product_to_push::Cap as GivenCap;
 use crate::store::Said;
@@ -23,8 +23,6 @@ const MAX_DAYS: i64 = 31;
 const MAX_PRIORITY: u8 = 9;
 /// Contacts that are spoken of at once, at most.
 pub(super) const MAX_SPOKEN_OF: usize = 1000;
-/// How far clocks may be ahead, in seconds.
-const AHEAD: i64 = 300;
 /// Bytes of a contact's name.
 const NAME_BYTES: usize = 32;
 
@@ -178,7 +176,8 @@ pub(super) fn said(outcomes: Vec<v1::ContactOutcome>, now: i64) -> Result<Vec<Sa
         let names = "must be sent, opened, clicked, complained or failed";
         check.that(status.is_some(), &format!("outcomes[{i}].status"), names);
         let time = outcome.time.map_or(now, |time| time.seconds);
-        check.that(time <= now + AHEAD, &format!("outcomes[{i}].time"), "must not be yet to come");
+        let is_past = (0..=now + CLOCKS_AHEAD).contains(&time);
+        check.that(is_past, &format!("outcomes[{i}].time"), "must not be yet to come, nor before 1970");
         said.extend(status.map(|status| Said { contact_id: outcome.contact_id, status, time }));
     }
     check.finish()?;

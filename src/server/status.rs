@@ -99,7 +99,9 @@ impl From<Problem> for Status {
                 Self::with_error_details(Code::InvalidArgument, message, ErrorDetails::with_bad_request(violations))
             }
             Problem::UnknownProduct(id) => {
-                let message = format!("the model knows no product '{id}'; describe it by its attributes");
+                let message = format!(
+                    "the model knows no product '{id}'; add it (UpsertProducts), or, for an audience, describe it"
+                );
                 not_found("UNKNOWN_PRODUCT", message, "product_id", &id)
             }
             Problem::UnknownMember(id) => {

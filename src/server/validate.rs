@@ -11,6 +11,8 @@ use crate::proto::v1;
 const DEFAULT_PAGE: usize = 20;
 /// Items of a page at most.
 const MAX_PAGE: usize = 500;
+/// How far clocks may be ahead, in seconds.
+pub(super) const CLOCKS_AHEAD: i64 = 300;
 /// Bytes of an id at most.
 pub(super) const MAX_ID_BYTES: usize = 256;
 /// Values of a filter at most.

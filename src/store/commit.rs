@@ -8,9 +8,11 @@ use kindred_models::state::{ProductPatch, Profile, hash};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
-use super::contacts::{Claim, Refusal, Reservation, Said};
+use super::contacts::{Claim, Refusal, Said};
 use super::keys::{Entry, append};
-use super::rows::{Change, StoredContact, StoredEvent};
+use super::plans::PlanState;
+use super::reserve::{Budget, Reservation};
+use super::rows::{Change, StoredEvent};
 use super::{Backend, CHANNEL, Store, StoreError};
 use crate::clock::unix_now;
 
@@ -30,11 +32,15 @@ pub enum Write {
     Products(Vec<(String, ProductPatch)>),
     /// Contacts that a plan wants, as far as there is room.
     Reserve(Reservation),
-    /// Contacts that are about to go out, and when.
-    Claim(Vec<Claim>, i64),
+    /// Contacts that are about to go out, and what decides whether they may.
+    Claim(Vec<Claim>, Budget),
     /// What became of contacts.
     Confirm(Vec<Said>),
-    /// A plan to call off, and when.
+    /// A plan to begin, how many contacts it may reserve, and who asked for it.
+    BeginPlan(String, usize, Entry),
+    /// A plan that has all it can get.
+    FinishPlan(String),
+    /// A plan to call off, and when; asked again until nothing of it is left.
     CancelPlan(String, i64),
     /// A member to forget, and who asked for it.
     Erase(String, Entry),
@@ -50,8 +56,8 @@ pub struct Outcome {
     pub accepted: usize,
     /// Events that were kept already, and contacts of which nothing new was said.
     pub duplicates: usize,
-    /// Contacts that were reserved.
-    pub contacts: Vec<StoredContact>,
+    /// How far the plan is; of one that has no room left, nothing.
+    pub plan: Option<PlanState>,
     /// Places of contacts that were refused, and why.
     pub refused: Vec<(usize, Refusal)>,
     /// Places of what speaks of members who must be forgotten: not kept.
@@ -81,10 +87,10 @@ impl Write {
             Self::Erase(..) | Self::CancelPlan(..) => 1,
             // A number serves all that a statement changes.
             Self::Reserve(reservation) => reservation.wanted.len().div_ceil(ROWS),
-            Self::Claim(claims, _) => claims.len(),
+            Self::Claim(claims, _) => claims.len().div_ceil(ROWS),
             Self::Confirm(said) => said.len(),
             // It changes nothing that anybody follows.
-            Self::Audit(_) => 0,
+            Self::BeginPlan(..) | Self::FinishPlan(_) | Self::Audit(_) => 0,
         }
     }
 
@@ -132,8 +138,10 @@ impl Store {
                     }
                 }
                 Write::Reserve(wanted) => tx.reserve(wanted, outcome).await?,
-                Write::Claim(claims, now) => tx.claim(claims, *now, outcome).await?,
+                Write::Claim(claims, budget) => tx.claim(claims, budget, outcome).await?,
                 Write::Confirm(said) => tx.confirm(said, outcome).await?,
+                Write::BeginPlan(plan_id, most, by) => tx.begin_plan(plan_id, *most, by, outcome).await?,
+                Write::FinishPlan(plan_id) => tx.finish_plan(plan_id).await?,
                 Write::CancelPlan(plan_id, now) => tx.cancel(plan_id, *now, outcome).await?,
                 Write::Erase(id, by) => {
                     tx.erase(id).await?;
@@ -151,17 +159,22 @@ impl Store {
         Ok(committed)
     }
 
-    /// Deletes some of the events from before a moment, and of the contacts that nobody remembers any more; gives how many. Not all at once: writers wait meanwhile.
+    /// Deletes some of the events from before a moment, and some contacts and plans that nobody remembers any more;
+    /// gives how many. Not all at once: writers wait meanwhile.
     ///
     /// # Errors
     /// If the database does not answer or can't write.
     pub async fn delete_some_before(&self, time: i64) -> Result<u64, StoreError> {
-        let mut deleted = 0;
         let forgotten = time.min(unix_now() - REMEMBERED_DAYS * DAY_SECONDS);
-        for (table, name, time) in [("events", "event_id", time), ("contacts", "contact_id", forgotten)] {
-            let old = format!("SELECT {name} FROM {table} WHERE time < $1 LIMIT 10000");
-            let some = format!("DELETE FROM {table} WHERE {name} IN ({old})");
-            deleted += sqlx::query(&some).bind(time).execute(&self.pool).await?.rows_affected();
+        let (mut deleted, some) = (0, "LIMIT 10000");
+        for (table, name, old, time) in [
+            ("events", "event_id", "time < $1", time),
+            ("contacts", "contact_id", "time < $1 AND said_at < $1", forgotten),
+            ("plans", "plan_id", "time < $1", forgotten),
+        ] {
+            let old = format!("SELECT {name} FROM {table} WHERE {old} {some}");
+            let text = format!("DELETE FROM {table} WHERE {name} IN ({old})");
+            deleted += sqlx::query(&text).bind(time).execute(&self.pool).await?.rows_affected();
         }
         Ok(deleted)
     }

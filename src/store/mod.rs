@@ -7,7 +7,9 @@
 mod commit;
 mod contacts;
 mod keys;
+mod plans;
 mod read;
+mod reserve;
 mod rows;
 mod schema;
 
@@ -22,9 +24,11 @@ use sqlx::postgres::PgListener;
 use sqlx::{Any, AnyPool, Executor, Row, Transaction};
 
 pub use commit::{Committed, Outcome, Write};
-pub use contacts::{Claim, Refusal, Reservation, Said, Wanted};
+pub use contacts::{Claim, Refusal, Said};
 pub use keys::{Entry, Verified};
+pub use plans::PlanState;
 pub use read::{Changes, From};
+pub use reserve::{Budget, Learned, Reservation, Wanted};
 pub use rows::{Change, StoredContact, StoredEvent};
 
 /// Channel on which PostgreSQL tells of changes.
@@ -127,8 +131,8 @@ impl Store {
             MigrateError::VersionMissing(version) => StoreError::Newer(shown(), version),
             error => StoreError::Migrate(shown(), error),
         })?;
-        let store = Self { pool, backend, url };
-        store.begin_clock().await?;
+        let store = Self { pool, backend, url: url.clone() };
+        store.begin_clock().await.map_err(|e| StoreError::Open(shown(), e))?;
         Ok(store)
     }
 
@@ -144,7 +148,7 @@ impl Store {
     }
 
     /// The first of those who use a store gives it the key of its hashes.
-    async fn begin_clock(&self) -> Result<(), StoreError> {
+    async fn begin_clock(&self) -> Result<(), sqlx::Error> {
         let key: String = blake3::Hash::from(rand::random::<[u8; 32]>()).to_hex().to_string();
         let begun = "INSERT INTO clock (id, seq, erasures, hash_key, entries, audit_head) \
             VALUES (1, 0, 0, $1, 0, '') ON CONFLICT (id) DO NOTHING";

@@ -72,7 +72,8 @@ impl Store {
                 From::Moment(moment) => (after, moment),
             };
             let since = crate::clock::unix_now() - REMEMBERED_DAYS * DAY_SECONDS;
-            let text = "SELECT * FROM contacts WHERE seq > $1 AND seq <= $2 AND time > $3 ORDER BY seq";
+            let text = "SELECT * FROM contacts WHERE seq > $1 AND seq <= $2 \
+                AND (time > $3 OR said_at > $3) ORDER BY seq";
             let mut rows = sqlx::query(text).bind(after).bind(last).bind(since).fetch(&mut *tx);
             while let Some(row) = rows.try_next().await? {
                 list.push(Change::Contact(contact(&row)?));

@@ -80,7 +80,8 @@ impl StoredContact {
     /// As a policy sees it.
     pub fn held(&self, policy: &Policy) -> Held {
         let place = policy.place(Some(&self.channel));
-        Held { place, times: self.times, status: self.status, priority: self.priority }
+        let Self { times, status, priority, said_at, .. } = *self;
+        Held { place, times, status, priority, said_at }
     }
 }
 

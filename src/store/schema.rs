@@ -85,6 +85,13 @@ CREATE TABLE contacts (
     probability DOUBLE PRECISION NOT NULL,
     value DOUBLE PRECISION NOT NULL
 );
+CREATE TABLE plans (
+    plan_id TEXT PRIMARY KEY,
+    time BIGINT NOT NULL,
+    most BIGINT NOT NULL,
+    reserved BIGINT NOT NULL,
+    state SMALLINT NOT NULL
+);
 CREATE INDEX contacts_by_member ON contacts (member_id);
 CREATE INDEX contacts_by_plan ON contacts (plan_id);
 CREATE INDEX contacts_by_seq ON contacts (seq);

@@ -3,6 +3,8 @@
 
 #[macro_use]
 pub mod live;
+pub mod outreach;
+pub mod process;
 pub mod shop;
 
 use std::fmt::Write as _;

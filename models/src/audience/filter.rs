@@ -187,7 +187,7 @@ fn contacted(model: &Model, contacts: &Contacts, max: MaxContacts) -> RoaringBit
     // Of the days asked for, those up to the model's moment.
     let days = max.days.saturating_sub(passed);
     let mut more = contacts.more_than(max.count, days);
-    for (row, member) in state.acted() {
+    for (row, member) in state.contacted() {
         let since = member.contacts(now, max.days);
         if since > 0 && since + contacts.of(row, days) > max.count {
             more.insert(row);
@@ -213,7 +213,7 @@ impl LastPurchase {
         let state = &model.state;
         let passed = u16::try_from(state.passed(model) / DAY_SECONDS).unwrap_or(UNKNOWN_DAYS);
         let lets_in = |member: &u32| {
-            if state.member(*member).is_some() {
+            if state.member(*member).is_some_and(|live| !live.is_as_learned()) {
                 if !state.consent(model, *member).personalization {
                     return false;
                 }

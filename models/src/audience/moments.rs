@@ -75,7 +75,7 @@ impl DueForRepeat {
         let is_due = |past: &Past, passed: u16| {
             past.trips > 1 && is_meant(past.product) && self.holds(past.days_since, passed, model.repeat.gap(past))
         };
-        let lets_in = |member: &u32| match state.member(*member) {
+        let lets_in = |member: &u32| match state.member(*member).filter(|live| !live.is_as_learned()) {
             Some(_) if !state.consent(model, *member).personalization => false,
             Some(_) => state.pasts(model, *member).list.iter().any(|past| is_due(past, 0)),
             None => model.history.member(*member).any(|past| is_due(&past, passed)),

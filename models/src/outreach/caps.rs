@@ -47,25 +47,37 @@ pub struct Caps {
 impl Caps {
     /// Whether one more message goes with others. Those before it and after it count alike.
     pub fn admit(&self, calendar: Calendar, others: &[Times], new: Times) -> bool {
+        self.is_apart(others, new) && self.admit_day(calendar, others, calendar.day(new.from))
+    }
+
+    /// Whether the time between a message and others is long enough, whenever they go out.
+    pub(super) fn is_apart(&self, others: &[Times], new: Times) -> bool {
         let gap = HOUR_SECONDS * i64::from(self.min_gap_hours.unwrap_or(0));
-        let apart = |other: &Times| new.from - other.until >= gap || other.from - new.until >= gap;
-        if gap > 0 && !others.iter().all(apart) {
-            return false;
-        }
-        let today = calendar.day(new.from);
+        gap == 0 || others.iter().all(|other| new.from - other.until >= gap || other.from - new.until >= gap)
+    }
+
+    /// Whether a local day has room for one more message beside others.
+    pub(super) fn admit_day(&self, calendar: Calendar, others: &[Times], today: i64) -> bool {
         let mut days: Vec<i64> = others.iter().map(|other| calendar.day(other.from)).collect();
         days.push(today);
         days.sort_unstable();
-        let month = Calendar::month(today);
-        let most_of_month = self.per_month.map(|cap| match cap {
-            MonthCap::Count(count) => count,
-            MonthCap::Days(_) => Calendar::days_of_month(today),
-        });
         within(&days, today, 1, self.per_day)
             && within(&days, today, 7, self.per_7_days)
             && within(&days, today, 30, self.per_30_days)
-            && most_of_month
-                .is_none_or(|most| days.iter().filter(|d| Calendar::month(**d) == month).count() <= most as usize)
+            && self.per_month.is_none_or(|cap| {
+                let month = Calendar::month(today);
+                days.iter().filter(|day| Calendar::month(**day) == month).count() <= cap.most(today)
+            })
+    }
+}
+
+impl MonthCap {
+    /// How many the month of a local day may have.
+    fn most(self, day: i64) -> usize {
+        match self {
+            Self::Count(count) => count as usize,
+            Self::Days(_) => Calendar::days_of_month(day) as usize,
+        }
     }
 }
 

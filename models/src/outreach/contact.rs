@@ -53,15 +53,14 @@ impl ContactStatus {
         matches!(self, Self::Opened | Self::Clicked)
     }
 
-    /// What a contact is after something was said of it. What was said first may come last; what went out did, whatever
-    /// had become of its place; and what the member answered did not fail.
-    pub fn after(self, said: Self) -> Self {
+    /// What a contact is after something was said of it, of a moment before or after what was said last. What was said
+    /// first may come last: what went out did, whatever had become of its place; what the member answered did not fail; and
+    /// of sent and failed, the later holds.
+    pub fn after(self, said: Self, is_later: bool) -> Self {
         match (self, said) {
-            (Self::Reserved | Self::Claimed | Self::Sent, Self::Failed) => Self::Failed,
-            (_, Self::Failed) => self,
-            (Self::Failed, said) if said > Self::Sent => said,
-            // Whether it went out or failed: whoever says both knows it did not.
-            (Self::Failed, _) => self,
+            (Self::Reserved | Self::Claimed, Self::Failed) => Self::Failed,
+            (Self::Sent, Self::Failed) | (Self::Failed, Self::Sent) if is_later => said,
+            (_, Self::Failed) | (Self::Failed, Self::Sent) => self,
             (now, said) if now.is_out() => now.max(said),
             (_, said) => said,
         }
@@ -106,9 +105,16 @@ pub struct Held {
     pub status: ContactStatus,
     /// How much its campaign comes first, 0 to 9.
     pub priority: u8,
+    /// When something was said of it last, in unix seconds.
+    pub said_at: i64,
 }
 
 impl Held {
+    /// A message that others sent.
+    pub fn by_others(place: Place, time: i64) -> Self {
+        Self { place, times: Times::at(time), status: ContactStatus::Sent, priority: 0, said_at: time }
+    }
+
     /// Whether it counts at a moment: it is out, or has a place that it may still take.
     pub fn counts(&self, now: i64) -> bool {
         self.status.is_out() || (self.status == ContactStatus::Reserved && self.times.until >= now)
@@ -128,19 +134,22 @@ mod tests {
     #[test]
     fn what_is_said_may_come_in_any_order() {
         assert!(ContactStatus::ALL.iter().enumerate().all(|(i, status)| *status as usize == i));
-        for (now, said, then) in [
-            (Reserved, Sent, Sent),
-            (Clicked, Opened, Clicked),
-            (Clicked, Sent, Clicked),
-            (Sent, Complained, Complained),
-            (Claimed, Failed, Failed),
-            (Opened, Failed, Opened),
-            (Failed, Sent, Failed),
-            (Failed, Opened, Opened),
-            (Expired, Sent, Sent),
-            (Cancelled, Failed, Cancelled),
+        for (now, said, is_later, then) in [
+            (Reserved, Sent, true, Sent),
+            (Clicked, Opened, true, Clicked),
+            (Clicked, Sent, false, Clicked),
+            (Sent, Complained, true, Complained),
+            (Claimed, Failed, false, Failed),
+            (Opened, Failed, true, Opened),
+            (Failed, Sent, false, Failed),
+            (Failed, Sent, true, Sent),
+            (Sent, Failed, true, Failed),
+            (Sent, Failed, false, Sent),
+            (Failed, Opened, false, Opened),
+            (Expired, Sent, true, Sent),
+            (Cancelled, Failed, true, Cancelled),
         ] {
-            assert_eq!(now.after(said), then, "{now:?}, then {said:?}");
+            assert_eq!(now.after(said, is_later), then, "{now:?}, then {said:?}");
         }
     }
 }

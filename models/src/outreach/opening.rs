@@ -2,9 +2,10 @@
 
 use roaring::RoaringBitmap;
 
-use super::contact::{ContactStatus, Held, Place, Times};
+use super::contact::{Held, Place, Times};
 use super::plan::PushRequest;
 use super::policy::Policy;
+use super::room::Room;
 use crate::events::DAY_SECONDS;
 use crate::groups::Segment;
 use crate::model::Model;
@@ -91,7 +92,8 @@ impl<'a> Openings<'a> {
         times.sort_by(|a, b| around(b).total_cmp(&around(a)));
         for at in order {
             let channel = self.channels[at].0;
-            if let Some(times) = times.iter().find(|times| self.policy.admit(&held, channel, ***times)) {
+            let mut room = Room::of(self.policy, &held, channel);
+            if let Some(times) = times.iter().find(|times| room.admit(***times)) {
                 let cost = self.policy.channel(channel).cost + self.policy.fatigue(&held, self.now);
                 return Ok(Opening { member, channel, times: **times, cost });
             }
@@ -125,7 +127,7 @@ impl<'a> Openings<'a> {
 /// When and where a member was around since the model learned: what they did, and the messages that they answered.
 fn visits(live: &LiveMember) -> impl Iterator<Item = (i64, u16)> {
     let did = live.events.iter().map(|e| (e.time, e.channel));
-    did.chain(live.contacts.iter().filter(|c| c.held.status.is_answered()).map(|c| (c.said_at, c.channel)))
+    did.chain(live.contacts.iter().filter(|c| c.held.status.is_answered()).map(|c| (c.held.said_at, c.channel)))
 }
 
 /// The messages that a member got, or is about to get, as a policy sees them: those that the model learned of, of which
@@ -141,12 +143,8 @@ pub(super) fn held(model: &Model, policy: &Policy, member: u32) -> Vec<Held> {
 /// The messages to a member that the model learned of. Where, nobody said.
 pub fn learned(model: &Model, member: u32) -> Vec<Held> {
     let Some(contacts) = &model.groups.contacts else { return Vec::new() };
-    let sent = |days_ago: u16| Held {
-        place: Place::Unknown,
-        times: Times::at(model.info.as_of_time - i64::from(days_ago) * DAY_SECONDS),
-        status: ContactStatus::Sent,
-        priority: 0,
-    };
+    let time = |days_ago: u16| model.info.as_of_time - i64::from(days_ago) * DAY_SECONDS;
+    let sent = |days_ago| Held::by_others(Place::Unknown, time(days_ago));
     contacts.days_ago_of(member).iter().map(|days| sent(*days)).collect()
 }
 

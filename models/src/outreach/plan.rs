@@ -138,9 +138,7 @@ impl Planner {
     pub fn horizon_days(&self) -> u32 {
         match self.request.offers.is_empty() {
             true => self.model.ranker.fit.horizon_days,
-            false => {
-                self.model.launch.fit.expectation.as_ref().map_or(0, |expectation| expectation.horizon_days as u32)
-            }
+            false => self.model.launch.fit.expectation.as_ref().map_or(0, |expectation| expectation.horizon_days),
         }
     }
 

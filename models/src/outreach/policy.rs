@@ -7,10 +7,13 @@ use serde::{Deserialize, Serialize};
 use super::calendar::{Calendar, HOUR_SECONDS};
 use super::caps::Caps;
 use super::contact::{ContactStatus, Held, Place, Times};
+use super::room::Room;
 use crate::events::{DAY_SECONDS, decayed};
 
 /// Days for which contacts are remembered.
 pub const REMEMBERED_DAYS: i64 = 100;
+/// Hours between two messages that may be asked for: fewer than they are remembered.
+const MAX_GAP_HOURS: u32 = 720;
 /// Days after which a contact disturbs half as much as a new one.
 const RECENT_HALF_LIFE_DAYS: f32 = 7.0;
 /// Seconds after which a contact that was not answered was ignored.
@@ -121,6 +124,10 @@ impl OutreachParams {
         if !(1..=1440).contains(&self.hold_minutes) {
             return wrong("hold_minutes", &self.hold_minutes, "must be from 1 to 1440");
         }
+        let all_caps = self.channels.values().map(|channel| channel.caps).chain([self.caps]);
+        if let Some(gap) = all_caps.filter_map(|caps| caps.min_gap_hours).find(|gap| *gap > MAX_GAP_HOURS) {
+            return wrong("caps.min_gap_hours", &gap, "must be up to 720");
+        }
         for (name, days) in [("rest_days", self.rest_days), ("same_product_days", self.same_product_days)] {
             if i64::from(days) > REMEMBERED_DAYS - 1 {
                 return wrong(name, &days, "must be up to 99");
@@ -154,7 +161,7 @@ pub struct Policy {
     /// Names of the channels, sorted.
     pub names: Vec<String>,
     channels: Vec<ChannelParams>,
-    params: OutreachParams,
+    pub(super) params: OutreachParams,
 }
 
 impl Policy {
@@ -184,15 +191,7 @@ impl Policy {
     /// Whether one more message goes with those that a member has: within all caps, and not soon after a complaint.
     /// Which of them count was asked before, see [`Held::counts`].
     pub fn admit(&self, held: &[Held], channel: u16, new: Times) -> bool {
-        let rest = DAY_SECONDS * i64::from(self.params.rest_days);
-        let complained = |h: &Held| h.status == ContactStatus::Complained && new.from - h.times.from < rest;
-        if held.iter().any(complained) {
-            return false;
-        }
-        let all: Vec<Times> = held.iter().map(|h| h.times).collect();
-        let here = |h: &&Held| matches!(h.place, Place::Unknown) || h.place == Place::Channel(channel);
-        let here: Vec<Times> = held.iter().filter(here).map(|h| h.times).collect();
-        self.params.caps.admit(self.calendar, &all, new) && self.channel(channel).caps.admit(self.calendar, &here, new)
+        Room::of(self, held, channel).admit(new)
     }
 
     /// The reserved contacts of a member that must give way so that one more message goes with the others, as few of
@@ -214,6 +213,12 @@ impl Policy {
             }
         }
         Some(gone)
+    }
+
+    /// Whether a member complained so lately that they are left alone at a moment.
+    pub(super) fn rests(&self, held: &[Held], time: i64) -> bool {
+        let rest = DAY_SECONDS * i64::from(self.params.rest_days);
+        held.iter().any(|h| h.status == ContactStatus::Complained && time - h.said_at < rest)
     }
 
     /// What it costs to disturb a member at a moment, by the contacts that they have.
@@ -251,7 +256,7 @@ impl Policy {
         let held = from + 60 * i64::from(self.params.hold_minutes);
         let latest = held.min(end).min(self.calendar.end_of_day(from) - 1);
         let mut hour = self.calendar.end_of_hour(from);
-        while hour < latest {
+        while hour <= latest {
             if self.is_quiet(self.calendar.hour(hour)) {
                 return hour - 1;
             }
@@ -287,7 +292,7 @@ mod tests {
     }
 
     fn held(channel: u16, from: i64, status: ContactStatus, priority: u8) -> Held {
-        Held { place: Place::Channel(channel), times: Times::at(from), status, priority }
+        Held { status, priority, ..Held::by_others(Place::Channel(channel), from) }
     }
 
     #[test]
@@ -312,6 +317,8 @@ mod tests {
         let complained = held(0, NOON, ContactStatus::Complained, 0);
         assert!(!policy.admit(&[complained], 1, Times::at(NOON + 9 * DAY_SECONDS)));
         assert!(policy.admit(&[complained], 1, Times::at(NOON + 10 * DAY_SECONDS)));
+        let late = Held { said_at: NOON + 5 * DAY_SECONDS, ..complained };
+        assert!(!policy.admit(&[late], 1, Times::at(NOON + 14 * DAY_SECONDS)), "from the complaint on");
     }
 
     #[test]
@@ -352,6 +359,9 @@ mod tests {
         assert_eq!(times.iter().map(|t| hour(t.from)).take(4).collect::<Vec<_>>(), [19, 20, 9, 10]);
         assert!(times.iter().all(|t| t.until >= t.from && !policy.is_quiet(hour(t.until))));
         assert!(times.iter().all(|t| policy.calendar.day(t.from) == policy.calendar.day(t.until)));
+        let hour_long = super::tests::policy(|p| (p.quiet_from, p.quiet_until, p.hold_minutes) = (21, 9, 60));
+        let last = hour_long.times(evening, evening + DAY_SECONDS)[1];
+        assert_eq!((hour(last.from), hour(last.until)), (20, 20), "and does not end as they begin");
         let always = super::tests::policy(|p| (p.quiet_from, p.quiet_until) = (0, 0));
         assert_eq!(always.times(evening, evening + DAY_SECONDS).len(), 25);
     }

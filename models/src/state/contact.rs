@@ -1,7 +1,7 @@
 //! Contacts as the state knows them.
 
 use super::LiveEvent;
-use crate::outreach::{ContactStatus, Held, Place, Policy, Times};
+use crate::outreach::{ContactStatus, Held, Place, Policy};
 use crate::strings::NONE;
 
 /// The channel of what nobody said it of.
@@ -18,16 +18,18 @@ pub struct LiveContact {
     pub channel: u16,
     /// When, what became of it, and how much it comes first; its place is not yet known.
     pub held: Held,
-    /// When that was said of it last, in unix seconds.
-    pub said_at: i64,
 }
 
 impl LiveContact {
     /// One that others sent, as an event tells of it.
     pub fn by_others(event: LiveEvent) -> Self {
-        let (times, status) = (Times::at(event.time), ContactStatus::Sent);
-        let held = Held { place: Place::Unknown, times, status, priority: 0 };
-        Self { id: 0, product: event.product, channel: event.channel, held, said_at: event.time }
+        let held = Held::by_others(Place::Unknown, event.time);
+        Self { id: 0, product: event.product, channel: event.channel, held }
+    }
+
+    /// Whether it is out, or has a place: of others nothing needs to be known.
+    pub(super) fn matters(&self) -> bool {
+        self.held.status.is_out() || self.held.status == ContactStatus::Reserved
     }
 
     /// Whether it is about a product, and went out or has a place since a moment.

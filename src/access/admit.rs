@@ -1,0 +1,78 @@
+//! Who may ask, how often, and for how much at once.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Role;
+
+/// Why a caller is turned away.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// No key was shown.
+    #[error("a key is needed: send `authorization: Bearer …`; `kindred keys create` makes one")]
+    NoKey,
+    /// A key was shown that nobody has, or has any more.
+    #[error("this key is not known, or was revoked, or its time is over")]
+    Unknown,
+    /// A key was shown that is for something else.
+    #[error("this key may not be used for that: it needs the role {0}")]
+    Role(String),
+    /// It asks too often, or for too much at once.
+    #[error("this key asks more than it may")]
+    TooMuch(Duration),
+}
+
+/// A caller who may ask.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    /// Who it is.
+    pub(super) name: String,
+    /// Held as long as the call goes on.
+    pub(super) place: Option<OwnedSemaphorePermit>,
+}
+
+/// Whether a holder of some roles may ask what needs one of others.
+pub(super) fn allow(held: &[Role], needed: &[Role]) -> Result<(), Refused> {
+    if held.iter().any(|role| *role == Role::Admin || needed.contains(role)) {
+        return Ok(());
+    }
+    let names: Vec<&str> = needed.iter().map(|role| role.name()).collect();
+    Err(Refused::Role(names.join(" or ")))
+}
+
+/// How often one caller may ask, and for how much at once.
+#[derive(Debug)]
+pub(super) struct Limits {
+    rate: Option<DefaultDirectRateLimiter>,
+    places: Option<Arc<Semaphore>>,
+}
+
+impl Limits {
+    pub(super) fn new(per_second: Option<NonZeroU32>, concurrent: Option<NonZeroU32>) -> Self {
+        Self {
+            rate: per_second.map(|calls| RateLimiter::direct(Quota::per_second(calls))),
+            places: concurrent.map(|calls| Arc::new(Semaphore::new(calls.get() as usize))),
+        }
+    }
+
+    /// Whether nobody holds a place, as far as that is counted.
+    pub(super) fn is_idle(&self) -> bool {
+        self.places.as_ref().is_none_or(|places| Arc::strong_count(places) == 1)
+    }
+
+    /// Counts one call; gives its place, to be held as long as it goes on.
+    pub(super) fn take(&self) -> Result<Option<OwnedSemaphorePermit>, Refused> {
+        if let Some(rate) = &self.rate
+            && let Err(not_until) = rate.check()
+        {
+            return Err(Refused::TooMuch(not_until.wait_time_from(DefaultClock::default().now())));
+        }
+        let Some(places) = &self.places else { return Ok(None) };
+        places.clone().try_acquire_owned().map(Some).map_err(|_| Refused::TooMuch(Duration::from_millis(100)))
+    }
+}

@@ -1,0 +1,150 @@
+//! Plans: how many contacts each may reserve, and whether it goes on.
+
+use sqlx::Row;
+use sqlx::any::AnyRow;
+
+use super::commit::{Outcome, ROWS, Tx, list};
+use super::contacts::named;
+use super::keys::{Entry, append};
+use super::read::contact;
+use super::rows::{Change, StoredContact};
+use super::{Store, StoreError};
+use kindred_models::outreach::ContactStatus;
+
+/// How far a plan is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum PlanState {
+    /// Places are being reserved, or were when it broke off.
+    Open,
+    /// It has all places that it got.
+    Made,
+    /// It was called off.
+    Cancelled,
+}
+
+/// A plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) most: i64,
+    pub(super) reserved: i64,
+    pub(super) state: PlanState,
+}
+
+fn plan(row: &AnyRow) -> Result<Plan, StoreError> {
+    let state: i64 = row.try_get("state")?;
+    let known = [PlanState::Open, PlanState::Made, PlanState::Cancelled];
+    let known = usize::try_from(state).ok().and_then(|state| known.get(state).copied());
+    let state = known.ok_or_else(|| StoreError::Damaged("plans", format!("state {state}")))?;
+    Ok(Plan { most: row.try_get("most")?, reserved: row.try_get("reserved")?, state })
+}
+
+impl Tx {
+    pub(super) async fn plan_row(&mut self, plan_id: &str) -> Result<Option<Plan>, StoreError> {
+        let rows = self.rows("SELECT * FROM plans WHERE plan_id = $1", &[plan_id], &[]).await?;
+        rows.first().map(plan).transpose()
+    }
+
+    /// Begins a plan of so many contacts at most, if there is none of this name, and accounts for it; tells how far it is.
+    pub(super) async fn begin_plan(
+        &mut self,
+        plan_id: &str,
+        most: usize,
+        by: &Entry,
+        outcome: &mut Outcome,
+    ) -> Result<(), StoreError> {
+        let begun = "INSERT INTO plans (plan_id, time, most, reserved, state) VALUES ($1, $2, $3, 0, 0) \
+            ON CONFLICT (plan_id) DO NOTHING";
+        let begun = sqlx::query(begun).bind(plan_id).bind(by.time).bind(most as i64);
+        begun.execute(&mut *self.transaction).await?;
+        append(&mut self.transaction, by.clone()).await?;
+        outcome.plan = self.plan_row(plan_id).await?.map(|plan| plan.state);
+        Ok(())
+    }
+
+    pub(super) async fn count_reserved(&mut self, plan_id: &str, count: usize) -> Result<(), StoreError> {
+        let text = "UPDATE plans SET reserved = reserved + $2 WHERE plan_id = $1";
+        sqlx::query(text).bind(plan_id).bind(count as i64).execute(&mut *self.transaction).await?;
+        Ok(())
+    }
+
+    /// A plan that was not called off is made.
+    pub(super) async fn finish_plan(&mut self, plan_id: &str) -> Result<(), StoreError> {
+        self.set_plan(plan_id, PlanState::Open, PlanState::Made).await
+    }
+
+    async fn set_plan(&mut self, plan_id: &str, from: PlanState, to: PlanState) -> Result<(), StoreError> {
+        let text = "UPDATE plans SET state = $3 WHERE plan_id = $1 AND state = $2";
+        let query = sqlx::query(text).bind(plan_id).bind(from as i16).bind(to as i16);
+        query.execute(&mut *self.transaction).await?;
+        Ok(())
+    }
+
+    /// Calls a plan off, and some of its contacts that did not go out. Not all at once: writers wait meanwhile.
+    pub(super) async fn cancel(&mut self, plan_id: &str, now: i64, outcome: &mut Outcome) -> Result<(), StoreError> {
+        let number = self.number();
+        for from in [PlanState::Open, PlanState::Made] {
+            self.set_plan(plan_id, from, PlanState::Cancelled).await?;
+        }
+        let text = format!("SELECT * FROM contacts WHERE plan_id = $1 AND status = $2 LIMIT {ROWS}");
+        let rows = self.rows(&text, &[plan_id], &[ContactStatus::Reserved as i64]).await?;
+        let mut contacts: Vec<StoredContact> = rows.iter().map(contact).collect::<Result<_, _>>()?;
+        self.become_all(&mut contacts, ContactStatus::Cancelled, now, number).await?;
+        outcome.accepted = contacts.len();
+        Ok(())
+    }
+
+    /// The same for several contacts at once.
+    pub(super) async fn become_all(
+        &mut self,
+        contacts: &mut [StoredContact],
+        status: ContactStatus,
+        said_at: i64,
+        number: i64,
+    ) -> Result<(), StoreError> {
+        if contacts.is_empty() {
+            return Ok(());
+        }
+        let (names, next) = (list(contacts.len()), contacts.len() + 1);
+        let text = format!(
+            "UPDATE contacts SET seq = ${next}, status = ${}, said_at = ${} WHERE contact_id IN ({names})",
+            next + 1,
+            next + 2
+        );
+        let query = contacts.iter().fold(sqlx::query(&text), |query, contact| query.bind(contact.contact_id.as_str()));
+        query.bind(number).bind(status as i16).bind(said_at).execute(&mut *self.transaction).await?;
+        for contact in contacts {
+            (contact.status, contact.said_at) = (status, said_at);
+            self.changes.push(Change::Contact(contact.clone()));
+        }
+        Ok(())
+    }
+}
+
+impl Store {
+    /// The contacts of a plan, those that are worth most first.
+    ///
+    /// # Errors
+    /// If the database does not answer, or holds what can't be understood.
+    pub async fn plan(&self, plan_id: &str) -> Result<Vec<StoredContact>, StoreError> {
+        let text = "SELECT * FROM contacts WHERE plan_id = $1 ORDER BY value DESC, member_id";
+        let rows = sqlx::query(text).bind(plan_id).fetch_all(&self.pool).await?;
+        rows.iter().map(contact).collect()
+    }
+
+    /// The members of some contacts, by the contact's name.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn members_of(&self, ids: &[String]) -> Result<std::collections::HashMap<String, String>, StoreError> {
+        let mut members = std::collections::HashMap::new();
+        for chunk in ids.chunks(ROWS) {
+            let text = named("contact_id, member_id", chunk.len());
+            let query = chunk.iter().fold(sqlx::query(&text), |query, id| query.bind(id.as_str()));
+            for row in query.fetch_all(&self.pool).await? {
+                members.insert(row.try_get(0)?, row.try_get(1)?);
+            }
+        }
+        Ok(members)
+    }
+}

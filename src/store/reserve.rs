@@ -1,0 +1,246 @@
+//! Reserving: places taken within the caps.
+//!
+//! Whoever plans looks at a snapshot; whether a member still has room is decided here, in the one transaction that
+//! holds the clock, so that no two plans, on any two servers, take the same room.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use kindred_models::catalogue::Consent;
+use kindred_models::events::{DAY_SECONDS, Kind};
+use kindred_models::outreach::{ContactStatus, Held, Policy, REMEMBERED_DAYS, Times};
+use kindred_models::state::Profile;
+use sqlx::Row;
+
+use super::commit::{Outcome, ROWS, Tx, list, values};
+use super::plans::PlanState;
+use super::read::{contact, profile};
+use super::rows::{Change, StoredContact};
+use super::{From, StoreError};
+
+/// Columns of a contact.
+const COLUMNS: usize = 14;
+
+/// What decides whether a member has room, besides what the store knows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Budget {
+    /// The caps.
+    pub policy: Arc<Policy>,
+    /// Which events the version that asks did not learn from.
+    pub unlearned: From,
+    /// Now, in unix seconds.
+    pub now: i64,
+}
+
+/// Contacts that a plan wants.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reservation {
+    /// The plan.
+    pub plan_id: String,
+    /// Its campaign.
+    pub campaign_id: String,
+    /// How much that comes first, 0 to 9.
+    pub priority: u8,
+    /// What is asked.
+    pub budget: Budget,
+    /// The contacts, each of another member.
+    pub wanted: Vec<Wanted>,
+}
+
+/// What a version learned of a member.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Learned {
+    /// Messages that it learned of.
+    pub held: Vec<Held>,
+    /// What it learned that the member allows.
+    pub consent: Consent,
+}
+
+/// One contact that a plan wants.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted {
+    /// The member.
+    pub member_id: String,
+    /// The product.
+    pub product_id: String,
+    /// Number of the channel in the policy.
+    pub channel: u16,
+    /// When.
+    pub times: Times,
+    /// The chance of a purchase.
+    pub probability: f64,
+    /// What is expected of it, less what it costs.
+    pub value: f64,
+    /// What the version learned of the member.
+    pub learned: Learned,
+}
+
+/// What the store knows of a member that decides whether there is room.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) contacts: Vec<StoredContact>,
+    /// Messages that others sent, and that the version did not learn of: when and where.
+    by_others: Vec<(i64, Option<String>)>,
+    profile: Option<Profile>,
+    is_erased: bool,
+}
+
+impl Known {
+    /// Whether the member may be contacted.
+    pub(super) fn allows(&self, learned: Consent, now: i64) -> bool {
+        let consent = self.profile.as_ref().map_or(learned, |said| said.consent(learned, now));
+        !self.is_erased && consent.allows_contact(learned)
+    }
+
+    /// Messages that others sent.
+    pub(super) fn by_others(&self, policy: &Policy, learned: &[Held]) -> Vec<Held> {
+        let sent = |(time, channel): &(i64, Option<String>)| Held::by_others(policy.place(channel.as_deref()), *time);
+        self.by_others.iter().map(sent).chain(learned.iter().copied()).collect()
+    }
+
+    /// Whether the member was told of a product lately, or is about to be.
+    fn was_told_of(&self, product_id: &str, budget: &Budget) -> bool {
+        let since = budget.now - DAY_SECONDS * i64::from(budget.policy.same_product_days());
+        let of_product = self.contacts.iter().filter(|c| c.product_id == product_id && c.times.from > since);
+        of_product.filter(|c| c.held(&budget.policy).counts(budget.now)).count() > 0
+    }
+}
+
+impl Tx {
+    /// Takes as many of the places as there is room for, in the budgets of members and of the plan.
+    pub(super) async fn reserve(&mut self, wanted: &Reservation, outcome: &mut Outcome) -> Result<(), StoreError> {
+        let plan = self.plan_row(&wanted.plan_id).await?;
+        let mut left = match plan {
+            Some(plan) if plan.state == PlanState::Open => (plan.most - plan.reserved).max(0) as usize,
+            _ => 0,
+        };
+        for chunk in wanted.wanted.chunks(ROWS) {
+            let number = self.number();
+            let ids: Vec<&str> = chunk.iter().map(|w| w.member_id.as_str()).collect();
+            let mut known = self.known(&ids, &wanted.budget).await?;
+            let mut taken = Vec::new();
+            for place in chunk {
+                if taken.len() == left {
+                    break;
+                }
+                let member = known.entry(place.member_id.clone()).or_default();
+                taken.extend(self.take(member, place, wanted, number).await?);
+            }
+            left -= taken.len();
+            self.insert_contacts(number, &taken).await?;
+            self.count_reserved(&wanted.plan_id, taken.len()).await?;
+            outcome.accepted += taken.len();
+            self.changes.extend(taken.into_iter().map(Change::Contact));
+        }
+        // A plan that has room goes on.
+        outcome.plan = (left > 0).then_some(PlanState::Open);
+        Ok(())
+    }
+
+    /// The place of one contact, if there is room for it now; what gives way to it does.
+    async fn take(
+        &mut self,
+        member: &mut Known,
+        wanted: &Wanted,
+        of: &Reservation,
+        number: i64,
+    ) -> Result<Option<StoredContact>, StoreError> {
+        let Budget { policy, now, .. } = &of.budget;
+        let contact = StoredContact {
+            contact_id: StoredContact::name(&of.plan_id, &wanted.member_id),
+            plan_id: of.plan_id.clone(),
+            campaign_id: of.campaign_id.clone(),
+            member_id: wanted.member_id.clone(),
+            product_id: wanted.product_id.clone(),
+            channel: policy.names[wanted.channel as usize].clone(),
+            priority: of.priority,
+            times: wanted.times,
+            status: ContactStatus::Reserved,
+            said_at: *now,
+            probability: wanted.probability,
+            value: wanted.value,
+        };
+        let is_known = member.contacts.iter().any(|c| c.contact_id == contact.contact_id);
+        let is_told = member.was_told_of(&contact.product_id, &of.budget);
+        if is_known || is_told || wanted.times.until < *now || !member.allows(wanted.learned.consent, *now) {
+            return Ok(None);
+        }
+        // What is over is over for whoever's clock is behind, too.
+        for expired in member.contacts.iter_mut().filter(|c| c.is_over(*now)) {
+            self.becomes(expired, ContactStatus::Expired, *now, number).await?;
+        }
+        let by_others = member.by_others(policy, &wanted.learned.held);
+        let mut live: Vec<&mut StoredContact> =
+            member.contacts.iter_mut().filter(|c| c.held(policy).counts(*now)).collect();
+        let held: Vec<Held> = live.iter().map(|c| c.held(policy)).chain(by_others).collect();
+        let Some(giving_way) = policy.make_room(&held, wanted.channel, wanted.times, of.priority) else {
+            return Ok(None);
+        };
+        // Only what has a place gives way, and that stands first.
+        for at in giving_way {
+            self.becomes(live[at], ContactStatus::Displaced, *now, number).await?;
+        }
+        Ok(Some(contact))
+    }
+
+    /// What is known of some members.
+    pub(super) async fn known(&mut self, ids: &[&str], budget: &Budget) -> Result<HashMap<String, Known>, StoreError> {
+        let mut known = HashMap::<String, Known>::new();
+        let (members, next) = (list(ids.len()), ids.len() + 1);
+        let since = budget.now - REMEMBERED_DAYS * DAY_SECONDS;
+        let text =
+            format!("SELECT * FROM contacts WHERE member_id IN ({members}) AND (time > ${next} OR said_at > ${next})");
+        for row in self.rows(&text, ids, &[since]).await? {
+            let contact = contact(&row)?;
+            known.entry(contact.member_id.clone()).or_default().contacts.push(contact);
+        }
+        let (column, after) = match budget.unlearned {
+            From::Number(number) => ("seq", number),
+            From::Moment(moment) => ("time", moment),
+        };
+        let text = format!(
+            "SELECT member_id, time, channel FROM events WHERE member_id IN ({members}) AND kind = {} \
+             AND time > ${next} AND {column} > ${}",
+            Kind::Contact as u8,
+            next + 1
+        );
+        for row in self.rows(&text, ids, &[since, after]).await? {
+            let sent = (row.try_get("time")?, row.try_get("channel")?);
+            known.entry(row.try_get("member_id")?).or_default().by_others.push(sent);
+        }
+        let text = format!("SELECT member_id, profile FROM members WHERE member_id IN ({members})");
+        for row in self.rows(&text, ids, &[]).await? {
+            known.entry(row.try_get("member_id")?).or_default().profile = Some(profile(&row)?);
+        }
+        let by_hash: HashMap<String, &str> = ids.iter().map(|id| (self.hash(id), *id)).collect();
+        let hashes: Vec<&str> = by_hash.keys().map(String::as_str).collect();
+        let text = format!("SELECT hash FROM tombstones WHERE hash IN ({})", list(hashes.len()));
+        for row in self.rows(&text, &hashes, &[]).await? {
+            let hash: String = row.try_get(0)?;
+            if let Some(id) = by_hash.get(&hash) {
+                known.entry((*id).to_owned()).or_default().is_erased = true;
+            }
+        }
+        Ok(known)
+    }
+
+    async fn insert_contacts(&mut self, number: i64, contacts: &[StoredContact]) -> Result<(), StoreError> {
+        if contacts.is_empty() {
+            return Ok(());
+        }
+        let sql = format!(
+            "INSERT INTO contacts (contact_id, seq, plan_id, campaign_id, member_id, product_id, channel, priority, time, \
+             until, status, said_at, probability, value) VALUES {}",
+            values(self.backend, contacts.len(), COLUMNS)
+        );
+        let mut query = sqlx::query(&sql);
+        for c in contacts {
+            query = query.bind(&c.contact_id).bind(number).bind(&c.plan_id).bind(&c.campaign_id).bind(&c.member_id);
+            query = query.bind(&c.product_id).bind(&c.channel).bind(i16::from(c.priority));
+            query = query.bind(c.times.from).bind(c.times.until).bind(c.status as i16).bind(c.said_at);
+            query = query.bind(c.probability).bind(c.value);
+        }
+        query.execute(&mut *self.transaction).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,184 @@
+//! Caps hold whoever plans at the same moment, whatever clocks say, and whatever is said of contacts.
+#![allow(clippy::unwrap_used)]
+
+#[macro_use]
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kindred::config::StateConfig;
+use kindred::proto::v1;
+use kindred::store::{
+    Budget, Claim, Entry, Learned, Refusal, Reservation, Said, Store, StoredContact, Wanted, Write, sqlite_url,
+};
+use kindred_models::catalogue::Consent;
+use kindred_models::outreach::{ContactStatus, Policy, Times};
+use support::outreach::{client, config, plan, shop, tea, try_plan};
+use support::serve_configured;
+
+const NOW: i64 = 1_790_000_000;
+
+on_both!(
+    many_who_plan_at_once_never_exceed_a_cap,
+    a_plan_asked_for_twice_at_once_is_one,
+    a_place_whose_time_is_over_is_free_for_good,
+    what_is_said_late_or_wrongly_reopens_nothing,
+);
+
+/// Every member's contacts that are out, or have a place, by brute force.
+async fn most_in_seven_days(store: &Store, plans: &[String]) -> (usize, usize) {
+    let mut by_member = BTreeMap::<String, Vec<StoredContact>>::new();
+    for plan in plans {
+        for contact in store.plan(plan).await.unwrap() {
+            if contact.status == ContactStatus::Reserved || contact.status.is_out() {
+                by_member.entry(contact.member_id.clone()).or_default().push(contact);
+            }
+        }
+    }
+    let days = |c: &StoredContact| c.times.from.div_euclid(86_400);
+    let near = |c: &StoredContact, all: &[StoredContact]| {
+        all.iter().filter(|other| (days(c)..days(c) + 7).contains(&days(other))).count()
+    };
+    let most = by_member.values().flat_map(|all| all.iter().map(|c| near(c, all))).max().unwrap_or(0);
+    (most, by_member.values().map(Vec::len).sum())
+}
+
+async fn many_who_plan_at_once_never_exceed_a_cap(state: StateConfig) {
+    const CLIENTS: usize = 64;
+    const CAP: usize = 3;
+    let trained = Arc::new(shop());
+    let mut config = config(state);
+    config.outreach.caps.per_7_days = Some(CAP as u32);
+    // On one file, too, two servers may serve.
+    let servers = [serve_configured(&trained, config.clone()).await, serve_configured(&trained, config.clone()).await];
+    let clients = (0..CLIENTS).map(|i| {
+        let client = client(&servers[i % 2]);
+        let product = v1::ProductToPush { product_id: format!("tea{}", i % 10), ..v1::ProductToPush::default() };
+        let request = v1::PlanPushesRequest {
+            products: if i % 4 == 3 { Vec::new() } else { vec![product] },
+            priority: (i % 3) as i32,
+            ..tea(&format!("p{i}"))
+        };
+        tokio::spawn(async move { try_plan(client, request).await })
+    });
+    let clients: Vec<_> = clients.collect();
+    for client in clients {
+        client.await.unwrap().unwrap();
+    }
+    let store =
+        Store::open(&config.state.url(&trained.registry).unwrap_or_else(|_| config.state.url.clone())).await.unwrap();
+    let plans: Vec<String> = (0..CLIENTS).map(|i| format!("p{i}")).collect();
+    let (most, contacts) = most_in_seven_days(&store, &plans).await;
+    println!("{CLIENTS} clients, {contacts} contacts, {most} at most in 7 days where {CAP} are allowed");
+    assert_eq!(most, CAP);
+    store.close().await;
+    for server in servers {
+        server.end().await.unwrap();
+    }
+}
+
+/// A store with one member, and nothing in between.
+struct Desk {
+    _folder: tempfile::TempDir,
+    store: Store,
+    policy: Arc<Policy>,
+    learned: Learned,
+}
+
+impl Desk {
+    async fn open(state: StateConfig) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = if state.url.is_empty() { sqlite_url(&folder.path().join("kindred.db")) } else { state.url };
+        let policy = Arc::new(config(StateConfig::default()).policy().unwrap());
+        let consent = Consent { personalization: true, marketing: true, minor: false };
+        let learned = Learned { held: Vec::new(), consent };
+        Self { _folder: folder, store: Store::open(&url).await.unwrap(), policy, learned }
+    }
+
+    fn budget(&self, now: i64) -> Budget {
+        Budget { policy: self.policy.clone(), unlearned: kindred::store::From::Number(0), now }
+    }
+
+    /// Plans one message, for now; gives whether it got a place.
+    async fn reserve(&self, plan_id: &str, now: i64) -> usize {
+        let wanted = Wanted {
+            member_id: "m".to_owned(),
+            product_id: plan_id.to_owned(),
+            channel: 0,
+            times: Times { from: now, until: now + 60 },
+            probability: 0.5,
+            value: 1.0,
+            learned: self.learned.clone(),
+        };
+        let reservation = Reservation {
+            plan_id: plan_id.to_owned(),
+            campaign_id: String::new(),
+            priority: 0,
+            budget: self.budget(now),
+            wanted: vec![wanted],
+        };
+        let by = Entry { time: now, actor: String::new(), action: String::new(), detail: String::new() };
+        let writes = [Write::BeginPlan(plan_id.to_owned(), 1, by), Write::Reserve(reservation)];
+        self.store.commit(&writes).await.unwrap().outcomes[1].accepted
+    }
+
+    async fn claim(&self, plan_id: &str, now: i64) -> Option<Refusal> {
+        let contact_id = StoredContact::name(plan_id, "m");
+        let claim = Claim { contact_id, learned: Some(self.learned.clone()) };
+        let kept = self.store.commit(&[Write::Claim(vec![claim], self.budget(now))]).await.unwrap();
+        kept.outcomes[0].refused.first().map(|(_, why)| *why)
+    }
+
+    /// Says what became of a contact; gives what was new of it, and what was not.
+    async fn said(&self, plan_id: &str, status: ContactStatus, time: i64) -> (usize, usize) {
+        let said = Said { contact_id: StoredContact::name(plan_id, "m"), status, time };
+        let kept = self.store.commit(&[Write::Confirm(vec![said])]).await.unwrap();
+        (kept.outcomes[0].accepted, kept.outcomes[0].duplicates)
+    }
+}
+
+async fn a_place_whose_time_is_over_is_free_for_good(state: StateConfig) {
+    let desk = Desk::open(state).await;
+    assert_eq!((desk.reserve("a", NOW).await, desk.reserve("b", NOW + 60).await), (1, 0));
+    assert_eq!(desk.reserve("c", NOW + 61).await, 1, "nobody claimed the first");
+    assert_eq!(desk.claim("a", NOW + 30).await, Some(Refusal::Expired), "whatever the clock of its sender says");
+    assert_eq!(desk.claim("c", NOW + 200).await, Some(Refusal::Expired));
+    assert_eq!(desk.reserve("d", NOW + 201).await, 1);
+    assert_eq!(desk.claim("d", NOW + 200).await, Some(Refusal::Early));
+    assert_eq!((desk.claim("d", NOW + 202).await, desk.claim("d", NOW + 203).await), (None, Some(Refusal::Claimed)));
+    assert_eq!(desk.reserve("e", NOW + 6 * 86_400).await, 0, "it may be out, though nobody confirmed it");
+    desk.store.close().await;
+}
+
+async fn a_plan_asked_for_twice_at_once_is_one(state: StateConfig) {
+    let trained = shop();
+    let config = config(state);
+    let servers = [serve_configured(&trained, config.clone()).await, serve_configured(&trained, config.clone()).await];
+    let request = v1::PlanPushesRequest { max_contacts: 20, products: Vec::new(), ..tea("p") };
+    let calls: Vec<_> = (0..8).map(|i| tokio::spawn(try_plan(client(&servers[i % 2]), request.clone()))).collect();
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    assert_eq!(plan(&servers[0], request).await.0.contact_count, 20);
+    for server in servers {
+        server.end().await.unwrap();
+    }
+}
+
+async fn what_is_said_late_or_wrongly_reopens_nothing(state: StateConfig) {
+    let desk = Desk::open(state).await;
+    assert_eq!(desk.reserve("a", NOW).await, 1);
+    assert_eq!(desk.said("a", ContactStatus::Opened, NOW + 50).await, (1, 0));
+    assert_eq!(desk.said("a", ContactStatus::Sent, 0).await, (1, 0), "it did not go out in 1970");
+    assert_eq!(desk.said("a", ContactStatus::Sent, NOW + 6 * 86_400).await, (0, 1), "when is known");
+    assert_eq!(desk.reserve("b", NOW + 6 * 86_400).await, 0);
+    assert_eq!(desk.reserve("b", NOW + 7 * 86_400).await, 1);
+    assert_eq!(desk.said("b", ContactStatus::Failed, NOW + 7 * 86_400 + 10).await, (1, 0));
+    assert_eq!(desk.said("b", ContactStatus::Sent, NOW + 7 * 86_400 + 20).await, (1, 0), "tried again");
+    assert_eq!(desk.reserve("c", NOW + 8 * 86_400).await, 0);
+    assert_eq!(desk.said("b", ContactStatus::Complained, NOW + 50 * 86_400).await, (1, 0));
+    assert_eq!(desk.reserve("c", NOW + 120 * 86_400).await, 0, "ninety days from the complaint on");
+    assert_eq!(desk.reserve("c", NOW + 141 * 86_400).await, 1);
+    desk.store.close().await;
+}

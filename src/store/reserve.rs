@@ -101,8 +101,8 @@ impl Known {
     /// Whether the member was told of a product lately, or is about to be.
     fn was_told_of(&self, product_id: &str, budget: &Budget) -> bool {
         let since = budget.now - DAY_SECONDS * i64::from(budget.policy.same_product_days());
-        let of_product = self.contacts.iter().filter(|c| c.product_id == product_id && c.times.from > since);
-        of_product.filter(|c| c.held(&budget.policy).counts(budget.now)).count() > 0
+        let mut of_product = self.contacts.iter().filter(|c| c.product_id == product_id && c.times.from > since);
+        of_product.any(|c| c.held(&budget.policy).counts(budget.now))
     }
 }
 

@@ -4,13 +4,14 @@
 
 mod support;
 
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use kindred::config::StateConfig;
 use kindred::proto::v1;
 use kindred::proto::v1::event_service_client::EventServiceClient;
 use kindred::proto::v1::recommendation_service_client::RecommendationServiceClient;
+use kindred::store::{Store, sqlite_url};
 use support::live::{audience, event, member, members, set_consent};
 use support::process::Server;
 use support::{new_database, serve_with, trained, two_tastes};
@@ -83,7 +84,7 @@ async fn while_the_store_is_away_answers_are_marked_and_writes_refused() {
     );
     set_consent(&running, "t3", None, Some(false)).await;
     let accounted = async || {
-        let store = kindred::store::Store::open(&database).await.unwrap();
+        let store = Store::open(&database).await.unwrap();
         let entries = store.last_entries(10).await.unwrap();
         store.close().await;
         entries.iter().any(|entry| entry.action == "FindAudience")
@@ -138,8 +139,19 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged() {
 fn refused(state_url: &str, root: &std::path::Path) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kindred"));
     command.args(["serve", "--listen", "127.0.0.1:0", "--registry"]).arg(root).env("KINDRED_STATE__URL", state_url);
-    let output = command.output().unwrap();
-    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    let mut server = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = server.stderr.take().unwrap();
+    let said = std::thread::spawn(move || std::io::read_to_string(&mut said).unwrap());
+    let began = Instant::now();
+    while server.try_wait().unwrap().is_none() {
+        if began.elapsed() > Duration::from_secs(60) {
+            server.kill().unwrap();
+        }
+        std::thread::yield_now();
+    }
+    // One that had to be killed has no code.
+    let code = server.wait().unwrap().code();
+    (code.unwrap_or_default(), said.join().unwrap())
 }
 
 #[tokio::test]
@@ -158,6 +170,10 @@ async fn a_store_that_can_not_be_used_is_named() {
     let (code, said) = refused("sqlite:/nowhere/at/all.db", root);
     assert!(code == 69 && said.contains("/nowhere/at/all.db"), "{said}");
 
+    // What stands in the log of changes would mend the file.
+    let store = Store::open(&sqlite_url(&file)).await.unwrap();
+    assert!(store.checkpoint().await.unwrap());
+    store.close().await;
     let mut bytes = std::fs::read(&file).unwrap();
     let quarter = bytes.len() / 4;
     bytes[quarter..].fill(0xa5);

@@ -36,7 +36,7 @@ impl Default for RegistryConfig {
 }
 
 /// How the server runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServeConfig {
     /// Address to listen on.
@@ -55,6 +55,8 @@ pub struct ServeConfig {
     pub tls: TlsConfig,
     /// Whose tokens are taken besides keys.
     pub jwt: JwtConfig,
+    /// Where traces of calls go.
+    pub traces: TracesConfig,
 }
 
 /// TLS, all in PEM; without a certificate, calls are not encrypted.
@@ -81,6 +83,22 @@ impl TlsConfig {
     }
 }
 
+/// Traces of calls, for whoever runs a collector.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TracesConfig {
+    /// Address of a collector that takes OTLP over gRPC, such as `http://127.0.0.1:4317`; `None` for no traces.
+    pub endpoint: Option<String>,
+    /// Share of calls that are traced, 0 to 1, of those whose callers do not decide it.
+    pub share: f64,
+}
+
+impl Default for TracesConfig {
+    fn default() -> Self {
+        Self { endpoint: None, share: 0.01 }
+    }
+}
+
 impl Default for ServeConfig {
     fn default() -> Self {
         Self {
@@ -92,6 +110,7 @@ impl Default for ServeConfig {
             insecure: false,
             tls: TlsConfig::default(),
             jwt: JwtConfig::default(),
+            traces: TracesConfig::default(),
         }
     }
 }

@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use super::Common;
 use crate::config::ServeConfig;
 use crate::error::Error;
+use crate::observe::{Traces, start_log};
 use crate::server;
 use crate::signal::asked_to_end;
 
@@ -34,7 +35,6 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> Result<(), Error> {
-        log_to_stderr();
         let mut config = self.common.load()?;
         if let Some(listen) = self.listen {
             config.serve.listen = listen;
@@ -44,10 +44,17 @@ impl Serve {
         let registry = config.registry()?;
         runtime()?.block_on(async {
             let asked_to_end = asked_to_end();
+            let traces = Traces::start(&config.serve.traces)?;
+            start_log(traces.as_ref());
             let listener = listen(&config.serve).await?;
             let address = listener.local_addr()?;
             tracing::info!(%address, "listening");
-            server::serve(registry, &config, listener, asked_to_end).await
+            let outcome = server::serve(registry, &config, listener, asked_to_end).await;
+            if let Some(traces) = traces {
+                // What sends them runs on these threads too.
+                let _ = tokio::task::spawn_blocking(move || traces.end()).await;
+            }
+            outcome
         })
     }
 }
@@ -61,19 +68,4 @@ pub(super) async fn listen(config: &ServeConfig) -> Result<TcpListener, Error> {
 /// The async runtime of server and client.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
-}
-
-/// Logs to standard error, at the level of `KINDRED_LOG` (error, warn, info, debug, trace; info if unset), as lines of
-/// JSON if `KINDRED_LOG_FORMAT` is json.
-fn log_to_stderr() {
-    let level = std::env::var("KINDRED_LOG").ok().and_then(|level| level.parse().ok());
-    let log = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_max_level(level.unwrap_or(tracing::Level::INFO))
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
-    if std::env::var("KINDRED_LOG_FORMAT").is_ok_and(|format| format == "json") {
-        log.json().flatten_event(true).init();
-    } else {
-        log.init();
-    }
 }

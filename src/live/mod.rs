@@ -18,6 +18,7 @@ use kindred_models::{ArtifactError, Model};
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 
 use crate::access::Keys;
 use crate::clock::unix_now;
@@ -205,7 +206,8 @@ impl Live {
             mpsc::error::TrySendError::Full(_) => WriteError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => WriteError::Ending,
         })?;
-        answered.await.unwrap_or(Err(WriteError::Ending))
+        let kept = answered.instrument(tracing::info_span!("keep")).await;
+        kept.unwrap_or(Err(WriteError::Ending))
     }
 
     /// Notes what can't be kept now, to be kept once the store is back. Not if too much is owed already.

@@ -11,8 +11,10 @@ use http_body::{Frame, SizeHint};
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, HeaderValue, Request, Response};
 use tower::{Layer, Service};
+use tracing::{Instrument, Span};
 
 use super::Metrics;
+use super::traces::{call_span, note_code};
 use crate::live::Live;
 use crate::proto::methods;
 
@@ -83,8 +85,10 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let id = request_id(request.headers());
         let method = method_of(request.uri().path(), &self.layer.methods);
-        let mut seen = Seen { metrics: self.layer.metrics.clone(), began: Instant::now(), code: None, method, id };
-        let (live, answer) = (self.layer.live.clone(), self.inner.call(request));
+        let span = call_span(&method, &id, request.headers());
+        let (metrics, live) = (self.layer.metrics.clone(), self.layer.live.clone());
+        let mut seen = Seen { metrics, began: Instant::now(), code: None, method, id, span: span.clone() };
+        let answer = span.in_scope(|| self.inner.call(request)).instrument(span);
         Box::pin(async move {
             let mut answer = answer.await?;
             seen.code = code(answer.headers());
@@ -117,12 +121,14 @@ struct Seen {
     code: Option<u32>,
     method: String,
     id: String,
+    span: Span,
 }
 
 impl Drop for Seen {
     fn drop(&mut self) {
         let (code, took) = (self.code.unwrap_or(CANCELLED), self.began.elapsed());
         self.metrics.call(&self.method, code, took);
+        note_code(&self.span, code);
         let milliseconds = took.as_secs_f64() * 1e3;
         tracing::debug!(request_id = self.id, method = self.method, code, milliseconds, "call");
     }

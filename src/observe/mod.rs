@@ -1,9 +1,13 @@
-//! What can be seen of a server from outside: metrics, whether it is well, and a line of log per call.
+//! What can be seen of a server from outside: metrics, whether it is well, a line of log per call, and traces.
 
 mod admin;
 mod layer;
+mod log;
 mod metrics;
+mod traces;
 
 pub(crate) use admin::serve_admin;
 pub(crate) use layer::ObserveLayer;
+pub(crate) use log::start_log;
 pub(crate) use metrics::{Metrics, Stage};
+pub(crate) use traces::Traces;

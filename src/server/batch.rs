@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+use tracing::Instrument;
 
 use super::Shared;
 use super::deadline::{Deadline, exceeded};
@@ -48,7 +49,7 @@ impl BatchService for Batch {
         let deadline = request.extensions().get::<Deadline>().copied();
         let (answers, stream) = mpsc::channel(WAITING);
         let task = Task { shared: self.shared.clone(), answers, deadline };
-        tokio::spawn(task.run(request.into_inner()));
+        tokio::spawn(task.run(request.into_inner()).in_current_span());
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use kindred_models::stop::Stop;
+use tracing::Span;
 
 use super::status::Problem;
 use crate::error::Error;
@@ -49,9 +50,12 @@ impl Compute {
         let (answer, answered) = tokio::sync::oneshot::channel();
         let guard = RaiseOnDrop(Stop::default());
         let stop = guard.0.clone();
+        let (call, queued) = (Span::current(), tracing::info_span!("queue"));
         self.pool.spawn_fifo(move || {
             let _place = place;
             metrics.stage(Stage::Queue, asked.elapsed());
+            drop(queued);
+            let _computed = tracing::info_span!(parent: &call, "compute").entered();
             let began = Instant::now();
             let outcome = stop.check().map_err(Problem::from).and_then(|()| job(&stop));
             metrics.stage(Stage::Compute, began.elapsed());

@@ -40,6 +40,13 @@ impl Server {
         Self { process, channel }
     }
 
+    /// Asks it to end, and waits until it has.
+    pub fn end(mut self) {
+        let status = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status().unwrap();
+        assert!(status.success());
+        assert!(self.process.wait().unwrap().success());
+    }
+
     pub fn kill(mut self) {
         // SIGKILL, on Unix.
         self.process.kill().unwrap();

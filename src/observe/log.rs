@@ -1,0 +1,36 @@
+//! Where what happens is written down: lines on standard error, and traces.
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use super::traces::Traces;
+
+/// Logs to standard error, at the level of `KINDRED_LOG` (error, warn, info, debug, trace; info if unset), as lines of
+/// JSON if `KINDRED_LOG_FORMAT` is json; and traces calls, if there is where to.
+pub(crate) fn start_log(traces: Option<&Traces>) {
+    let level = std::env::var("KINDRED_LOG").ok().and_then(|level| level.parse().ok());
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    let lines = if std::env::var("KINDRED_LOG_FORMAT").is_ok_and(|format| format == "json") {
+        lines.json().flatten_event(true).boxed()
+    } else {
+        lines.boxed()
+    };
+    // Only our own steps: the collector's client must not trace itself.
+    let steps = Targets::new().with_target("kindred", LevelFilter::INFO);
+    let spans = traces.map(|traces| {
+        tracing_opentelemetry::layer()
+            .with_tracer(traces.tracer())
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_tracked_inactivity(false)
+            .with_filter(steps)
+    });
+    let lines = lines.with_filter(level.unwrap_or(LevelFilter::INFO));
+    tracing_subscriber::registry().with(spans).with(lines).init();
+}

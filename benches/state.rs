@@ -163,7 +163,12 @@ fn feeds(model: &Model) {
             let kind = [Kind::View, Kind::View, Kind::Cart, Kind::Purchase][i % 4];
             let product = rng.random_range(0..model.products.len() as u32);
             let time = model.info.as_of_time + 60 * i as i64;
-            state.record(model, model.members.ids.get(*member), LiveEvent { time, product, kind, channel: NO_CHANNEL });
+            state.record(
+                model,
+                model.members.ids.get(*member),
+                LiveEvent { time, product, kind, channel: NO_CHANNEL },
+                Some("s1"),
+            );
         }
     }
     fresh.state = state;

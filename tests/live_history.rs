@@ -6,6 +6,7 @@ mod support;
 use kindred_models::Model;
 use kindred_models::events::{DAY_SECONDS, Kind};
 use kindred_models::history::Past;
+use kindred_models::popularity::{Context, Popularity};
 use kindred_models::state::{LiveEvent, NO_CHANNEL, State};
 use kindred_training::config::TrainConfig;
 use kindred_training::data::Event;
@@ -75,6 +76,7 @@ fn a_state_counts_as_training_does() {
                 &model,
                 "m",
                 LiveEvent { time: e.time, product: e.product, kind: e.kind, channel: NO_CHANNEL },
+                None,
             );
         }
         let all = Slice::of(all, true);
@@ -105,7 +107,8 @@ fn with(purchases: &[i64], since: &[(i64, Kind)]) -> Past {
     model.info.as_of_time = slice.as_of;
     let mut state = State::of(&model);
     for (days, kind) in since {
-        state.record(&model, "m", LiveEvent { time: days * DAY_SECONDS, product: 0, kind: *kind, channel: NO_CHANNEL });
+        let event = LiveEvent { time: days * DAY_SECONDS, product: 0, kind: *kind, channel: NO_CHANNEL };
+        state.record(&model, "m", event, None);
     }
     *state.pasts(&model, 0).list.iter().find(|past| past.product == 0).unwrap()
 }
@@ -120,4 +123,63 @@ fn late_purchases_and_refunds_worked_by_hand() {
     assert_eq!(refunded.count, 1);
     let (half, whole) = (refunded.weight, with(&[10, 18], &[(29, Kind::Contact)]).weight);
     assert!(half > 0.0 && half < whole, "{half} of {whole}");
+}
+
+/// What is popular in each part of the chain: shares of all products.
+fn shares(popularity: &Popularity) -> Vec<f32> {
+    let named = |name: &str| Some(name.to_owned());
+    let contexts = [
+        Context::default(),
+        Context { store: named("s1"), ..Context::default() },
+        Context { store: named("s2"), ..Context::default() },
+        Context { city: named("Wuhan"), ..Context::default() },
+        Context { channel: named("mall"), ..Context::default() },
+        Context { hour: Some(20), ..Context::default() },
+        Context { store: named("s2"), channel: named("till"), hour: Some(9), ..Context::default() },
+    ];
+    contexts.iter().flat_map(|context| (0..4).map(|product| popularity.here(context).share(product))).collect()
+}
+
+#[test]
+fn popularity_by_store_city_channel_and_daypart_is_what_training_would_count() {
+    // Member, product, day, hour, store, channel, kind.
+    let all: Vec<(&str, usize, i64, i64, &str, &str, Kind)> = (0..200usize)
+        .map(|i| {
+            let kind = if i % 17 == 16 { Kind::Refund } else { Kind::Purchase };
+            let (store, channel) = (["s1", "s2"][i / 3 % 2], ["mall", "till"][i % 2]);
+            (["m", "n"][i / 2 % 2], (i * 7 / 3) % 4, i as i64 / 4, 3 + i as i64 % 20, store, channel, kind)
+        })
+        .collect();
+    let time = |day: i64, hour: i64| 1_700_006_400 + day * DAY_SECONDS + hour * 3600;
+    let learn = |days: std::ops::Range<i64>| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut tables = Tables::new();
+        tables.events = "member_id,product_id,time,kind,store_id,channel\n".to_owned();
+        for (member, product, day, hour, store, channel, kind) in all.iter().filter(|e| days.contains(&e.2)) {
+            let row = format!("{member},p{product},{},{},{store},{channel}\n", time(*day, *hour), kind.name());
+            tables.events.push_str(&row);
+        }
+        tables.member("m,s1,Wuhan,g0,true,true,false,");
+        tables.member("n,s1,,g0,true,true,false,");
+        let mut config = tables.write(folder.path());
+        config.popularity.utc_offset_minutes = 480;
+        config.ranker.slices = 0;
+        config.launch.replays = 0;
+        trained_with(folder, config).model()
+    };
+    let mut model = learn(0..25);
+    let before = shares(&model.popularity);
+    let mut state = State::of(&model);
+    for (member, product, day, hour, store, channel, kind) in all.iter().filter(|e| e.2 >= 25) {
+        let channel = state.channel(Some(channel));
+        let product = model.products.find(&format!("p{product}")).unwrap();
+        let event = LiveEvent { time: time(*day, *hour), product, kind: *kind, channel };
+        state.record(&model, member, event, Some(store));
+    }
+    model.state = state;
+    let (live, learned) = (shares(&model.with_popularity(&model).popularity), shares(&learn(0..100).popularity));
+    for ((live, learned), before) in live.iter().zip(&learned).zip(&before) {
+        assert!((live - learned).abs() < 1e-3 * learned, "{live} live, {learned} learned, {before} before");
+    }
+    assert!(live.iter().zip(&before).any(|(live, before)| (live - before).abs() > 0.03), "there is something to learn");
 }

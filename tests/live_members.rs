@@ -17,6 +17,7 @@ on_both!(
     an_erased_member_is_gone_at_once_and_stays_so,
     members_are_what_was_last_said_of_them,
     contacts_count_at_once,
+    who_was_asleep_and_buys_is_active_at_once,
     nothing_of_an_erased_member_stays_in_the_file,
 );
 
@@ -118,6 +119,28 @@ async fn members_are_what_was_last_said_of_them(state: StateConfig) {
         v1::Member { member_id: "x".to_owned(), birthday: Some("31.1.1990".to_owned()), ..v1::Member::default() };
     let refused = client.upsert_members(v1::UpsertMembersRequest { members: vec![refused] }).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
+    running.end().await.unwrap();
+}
+
+async fn who_was_asleep_and_buys_is_active_at_once(state: StateConfig) {
+    let trained = trained(&two_tastes());
+    let running = serve_with(&trained, state.clone()).await;
+    let of = async |segment: &str| {
+        let filter = v1::MemberFilter { segments: vec![segment.to_owned()], ..v1::MemberFilter::default() };
+        audience(&running, Some(filter)).await.1
+    };
+    let active = of("active").await;
+    assert!(active.contains(&"t25".to_owned()) && !active.contains(&"t4".to_owned()), "at the version's moment");
+    record(&running, vec![event("s1", "t4", "tea1", v1::EventKind::Purchase)]).await;
+    assert_eq!(of("active").await, ["t4"], "years later");
+    assert_eq!(member(&running, "t4").await.unwrap().segment, "active");
+    assert_eq!(member(&running, "t5").await.unwrap().segment, "asleep");
+    set_consent(&running, "t4", Some(false), None).await;
+    assert!(of("active").await.is_empty());
+    assert_eq!(member(&running, "t4").await.unwrap().segment, "", "nothing of them is read");
+    let message = event("s2", "stranger", "", v1::EventKind::Contact);
+    record(&running, vec![message]).await;
+    assert_eq!(member(&running, "stranger").await.unwrap().segment, "", "who bought nothing is in none");
     running.end().await.unwrap();
 }
 

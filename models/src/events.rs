@@ -160,6 +160,8 @@ pub struct Counting {
     pub recent_half_life_days: f32,
     /// The same, in what is popular: at large, all the year, and this week.
     pub popularity_half_life_days: [f32; 3],
+    /// Seconds that the shops' clocks are ahead of UTC.
+    pub utc_offset_seconds: i64,
 }
 
 impl Counting {
@@ -177,6 +179,8 @@ impl Counting {
             recent_half_life_days: days("repeat", "recent_half_life_days"),
             popularity_half_life_days: ["half_life_days", "long_half_life_days", "short_half_life_days"]
                 .map(|name| days("popularity", name)),
+            utc_offset_seconds: 60
+                * at("popularity", "utc_offset_minutes").and_then(Value::as_i64).unwrap_or(0).clamp(-1440, 1440),
         }
     }
 }

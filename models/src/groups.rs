@@ -1,49 +1,21 @@
 //! What members have in common, as sets: what a filter of an audience asks for.
 
+mod segment;
+
+use std::sync::{Arc, OnceLock};
+
+pub use segment::{Segment, segments};
+
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
 use crate::artifact::{Array, ArtifactError, Reader, Writer};
 use crate::bitmaps::Bitmaps;
 use crate::catalogue::Members;
+use crate::history::History;
 
 /// Days for which contacts are kept.
 pub const CONTACT_DAYS: u16 = 90;
-
-/// Segments of members, by how long ago they last bought against how often they do. Members of whose purchases
-/// nothing is known are in none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Segment {
-    /// Bought for the first time not long ago.
-    New,
-    /// Buys as usual.
-    Active,
-    /// Has not bought for longer than usual.
-    Cooling,
-    /// Has not bought for much longer.
-    Asleep,
-}
-
-impl Segment {
-    /// All of them, in the order in which they are stored.
-    pub const ALL: [Self; 4] = [Self::New, Self::Active, Self::Cooling, Self::Asleep];
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Active => "active",
-            Self::Cooling => "cooling",
-            Self::Asleep => "asleep",
-        }
-    }
-
-    /// From its name.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|segment| segment.name() == name)
-    }
-}
 
 /// The members by what they have in common.
 #[derive(Clone, Debug, Default)]
@@ -56,7 +28,8 @@ pub struct Groups {
     pub guides: Bitmaps,
     /// By tag.
     pub tags: Bitmaps,
-    /// By segment, in the order of [`Segment::ALL`].
+    /// By segment at the model's moment, in the order of [`Segment::ALL`]; [`Model::segment`](crate::Model::segment) knows
+    /// those of now.
     pub segments: Bitmaps,
     /// Who consents to marketing.
     pub marketing: RoaringBitmap,
@@ -64,6 +37,8 @@ pub struct Groups {
     pub minors: RoaringBitmap,
     /// Messages sent; `None` where that is not known.
     pub contacts: Option<Contacts>,
+    /// Days between two of a member's purchases, over all members, once it was asked for; not stored.
+    pub base_gap: Arc<OnceLock<f32>>,
 }
 
 /// The small values of [`Groups`].
@@ -125,6 +100,10 @@ impl Groups {
             minors: rows.filter(|row| members.consent(*row).minor).collect(),
             ..Self::default()
         }
+    }
+
+    fn base_gap(&self, history: &History) -> f32 {
+        *self.base_gap.get_or_init(|| segment::base_gap(history))
     }
 
     pub(crate) fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {

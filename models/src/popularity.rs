@@ -6,7 +6,9 @@
 
 mod segment;
 
+use segment::Part;
 pub use segment::Segment;
+pub(crate) use segment::{Bought, Since};
 
 use crate::artifact::{Array, ArtifactError, Reader, Writer};
 use crate::ranking::{Scored, Top};
@@ -105,8 +107,14 @@ impl Popularity {
         .ranked()
     }
 
-    /// With purchases since: what is left of `overall`, `long` and `short`, and what they count in these by product.
-    pub(crate) fn with_purchases(&self, left: [f32; 3], bought: impl Iterator<Item = (u32, [f32; 3])>) -> Self {
+    /// With purchases since: what is left of `overall`, `long` and `short`, what they count in these by product, and what
+    /// they count in stores, cities, channels and dayparts.
+    pub(crate) fn with_purchases(
+        &self,
+        left: [f32; 3],
+        bought: impl Iterator<Item = (u32, [f32; 3])>,
+        bought_in: [Since; 4],
+    ) -> Self {
         let faded = |counts: &Array<f32>, left: f32| counts.iter().map(|count| count * left).collect::<Vec<f32>>();
         let mut counts = [faded(&self.overall, left[0]), faded(&self.long, left[1]), faded(&self.short, left[2])];
         for (product, more) in bought {
@@ -117,7 +125,18 @@ impl Popularity {
             }
         }
         let [overall, long, short] = counts.map(Array::from);
-        Self { overall, long, short, ..self.clone() }.ranked()
+        let [stores, cities, channels, dayparts] = bought_in;
+        Self {
+            overall,
+            long,
+            short,
+            stores: self.stores.with_purchases(stores),
+            cities: self.cities.with_purchases(cities),
+            channels: self.channels.with_purchases(channels),
+            dayparts: self.dayparts.with_purchases(dayparts),
+            ..self.clone()
+        }
+        .ranked()
     }
 
     /// The `k` most popular products among those allowed, best first.
@@ -157,10 +176,10 @@ impl Popularity {
         let best = self.order.first().map_or(0.0, |best| self.overall[*best as usize]);
         Here {
             popularity: self,
-            store,
-            city: self.cities.find(context.city.as_deref()).or(of_store),
-            channel: self.channels.find(context.channel.as_deref()),
-            daypart: self.dayparts.find(context.hour.map(daypart)),
+            store: self.stores.part(store),
+            city: self.cities.part(self.cities.find(context.city.as_deref()).or(of_store)),
+            channel: self.channels.part(self.channels.find(context.channel.as_deref())),
+            daypart: self.dayparts.part(self.dayparts.find(context.hour.map(daypart))),
             best: (best / self.totals[0]).max(f32::MIN_POSITIVE),
         }
     }
@@ -228,24 +247,23 @@ impl Popularity {
 #[derive(Clone, Copy, Debug)]
 pub struct Here<'a> {
     popularity: &'a Popularity,
-    store: Option<u32>,
-    city: Option<u32>,
-    channel: Option<u32>,
-    daypart: Option<u32>,
+    store: Part<'a>,
+    city: Part<'a>,
+    channel: Part<'a>,
+    daypart: Part<'a>,
     best: f32,
 }
 
 impl Here<'_> {
     /// A product's share of purchases here and now, 0 to 1.
     pub fn share(&self, product: u32) -> f32 {
-        let p = self.popularity;
-        let chain = p.share(product);
-        let place = p.stores.share(self.store, product, p.cities.share(self.city, product, chain));
-        if (self.channel.is_none() && self.daypart.is_none()) || chain <= 0.0 {
+        let chain = self.popularity.share(product);
+        let place = self.store.share(product, self.city.share(product, chain));
+        if (!self.channel.is_known() && !self.daypart.is_known()) || chain <= 0.0 {
             return place;
         }
-        let lift = |segment: &Segment, row| segment.share(row, product, chain) / chain;
-        place * lift(&p.channels, self.channel) * lift(&p.dayparts, self.daypart)
+        let lift = |part: &Part<'_>| part.share(product, chain) / chain;
+        place * lift(&self.channel) * lift(&self.daypart)
     }
 
     /// The share on a scale from 0 to about 1, on which half as many purchases are a step down that does not
@@ -262,13 +280,12 @@ impl Here<'_> {
     /// The `k` allowed products with the highest share here, best first: among those bought in the store, and
     /// those most popular in the chain.
     pub fn top(&self, k: usize, allowed: impl Fn(u32) -> bool) -> Vec<u32> {
-        let p = self.popularity;
-        if self.store.is_none() && self.city.is_none() && self.channel.is_none() && self.daypart.is_none() {
-            return p.top(k, allowed).collect();
+        if ![self.store, self.city, self.channel, self.daypart].iter().any(Part::is_known) {
+            return self.popularity.top(k, allowed).collect();
         }
-        let mut rows: Vec<u32> = p.top(2 * k, &allowed).collect();
-        for (segment, row) in [(&p.stores, self.store), (&p.cities, self.city), (&p.channels, self.channel)] {
-            rows.extend(segment.top(row, 2 * k, &allowed));
+        let mut rows: Vec<u32> = self.popularity.top(2 * k, &allowed).collect();
+        for part in [self.store, self.city, self.channel] {
+            rows.extend(part.top(2 * k, &allowed));
         }
         rows.sort_unstable();
         rows.dedup();
@@ -321,10 +338,11 @@ mod tests {
         let products = 2 * BEST as u32;
         let entries: Vec<(u32, u32, f32)> = (0..products).map(|row| (0, row, (products - row) as f32)).collect();
         let segment = segment(&["a"], &entries);
-        assert_eq!(segment.top(Some(0), 3, |_| true), [0, 1, 2]);
-        assert_eq!(segment.top(Some(0), 3, |row| row % 100 == 7), [7, 107, 207]);
-        assert_eq!(segment.top(Some(0), 3, |row| row > products - 3), [products - 2, products - 1]);
-        assert!(segment.top(None, 3, |_| true).is_empty() && segment.top(Some(1), 3, |_| true).is_empty());
+        let part = segment.part(Some(0));
+        assert_eq!(part.top(3, |_| true), [0, 1, 2]);
+        assert_eq!(part.top(3, |row| row % 100 == 7), [7, 107, 207]);
+        assert_eq!(part.top(3, |row| row > products - 3), [products - 2, products - 1]);
+        assert!(segment.part(None).top(3, |_| true).is_empty());
     }
 
     #[test]
@@ -334,6 +352,26 @@ mod tests {
         let chain = 101.0 / 13_101.0;
         assert!((here.share(1) - (800.0 + 200.0 * chain) / 1000.0).abs() < 1e-6);
         assert!((p.here(&Context::default()).score(2) - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn what_was_bought_since_counts_where_it_was_bought() {
+        let p = popularity();
+        let since =
+            |scale: f32, bought: Option<(u32, Bought)>| Since { left: 0.5, scale, parts: bought.into_iter().collect() };
+        let mut in_b = Bought::of(0, 300.0);
+        in_b.add(1, -4.0);
+        let parts = [since(2.0, Some((1, in_b))), since(2.0, None), since(2.0, None), since(2.0, None)];
+        let later = p.with_purchases([1.0; 3], std::iter::empty(), parts);
+        let at = |store: &str| later.here(&Context { store: Some(store.to_owned()), ..Context::default() });
+        let chain = |product: usize| p.overall[product] / 13_101.0;
+        // Learned in b: 1 of product 1, of which a half is left, and 8 were brought back.
+        assert!((at("b").share(0) - (600.0 + 200.0 * chain(0)) / (592.5 + 200.0)).abs() < 1e-6);
+        assert!((at("b").share(1) - 200.0 * chain(1) / (592.5 + 200.0)).abs() < 1e-6);
+        assert_eq!(at("b").top(3, |_| true), [0, 2, 1]);
+        assert_eq!(at("b").top(3, |row| row != 0), [2, 1]);
+        let faded = (2000.0 + 200.0 * chain(0)) / (2050.0 + 200.0);
+        assert!((at("a").share(0) - faded).abs() < 1e-6, "nothing was bought there");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! bound to the rows of one model, and stands in it ([`Model::state`]), so that whoever answers sees one snapshot of
 //! both. Its maps share what did not change: a copy costs a few pointers.
 
+mod bought;
 mod catalogue;
 mod contact;
 mod kept;
@@ -17,8 +18,9 @@ use roaring::RoaringBitmap;
 use rpds::HashTrieMapSync;
 
 use crate::catalogue::Consent;
-use crate::events::{Counting, DAY_SECONDS, Kind, decayed, kept_purchases};
+use crate::events::{Counting, DAY_SECONDS, Kind, kept_purchases};
 use crate::model::Model;
+use crate::popularity::Bought;
 use crate::strings::NONE;
 
 pub(crate) use catalogue::extended;
@@ -107,6 +109,8 @@ pub struct State {
     erased: Arc<RoaringBitmap>,
     /// Purchases less refunds by product, as popularity counts them, at the moment `counted_from`.
     bought: HashTrieMapSync<u32, [f32; 3]>,
+    /// The same as the first of these by store, city, channel and daypart that the model knows.
+    bought_in: [HashTrieMapSync<u32, Bought>; 4],
     /// Names of channels, as they were heard of.
     channels: Arc<Vec<String>>,
     /// How the model counts.
@@ -132,6 +136,11 @@ impl State {
     /// Seconds from the model's newest event to the newest of all; 0 for a model whose events have no time.
     pub fn passed(&self, model: &Model) -> i64 {
         if model.info.as_of_time > 0 { self.now(model) - model.info.as_of_time } else { 0 }
+    }
+
+    /// Whether nothing is new of any member's history, nor of what they allow.
+    pub fn is_as_learned(&self) -> bool {
+        self.acted.is_empty() && self.described.is_empty() && self.erased.is_empty()
     }
 
     /// The row of a member whom the model or the state knows.
@@ -216,21 +225,6 @@ impl State {
         self.contacted.iter().filter_map(|row| Some((row, self.member(row)?)))
     }
 
-    /// Purchases less refunds of each product since the model, as popularity counts them now.
-    pub fn bought(&self) -> impl Iterator<Item = (u32, [f32; 3])> {
-        let faded = self.faded(self.newest - self.counted_from);
-        self.bought.iter().map(move |(product, counts)| (*product, std::array::from_fn(|k| counts[k] * faded[k])))
-    }
-
-    /// What is left now of 1 that popularity counted at the model's moment.
-    pub fn popularity_left(&self, model: &Model) -> [f32; 3] {
-        self.faded(self.passed(model))
-    }
-
-    fn faded(&self, seconds: i64) -> [f32; 3] {
-        self.counting.popularity_half_life_days.map(|half_life| decayed(seconds, half_life))
-    }
-
     /// Names of the channels that events and contacts are numbered by.
     pub fn channels(&self) -> &[String] {
         &self.channels
@@ -265,8 +259,8 @@ impl State {
         }
     }
 
-    /// What a member did. Events may come in any order, each once.
-    pub fn record(&mut self, model: &Model, member_id: &str, event: LiveEvent) {
+    /// What a member did, and in which store if that was said. Events may come in any order, each once.
+    pub fn record(&mut self, model: &Model, member_id: &str, event: LiveEvent, store: Option<&str>) {
         let row = self.row(model, member_id);
         if self.is_erased(row) {
             return;
@@ -288,13 +282,7 @@ impl State {
             _ => return,
         };
         if event.product != NONE {
-            if self.bought.is_empty() {
-                self.counted_from = event.time;
-            }
-            let counts = self.bought.get(&event.product).copied().unwrap_or_default();
-            // What comes later than that moment counts more than 1, and what `bought` gives of it no more than that.
-            let more = self.faded(self.counted_from - event.time);
-            self.bought.insert_mut(event.product, std::array::from_fn(|k| counts[k] + sign * more[k]));
+            self.count(model, row, event, store, sign);
         }
     }
 

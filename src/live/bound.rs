@@ -88,13 +88,14 @@ impl Bound {
     fn change_members(&mut self, state: &mut State, change: &Change) {
         let model = &self.catalogued;
         match change {
-            Change::Event { member_id, product_id, kind, time, channel } => {
+            Change::Event { member_id, product_id, kind, time, store, channel } => {
                 if matches!(self.unlearned, From::Moment(moment) if *time <= moment) {
                     return;
                 }
                 let product = model.products.find(product_id).unwrap_or(NONE);
                 let channel = state.channel(channel.as_deref());
-                state.record(model, member_id, LiveEvent { time: *time, product, kind: *kind, channel });
+                let event = LiveEvent { time: *time, product, kind: *kind, channel };
+                state.record(model, member_id, event, store.as_deref());
                 self.is_unranked = true;
             }
             Change::Contact(contact) => {

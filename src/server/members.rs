@@ -173,7 +173,6 @@ fn describe(model: &Model, id: &str, row: u32) -> v1::GetMemberResponse {
         consent_marketing: Some(consent.marketing),
         minor: Some(consent.minor),
     };
-    let segment = Segment::ALL.into_iter().find(|segment| model.groups.segments.get(*segment as u32).contains(row));
     let bought = || state.pasts(model, row).list.iter().filter(|past| past.count > 0).count();
     let now = state.now(model);
     let since = state.member(row).map_or(0, |member| member.contacts(now, CONTACT_DAYS));
@@ -181,7 +180,7 @@ fn describe(model: &Model, id: &str, row: u32) -> v1::GetMemberResponse {
     let learned = model.groups.contacts.as_ref().map_or(0, |contacts| contacts.of(row, days));
     v1::GetMemberResponse {
         member: Some(member),
-        segment: segment.filter(|_| consent.personalization).map_or("", Segment::name).to_owned(),
+        segment: model.segment(row).map_or("", Segment::name).to_owned(),
         product_count: if consent.personalization { bought() as i64 } else { 0 },
         contact_count: (since + learned) as i64,
         event_count: state.member(row).map_or(0, |member| member.events.len()) as i64,

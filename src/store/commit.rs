@@ -268,6 +268,7 @@ impl Tx {
                 product_id: event.product_id.clone(),
                 kind: event.kind,
                 time: event.time,
+                store: event.store_id.clone(),
                 channel: event.channel.clone(),
             }));
         }

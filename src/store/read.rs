@@ -79,7 +79,7 @@ impl Store {
                 list.push(Change::Contact(contact(&row)?));
             }
             drop(rows);
-            let text = "SELECT member_id, product_id, kind, time, channel FROM events \
+            let text = "SELECT member_id, product_id, kind, time, store_id, channel FROM events \
                 WHERE seq > $1 AND seq <= $2 AND time > $3 ORDER BY seq";
             let mut rows = sqlx::query(text).bind(number).bind(last).bind(moment).fetch(&mut *tx);
             while let Some(row) = rows.try_next().await? {
@@ -88,6 +88,7 @@ impl Store {
                     product_id: row.try_get("product_id")?,
                     kind: kind(&row)?,
                     time: row.try_get("time")?,
+                    store: row.try_get("store_id")?,
                     channel: row.try_get("channel")?,
                 });
             }

@@ -98,6 +98,8 @@ pub enum Change {
         kind: Kind,
         /// Unix seconds.
         time: i64,
+        /// The store.
+        store: Option<String>,
         /// The channel.
         channel: Option<String>,
     },

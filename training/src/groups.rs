@@ -1,73 +1,16 @@
 //! What members have in common that only events tell: segments, and how often they were contacted.
 
-use kindred_models::bitmaps::Bitmaps;
 use kindred_models::catalogue::Members;
 use kindred_models::events::DAY_SECONDS;
-use kindred_models::groups::{CONTACT_DAYS, Contacts, Groups, Segment};
-use kindred_models::history::{History, UNKNOWN_DAYS};
+use kindred_models::groups::{CONTACT_DAYS, Contacts, Groups, segments};
+use kindred_models::history::History;
 
 use crate::data::Kind;
 use crate::prepare::Slice;
 
-/// Days from the first purchase in which a member is new.
-const NEW_DAYS: u16 = 30;
-/// Gaps between purchases that the base's is worth beside a member's own.
-const GAP_PRIOR: f32 = 2.0;
-/// Gaps since the last purchase up to which a member is active, and up to which the member cools.
-const ACTIVE_GAPS: f32 = 2.0;
-const COOLING_GAPS: f32 = 5.0;
-/// Days since the last purchase up to which every member is active.
-const ACTIVE_DAYS: f32 = 14.0;
-
 /// The members of a slice in their groups.
 pub(crate) fn groups(slice: &Slice, members: &Members, history: &History) -> Groups {
     Groups::of(members, segments(history), contacts(slice))
-}
-
-/// Days on which a member bought something, seen from the newest event.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Rhythm {
-    /// Days since the first and since the last.
-    first: u16,
-    last: u16,
-    /// How many.
-    trips: u16,
-}
-
-impl Rhythm {
-    fn of(history: &History, member: u32) -> Option<Self> {
-        let bought = || history.member(member).filter(|p| p.count > 0 && p.days_since != UNKNOWN_DAYS);
-        let last = bought().map(|p| p.days_since).min()?;
-        let first = bought().map(|p| p.days_since.saturating_add(p.span_days)).max()?;
-        Some(Self { first, last, trips: history.member_trips[member as usize].max(1) })
-    }
-
-    /// The segment, where members buy every `base_gap` days.
-    fn segment(self, base_gap: f32) -> Segment {
-        let gaps = f32::from(self.trips - 1);
-        let gap = (f32::from(self.first - self.last) + GAP_PRIOR * base_gap) / (gaps + GAP_PRIOR);
-        let since = f32::from(self.last);
-        match () {
-            () if self.first < NEW_DAYS => Segment::New,
-            () if since <= (ACTIVE_GAPS * gap).max(ACTIVE_DAYS) => Segment::Active,
-            () if since <= (COOLING_GAPS * gap).max(ACTIVE_DAYS) => Segment::Cooling,
-            () => Segment::Asleep,
-        }
-    }
-}
-
-fn segments(history: &History) -> Bitmaps {
-    let rhythms: Vec<Option<Rhythm>> =
-        (0..history.rows.len() as u32).map(|member| Rhythm::of(history, member)).collect();
-    let known = || rhythms.iter().flatten();
-    let days: f64 = known().map(|r| f64::from(r.first - r.last)).sum();
-    let gaps: f64 = known().map(|r| f64::from(r.trips - 1)).sum();
-    let base_gap = if gaps > 0.0 { (days / gaps) as f32 } else { f32::from(NEW_DAYS) };
-    let in_segment = |segment: Segment| {
-        let placed = (0u32..).zip(&rhythms).filter_map(move |(row, rhythm)| Some((row, (*rhythm)?.segment(base_gap))));
-        placed.filter(move |(_, place)| *place == segment).map(|(row, _)| row).collect()
-    };
-    Bitmaps::of_sets(Segment::ALL.into_iter().map(in_segment))
 }
 
 /// Whoever was contacted was, whatever they allow to be learned.
@@ -87,22 +30,6 @@ fn contacts(slice: &Slice) -> Option<Contacts> {
 mod tests {
     use super::*;
     use crate::data::Event;
-
-    #[test]
-    fn segments_follow_each_member_s_own_rhythm() {
-        let segment = |first, last, trips| Rhythm { first, last, trips }.segment(30.0).name();
-        assert_eq!(segment(20, 20, 1), "new");
-        // Every week for a year: (358 + 60) / (52 + 2), about 8 days.
-        assert_eq!(segment(360, 2, 53), "active");
-        assert_eq!(segment(390, 30, 53), "cooling");
-        assert_eq!(segment(420, 60, 53), "asleep");
-        // Every two months: 60 days are nothing.
-        assert_eq!(segment(360, 60, 6), "active");
-        // Once, long ago: the base's rhythm stands for the member's own.
-        assert_eq!(segment(50, 50, 1), "active");
-        assert_eq!(segment(100, 100, 1), "cooling");
-        assert_eq!(segment(200, 200, 1), "asleep");
-    }
 
     #[test]
     fn contacts_are_kept_for_some_days() {

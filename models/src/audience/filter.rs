@@ -125,8 +125,8 @@ impl MemberFilter {
             each(Part::Guide, state.mended(set, |said| is_one_of(&said.guide, &self.guides)));
         }
         if !self.segments.is_empty() {
-            let wanted: BTreeSet<u32> = self.segments.iter().map(|segment| *segment as u32).collect();
-            each(Part::Segment, groups.segments.union(wanted));
+            stop.check()?;
+            each(Part::Segment, model.in_segments(&self.segments));
         }
         for tag in &self.tags {
             let set = groups.tags.get(members.tag_names.find(tag).unwrap_or(NONE));

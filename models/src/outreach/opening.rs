@@ -7,7 +7,6 @@ use super::plan::PushRequest;
 use super::policy::Policy;
 use super::room::Room;
 use crate::events::DAY_SECONDS;
-use crate::groups::Segment;
 use crate::model::Model;
 use crate::presence::HOURS;
 use crate::state::LiveMember;
@@ -47,7 +46,6 @@ pub(super) struct Openings<'a> {
     channels: Vec<(u16, Option<RoaringBitmap>)>,
     /// Number of each of the channels in the presence; `u32::MAX` for one that it does not know.
     slots: Vec<u32>,
-    segments: Vec<(Segment, RoaringBitmap)>,
 }
 
 impl<'a> Openings<'a> {
@@ -70,7 +68,6 @@ impl<'a> Openings<'a> {
                 .iter()
                 .map(|number| model.presence.channel_names.find(name(number)).unwrap_or(u32::MAX))
                 .collect(),
-            segments: Segment::ALL.into_iter().map(|s| (s, model.groups.segments.get(s as u32))).collect(),
         }
     }
 
@@ -107,7 +104,7 @@ impl<'a> Openings<'a> {
         if !model.state.consent(model, member).personalization {
             return (presence.channels.shares(None, None, &[]), presence.hours.shares(None, None, &[]));
         }
-        let segment = self.segments.iter().find(|(_, rows)| rows.contains(member)).map(|(segment, _)| *segment);
+        let segment = model.segment(member);
         let (mut channels, mut hours) = (Vec::new(), Vec::new());
         if let Some(live) = model.state.member(member) {
             for (time, channel) in visits(live) {
@@ -172,7 +169,7 @@ mod tests {
         let shares = |slots: usize, usual: usize| {
             let mut shares = vec![0.1 / slots as f32; slots];
             shares[usual] += 0.9;
-            Others { shares: vec![shares; Segment::ALL.len() + 1], strength: 1.0 }
+            Others { shares: vec![shares; crate::groups::Segment::ALL.len() + 1], strength: 1.0 }
         };
         let visits = |slot| Matrix::from_sorted(3, &[(1, slot, 20.0)]);
         model.presence = Presence {
@@ -219,7 +216,7 @@ mod tests {
         let sms = state.channel(Some("sms"));
         for day in 1..9 {
             let time = NOW - day * DAY_SECONDS + 16 * 3600;
-            state.record(&model, "m2", LiveEvent { time, product: 0, kind: Kind::View, channel: sms });
+            state.record(&model, "m2", LiveEvent { time, product: 0, kind: Kind::View, channel: sms }, None);
         }
         model.state = state;
         assert_eq!(opening(&model, &policy, 1), Ok((0, 10)), "that may no longer be used");

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rayon::prelude::*;
+use rpds::HashTrieMapSync;
 
 use super::PRIOR;
 use crate::artifact::{Array, ArtifactError, Section, SectionWriter};
@@ -26,6 +27,40 @@ pub struct Segment {
     best: Arc<Vec<Vec<u32>>>,
     /// The counts of a part that sells most of the products, by product; empty for others. Not stored.
     dense: Arc<Vec<Vec<f32>>>,
+    /// What was bought since; not stored.
+    since: Option<Since>,
+}
+
+/// What was bought in parts of the chain since a model learned.
+#[derive(Clone, Debug)]
+pub(crate) struct Since {
+    /// What is left of 1 that the model counted.
+    pub(crate) left: f32,
+    /// What 1 of `parts` counts now.
+    pub(crate) scale: f32,
+    /// By row of the part.
+    pub(crate) parts: HashTrieMapSync<u32, Bought>,
+}
+
+/// Purchases less refunds in one part.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bought {
+    by_product: HashTrieMapSync<u32, f32>,
+    total: f32,
+}
+
+impl Bought {
+    pub(crate) fn of(product: u32, count: f32) -> Self {
+        let mut bought = Self::default();
+        bought.add(product, count);
+        bought
+    }
+
+    pub(crate) fn add(&mut self, product: u32, count: f32) {
+        let known = self.by_product.get(&product).copied().unwrap_or(0.0);
+        self.by_product.insert_mut(product, known + count);
+        self.total += count;
+    }
 }
 
 impl Segment {
@@ -36,11 +71,25 @@ impl Segment {
         let best = rows.clone().into_par_iter().map(|row| most_bought(counts.row(row), BEST, |_| true));
         let best = Arc::new(best.collect());
         let dense = Arc::new(rows.into_par_iter().map(|row| dense(counts.row(row))).collect());
-        Self { names, counts, totals: totals.into(), best, dense }
+        Self { names, counts, totals: totals.into(), best, dense, since: None }
     }
 
-    /// The `k` allowed products that are bought most in a part, best first.
-    pub(super) fn top(&self, row: Option<u32>, k: usize, allowed: impl Fn(u32) -> bool) -> Vec<u32> {
+    /// The same with what was bought since.
+    pub(super) fn with_purchases(&self, since: Since) -> Self {
+        Self { since: Some(since), ..self.clone() }
+    }
+
+    /// The part of a name; one of which nothing is known where there is none.
+    pub(super) fn part(&self, row: Option<u32>) -> Part<'_> {
+        let bought = row.and_then(|row| self.since.as_ref()?.parts.get(&row));
+        let mut part = Part { segment: self, row, total: 0.0, bought };
+        if let Some(row) = row {
+            part.total = part.now(self.totals[row as usize], |bought| bought.total);
+        }
+        part
+    }
+
+    fn learned_top(&self, row: Option<u32>, k: usize, allowed: impl Fn(u32) -> bool) -> Vec<u32> {
         let Some(best) = row.and_then(|row| self.best.get(row as usize)) else { return Vec::new() };
         let all = self.counts.row(row.unwrap_or(NONE));
         let found: Vec<u32> = best.iter().copied().filter(|product| allowed(*product)).take(k).collect();
@@ -48,7 +97,7 @@ impl Segment {
         if found.len() == k || best.len() == all.0.len() { found } else { most_bought(all, k, allowed) }
     }
 
-    pub(super) fn count(&self, row: u32, product: u32) -> f32 {
+    fn learned_count(&self, row: u32, product: u32) -> f32 {
         if let Some(count) = self.dense[row as usize].get(product as usize) {
             return *count;
         }
@@ -56,15 +105,7 @@ impl Segment {
         products.binary_search(&product).map_or(0.0, |at| counts[at])
     }
 
-    /// The part's share of a product, smoothed to its parent's share.
-    pub(super) fn share(&self, row: Option<u32>, product: u32, parent: f32) -> f32 {
-        match row {
-            Some(row) => (self.count(row, product) + PRIOR * parent) / (self.totals[row as usize] + PRIOR),
-            None => parent,
-        }
-    }
-
-    pub(super) fn find(&self, name: Option<&str>) -> Option<u32> {
+    pub(crate) fn find(&self, name: Option<&str>) -> Option<u32> {
         name.and_then(|name| self.names.find(name))
     }
 
@@ -77,6 +118,49 @@ impl Segment {
         let names = Strings::read(name, from)?;
         let counts = Matrix::read(&format!("by_{name}"), names.len(), products, from)?;
         Ok(Self::new(names, counts))
+    }
+}
+
+/// One part of the chain, looked up once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part<'a> {
+    segment: &'a Segment,
+    row: Option<u32>,
+    total: f32,
+    bought: Option<&'a Bought>,
+}
+
+impl Part<'_> {
+    /// Whether anything is known of it.
+    pub(super) fn is_known(&self) -> bool {
+        self.row.is_some()
+    }
+
+    /// Its share of a product, smoothed to its parent's share.
+    pub(super) fn share(&self, product: u32, parent: f32) -> f32 {
+        let Some(row) = self.row else { return parent };
+        let learned = self.segment.learned_count(row, product);
+        let count = self.now(learned, |bought| bought.by_product.get(&product).copied().unwrap_or(0.0));
+        (count + PRIOR * parent) / (self.total + PRIOR)
+    }
+
+    /// The `k` allowed products that were bought most in it when the model learned, best first, and as many bought most
+    /// since.
+    pub(super) fn top(&self, k: usize, allowed: impl Fn(u32) -> bool) -> Vec<u32> {
+        let mut found = self.segment.learned_top(self.row, k, &allowed);
+        if let Some(bought) = self.bought {
+            let mut top = Top::new(k);
+            let new = bought.by_product.iter().filter(|(product, count)| **count > 0.0 && allowed(**product));
+            new.for_each(|(product, count)| top.push(*product, *count));
+            found.extend(top.into_sorted().iter().map(|s| s.row));
+        }
+        found
+    }
+
+    /// What was learned and what was bought since, decayed to now.
+    fn now(&self, learned: f32, of: impl Fn(&Bought) -> f32) -> f32 {
+        let Some(since) = &self.segment.since else { return learned };
+        (learned * since.left + self.bought.map_or(0.0, of) * since.scale).max(0.0)
     }
 }
 

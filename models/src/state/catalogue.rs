@@ -120,13 +120,6 @@ impl Model {
         }
         model
     }
-
-    /// The same model with what its state says was bought since.
-    pub fn with_popularity(&self, learned: &Self) -> Self {
-        let mut model = self.clone();
-        model.popularity = learned.popularity.with_purchases(self.state.popularity_left(self), self.state.bought());
-        model
-    }
 }
 
 impl Products {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use kindred_models::Model;
-use kindred_models::groups::Segment;
 use kindred_models::presence::{Habit, best};
 
 use crate::config::PopularityParams;
@@ -50,7 +49,6 @@ struct Judged {
 impl Judged {
     fn of(model: &Model, habit: &Habit, visits: &[Visit], slot: &dyn Fn(&Visit) -> Option<u32>) -> Option<Self> {
         let (common, all) = (habit.most_common()?, habit.shares(None, None, &[]));
-        let segments = Segment::ALL.map(|segment| (segment, model.groups.segments.get(segment as u32)));
         let mut judged = Self::default();
         for of_member in visits.chunk_by(|a, b| a.member == b.member) {
             let member = of_member[0].member;
@@ -58,8 +56,7 @@ impl Judged {
             if slots.is_empty() || habit.visits.row(member).0.is_empty() {
                 continue;
             }
-            let segment = segments.iter().find(|(_, rows)| rows.contains(member)).map(|(segment, _)| *segment);
-            let shares = habit.shares(Some(member), segment, &[]);
+            let shares = habit.shares(Some(member), model.segment(member), &[]);
             let mean = |of: &dyn Fn(u32) -> f64| slots.iter().map(|slot| of(*slot)).sum::<f64>() / slots.len() as f64;
             let hit = |foretold: Option<u32>| mean(&|slot| f64::from(u8::from(foretold == Some(slot))));
             let loss = |shares: &[f32]| mean(&|slot| -f64::from(shares[slot as usize]).ln());

@@ -1,0 +1,170 @@
+//! Segments: how long ago members last bought, against how often they do.
+
+use rayon::prelude::*;
+use roaring::RoaringBitmap;
+use serde::{Deserialize, Serialize};
+
+use crate::bitmaps::Bitmaps;
+use crate::events::DAY_SECONDS;
+use crate::history::{History, Past, UNKNOWN_DAYS};
+use crate::model::Model;
+
+/// Days from the first purchase in which a member is new.
+const NEW_DAYS: u16 = 30;
+/// Gaps between purchases that the base's is worth beside a member's own.
+const GAP_PRIOR: f32 = 2.0;
+/// Gaps since the last purchase up to which a member is active, and up to which the member cools.
+const ACTIVE_GAPS: f32 = 2.0;
+const COOLING_GAPS: f32 = 5.0;
+/// Days since the last purchase up to which every member is active.
+const ACTIVE_DAYS: f32 = 14.0;
+
+/// Segments of members. Members of whose purchases nothing is known are in none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Segment {
+    /// Bought for the first time not long ago.
+    New,
+    /// Buys as usual.
+    Active,
+    /// Has not bought for longer than usual.
+    Cooling,
+    /// Has not bought for much longer.
+    Asleep,
+}
+
+impl Segment {
+    /// All of them, in the order in which they are stored.
+    pub const ALL: [Self; 4] = [Self::New, Self::Active, Self::Cooling, Self::Asleep];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Active => "active",
+            Self::Cooling => "cooling",
+            Self::Asleep => "asleep",
+        }
+    }
+
+    /// From its name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|segment| segment.name() == name)
+    }
+}
+
+/// Days on which a member bought something, seen from the newest event.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Rhythm {
+    /// Days since the first and since the last.
+    first: u16,
+    last: u16,
+    /// How many.
+    trips: u16,
+}
+
+impl Rhythm {
+    fn of(pasts: impl Iterator<Item = Past>, trips: u16) -> Option<Self> {
+        let bought = pasts.filter(|p| p.count > 0 && p.days_since != UNKNOWN_DAYS);
+        let days = bought.map(|p| (p.days_since.saturating_add(p.span_days), p.days_since));
+        let (first, last) = days.reduce(|a, b| (a.0.max(b.0), a.1.min(b.1)))?;
+        Some(Self { first, last, trips: trips.max(1) })
+    }
+
+    fn learned(history: &History, member: u32) -> Option<Self> {
+        Self::of(history.member(member), *history.member_trips.get(member as usize)?)
+    }
+
+    /// The same, so many days later.
+    fn later(self, days: u16) -> Self {
+        Self { first: self.first.saturating_add(days), last: self.last.saturating_add(days), ..self }
+    }
+
+    /// The segment, where members buy every `base_gap` days.
+    fn segment(self, base_gap: f32) -> Segment {
+        let gaps = f32::from(self.trips - 1);
+        let gap = (f32::from(self.first - self.last) + GAP_PRIOR * base_gap) / (gaps + GAP_PRIOR);
+        let since = f32::from(self.last);
+        match () {
+            () if self.first < NEW_DAYS => Segment::New,
+            () if since <= (ACTIVE_GAPS * gap).max(ACTIVE_DAYS) => Segment::Active,
+            () if since <= (COOLING_GAPS * gap).max(ACTIVE_DAYS) => Segment::Cooling,
+            () => Segment::Asleep,
+        }
+    }
+}
+
+/// Days between two of a member's purchases, over all members.
+pub(super) fn base_gap(history: &History) -> f32 {
+    let rhythms = (0..history.rows.len() as u32).into_par_iter().filter_map(|member| Rhythm::learned(history, member));
+    let sum = |a: (u64, u64), b: (u64, u64)| (a.0 + b.0, a.1 + b.1);
+    let counts = rhythms.map(|r| (u64::from(r.first - r.last), u64::from(r.trips - 1)));
+    let (days, gaps) = counts.reduce(|| (0, 0), sum);
+    if gaps > 0 { (days as f64 / gaps as f64) as f32 } else { f32::from(NEW_DAYS) }
+}
+
+/// The segments at the moment of a history, in the order of [`Segment::ALL`].
+pub fn segments(history: &History) -> Bitmaps {
+    let gap = base_gap(history);
+    let members = 0..history.rows.len() as u32;
+    let placed: Vec<_> = members.map(|row| Rhythm::learned(history, row).map(|r| r.segment(gap))).collect();
+    let in_segment = |segment| {
+        (0u32..).zip(&placed).filter(move |(_, place)| **place == Some(segment)).map(|(row, _)| row).collect()
+    };
+    Bitmaps::of_sets(Segment::ALL.into_iter().map(in_segment))
+}
+
+impl Model {
+    /// The segment that a member is in now, with what they bought since; `None` where no purchase is known, or may be.
+    pub fn segment(&self, row: u32) -> Option<Segment> {
+        let state = &self.state;
+        let rhythm = match state.member(row).filter(|live| !live.is_as_learned()) {
+            _ if state.is_erased(row) => None,
+            Some(_) if !state.consent(self, row).personalization => None,
+            Some(_) => {
+                let pasts = state.pasts(self, row);
+                Rhythm::of(pasts.list.into_iter(), pasts.trips)
+            }
+            None => Rhythm::learned(&self.history, row).map(|rhythm| rhythm.later(self.days_passed())),
+        };
+        rhythm.map(|rhythm| rhythm.segment(self.groups.base_gap(&self.history)))
+    }
+
+    /// The members who are in one of some segments now. Takes as long as all histories are large, where anything
+    /// happened since.
+    pub fn in_segments(&self, wanted: &[Segment]) -> RoaringBitmap {
+        if self.days_passed() == 0 && self.state.is_as_learned() {
+            return self.groups.segments.union(wanted.iter().map(|segment| *segment as u32));
+        }
+        let is_wanted = |row: &u32| self.segment(*row).is_some_and(|segment| wanted.contains(&segment));
+        let rows: Vec<u32> = (0..self.members.len() as u32).into_par_iter().filter(is_wanted).collect();
+        rows.into_iter().collect()
+    }
+
+    /// Days from the model's newest event to the newest of all.
+    fn days_passed(&self) -> u16 {
+        u16::try_from(self.state.passed(self) / DAY_SECONDS).unwrap_or(UNKNOWN_DAYS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_follow_each_member_s_own_rhythm() {
+        let segment = |first, last, trips| Rhythm { first, last, trips }.segment(30.0).name();
+        assert_eq!(segment(20, 20, 1), "new");
+        // Every week for a year: (358 + 60) / (52 + 2), about 8 days.
+        assert_eq!(segment(360, 2, 53), "active");
+        assert_eq!(segment(390, 30, 53), "cooling");
+        assert_eq!(segment(420, 60, 53), "asleep");
+        // Every two months: 60 days are nothing.
+        assert_eq!(segment(360, 60, 6), "active");
+        // Once, long ago: the base's rhythm stands for the member's own.
+        assert_eq!(segment(50, 50, 1), "active");
+        assert_eq!(segment(100, 100, 1), "cooling");
+        assert_eq!(segment(200, 200, 1), "asleep");
+        assert_eq!(Rhythm { first: 50, last: 50, trips: 1 }.later(50).segment(30.0), Segment::Cooling);
+    }
+}

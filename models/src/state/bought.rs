@@ -1,0 +1,71 @@
+//! What was bought since a model learned, as popularity counts it.
+
+use super::{LiveEvent, State};
+use crate::events::{DAY_SECONDS, decayed};
+use crate::model::Model;
+use crate::popularity::{Bought, Since, daypart};
+
+impl Model {
+    /// The same model with what its state says was bought since.
+    pub fn with_popularity(&self, learned: &Self) -> Self {
+        let mut model = self.clone();
+        let state = &self.state;
+        let left = state.popularity_left(self);
+        model.popularity = learned.popularity.with_purchases(left, state.bought(), state.bought_in(left[0]));
+        model
+    }
+}
+
+impl State {
+    /// Purchases less refunds of each product since the model, as popularity counts them now.
+    fn bought(&self) -> impl Iterator<Item = (u32, [f32; 3])> {
+        let faded = self.faded(self.newest - self.counted_from);
+        self.bought.iter().map(move |(product, counts)| (*product, std::array::from_fn(|k| counts[k] * faded[k])))
+    }
+
+    /// The same by store, city, channel and daypart, where so much is left of what the model counted.
+    fn bought_in(&self, left: f32) -> [Since; 4] {
+        let [scale, ..] = self.faded(self.newest - self.counted_from);
+        self.bought_in.clone().map(|parts| Since { left, scale, parts })
+    }
+
+    /// What is left now of 1 that popularity counted at the model's moment.
+    fn popularity_left(&self, model: &Model) -> [f32; 3] {
+        self.faded(self.passed(model))
+    }
+
+    fn faded(&self, seconds: i64) -> [f32; 3] {
+        self.counting.popularity_half_life_days.map(|half_life| decayed(seconds, half_life))
+    }
+
+    /// Counts a purchase, or a refund, in what is popular.
+    pub(super) fn count(&mut self, model: &Model, row: u32, event: LiveEvent, store: Option<&str>, sign: f32) {
+        if self.bought.is_empty() {
+            self.counted_from = event.time;
+        }
+        let counts = self.bought.get(&event.product).copied().unwrap_or_default();
+        // What comes later than that moment counts more than 1, and what `bought` gives of it no more than that.
+        let more = self.faded(self.counted_from - event.time).map(|more| sign * more);
+        self.bought.insert_mut(event.product, std::array::from_fn(|k| counts[k] + more[k]));
+        let popularity = &model.popularity;
+        let said = self.profile(row).and_then(|profile| profile.city.as_deref());
+        let city = said.or_else(|| model.members.cities.get(row));
+        let channel = self.channels.get(event.channel as usize).map(String::as_str);
+        let hour = (event.time + self.counting.utc_offset_seconds).rem_euclid(DAY_SECONDS) / 3600;
+        let parts = [
+            popularity.stores.find(store),
+            popularity.cities.find(city),
+            popularity.channels.find(channel),
+            popularity.dayparts.find(Some(daypart(hour as u8))),
+        ];
+        for (bought, part) in self.bought_in.iter_mut().zip(parts) {
+            let Some(part) = part else { continue };
+            match bought.get_mut(&part) {
+                Some(here) => here.add(event.product, more[0]),
+                None => {
+                    bought.insert_mut(part, Bought::of(event.product, more[0]));
+                }
+            }
+        }
+    }
+}

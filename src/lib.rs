@@ -10,6 +10,7 @@ mod clock;
 pub mod config;
 pub mod error;
 pub mod live;
+mod middleware;
 mod observe;
 mod progress;
 pub mod proto;

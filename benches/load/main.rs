@@ -1,5 +1,5 @@
-//! Feeds under load, beside an RPC that answers the same bytes from a constant; and what becomes of accepted calls
-//! when twice as many are offered as the server can answer.
+//! Feeds under load, beside an RPC that answers the same bytes from a constant; what becomes of them while versions are
+//! swapped, and of accepted calls when twice as many are offered as the server can answer.
 //!
 //! `cargo bench --profile release --bench load -- REGISTRY [SECONDS]`, with the registry of any model, such as the one
 //! that `kindred demo` leaves. Twice the capacity is offered for so many seconds, 30 if it is not said.
@@ -9,6 +9,7 @@ mod generator;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,23 +17,30 @@ use std::time::Duration;
 use generator::{Outcome, Target};
 use kindred::proto::v1;
 use kindred_models::Model;
-use kindred_models::artifact::Registry;
+use kindred_models::artifact::{Registry, VersionId, Writer};
 use prost::Message;
 use prost::bytes::Bytes;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use tokio::net::TcpListener;
+use tonic::transport::Channel;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
+use v1::model_service_client::ModelServiceClient;
 use v1::recommendation_service_server::{RecommendationService, RecommendationServiceServer};
 
 const FEED: &str = "RecommendationService/RecommendFeed";
 const PAGE: i32 = 20;
 /// Different members asked for.
 const MESSAGES: usize = 100_000;
+/// Candidates of an index's walk, where the model has one.
+const EF_SEARCH: usize = 100;
 const ROUNDS: usize = 3;
 /// Calls at once that find out what a server can do; fewer than it lets wait.
 const AT_ONCE: usize = 32;
+/// Swaps of versions, and the time between two.
+const SWAPS: usize = 5;
+const SWAP_EVERY: Duration = Duration::from_secs(4);
 /// Bytes of a message's length on the wire, and the flag before it.
 const PREFIX: usize = 5;
 
@@ -81,12 +89,13 @@ impl Drop for Server {
 
 async fn compare(root: &str, seconds: u64) {
     let registry = Registry::new(root.as_ref(), "default").unwrap();
-    let messages = Arc::new(messages(&Model::load(&registry, &registry.current().unwrap()).unwrap()));
+    let model = Model::load(&registry, &registry.current().unwrap()).unwrap();
+    let messages = Arc::new(messages(&model));
     let folder = tempfile::tempdir().unwrap();
+    let versions = twice(&model, folder.path());
+    drop(model);
     let mut command = Command::new(env!("CARGO_BIN_EXE_kindred"));
-    command.args(["serve", "--listen", "127.0.0.1:0", "--registry", root]);
-    command.env("KINDRED_STATE__URL", format!("sqlite:{}", folder.path().join("state.db").display()));
-    let kindred = Server::spawn(&mut command);
+    let kindred = Server::spawn(command.args(["serve", "--listen", "127.0.0.1:0", "--registry"]).arg(folder.path()));
     let feeds = Target::connect(kindred.address, FEED, messages.clone()).await;
     let answer = feeds.answer().await;
     println!("an answer has {} bytes; the server {:.0} MB", answer.len(), kindred.memory());
@@ -96,6 +105,7 @@ async fn compare(root: &str, seconds: u64) {
     let constants = Target::connect(constant.address, FEED, messages).await;
     let capacity = beside(&feeds, &constants).await;
     drop((constants, constant));
+    swaps(&kindred, &feeds, capacity, &versions).await;
     overload(&kindred, &feeds, capacity, Duration::from_secs(seconds)).await;
 }
 
@@ -117,6 +127,34 @@ async fn beside(feeds: &Target, constants: &Target) -> f64 {
     }
     capacities.sort_by(f64::total_cmp);
     capacities[ROUNDS / 2]
+}
+
+/// The same model as two versions of a registry of their own.
+fn twice(model: &Model, root: &Path) -> [VersionId; 2] {
+    let registry = Registry::new(root, "default").unwrap();
+    [0, 60].map(|later| {
+        let writer = Writer::create(&registry).unwrap();
+        model.publish(writer, EF_SEARCH, model.info.as_of_time.max(0) + later).unwrap()
+    })
+}
+
+/// Offers most of what the server can do, without and with versions swapped meanwhile.
+async fn swaps(server: &Server, feeds: &Target, capacity: f64, versions: &[VersionId]) {
+    let (rate, time) = (0.8 * capacity, SWAP_EVERY * (SWAPS as u32 + 1));
+    let without = feeds.offer(rate, time).await;
+    print(&format!("offered {rate:.0}/s"), &without);
+    let channel = Channel::from_shared(format!("http://{}", server.address)).unwrap().connect().await.unwrap();
+    let mut models = ModelServiceClient::new(channel);
+    let swap = async {
+        for version in versions.iter().cycle().take(SWAPS) {
+            tokio::time::sleep(SWAP_EVERY).await;
+            let version = version.to_string();
+            models.activate_model(v1::ActivateModelRequest { version }).await.unwrap();
+        }
+    };
+    let (with, ()) = tokio::join!(feeds.offer(rate, time), swap);
+    print(&format!("offered {rate:.0}/s, {SWAPS} swaps"), &with);
+    println!("  .99: {:.2} times that without", with.quantile(0.99) / without.quantile(0.99));
 }
 
 /// Offers what the server can do, and then twice as much, and looks at its memory meanwhile.

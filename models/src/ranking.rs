@@ -54,6 +54,12 @@ impl Top {
         }
     }
 
+    /// Whether a row would be kept if it were offered now.
+    #[inline]
+    pub fn would_keep(&self, row: u32, score: f32) -> bool {
+        self.kept.len() < self.k || self.kept.peek().is_some_and(|worst| Scored { row, score } < *worst)
+    }
+
     /// The one to beat: the worst that is kept, once there are as many as are wanted.
     #[inline]
     pub fn worst(&self) -> Option<&Scored> {
@@ -66,6 +72,11 @@ impl Top {
             self.push(s.row, s.score);
         }
         self
+    }
+
+    /// The kept rows, in no order.
+    pub fn into_rows(self) -> impl Iterator<Item = u32> {
+        self.kept.into_iter().map(|s| s.row)
     }
 
     /// The kept rows, best first.

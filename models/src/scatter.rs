@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use crate::ranking::{Scored, Top};
+use crate::ranking::Top;
 
 thread_local! {
     /// Tables of this thread that are not in use, all zero: a request costs what it touches, not a table.
@@ -53,15 +53,15 @@ impl Scatter {
         self.sums[row as usize]
     }
 
-    /// The `k` allowed rows with the largest sums above 0, best first.
-    pub fn top(&self, k: usize, allowed: impl Fn(u32) -> bool) -> Vec<Scored> {
+    /// The `k` allowed rows with the largest sums above 0. Of few is asked whether they are allowed.
+    pub fn top(&self, k: usize, allowed: impl Fn(u32) -> bool) -> Top {
         let mut top = Top::new(k);
         self.each(|row, sum| {
-            if sum > 0.0 && allowed(row) {
+            if sum > 0.0 && top.would_keep(row, sum) && allowed(row) {
                 top.push(row, sum);
             }
         });
-        top.into_sorted()
+        top
     }
 
     /// Every row that something was added to, with its sum.
@@ -112,12 +112,12 @@ mod tests {
             a.add(2, 1.5);
             a.add(2, 1.0);
             a.add(3, 2.5);
-            assert_eq!(a.top(9, |_| true).iter().map(|s| s.row).collect::<Vec<_>>(), [2, 3]);
+            assert_eq!(a.top(9, |_| true).into_sorted().iter().map(|s| s.row).collect::<Vec<_>>(), [2, 3]);
             a.raise(1, 3.0);
             a.raise(1, 2.0);
             assert_eq!((a.get(1), a.get(2)), (3.0, 2.5));
         }
         let b = Scatter::take(6);
-        assert!((0..6).all(|row| b.get(row) == 0.0) && b.top(9, |_| true).is_empty());
+        assert!((0..6).all(|row| b.get(row) == 0.0) && b.top(9, |_| true).into_sorted().is_empty());
     }
 }

@@ -1,22 +1,18 @@
 //! Stands before every call.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use http_body::{Frame, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
+use http_body_util::BodyExt;
 use tonic::body::Body;
 use tonic::codegen::http::header::AUTHORIZATION;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
-use tower::{Layer, Service};
 
 use super::jwt::Jwt;
 use super::{Refused, needed};
 use crate::live::Live;
+use crate::middleware::{Answer, Middleware};
 
 /// Who calls; in the request's extensions.
 #[derive(Clone, Debug)]
@@ -31,56 +27,38 @@ impl Caller {
 
 /// Asks for keys or tokens, where there are any.
 #[derive(Clone, Debug)]
-pub(crate) struct AccessLayer {
+pub(crate) struct Access {
     pub(crate) live: Arc<Live>,
     pub(crate) jwt: Option<Arc<Jwt>>,
 }
 
-impl<S> Layer<S> for AccessLayer {
-    type Service = AccessService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        AccessService { inner, access: self.clone() }
-    }
-}
-
-/// A service that is asked with a key.
-#[derive(Clone, Debug)]
-pub(crate) struct AccessService<S> {
-    inner: S,
-    access: AccessLayer,
-}
-
-impl<S> Service<Request<Body>> for AccessService<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>>,
-    S::Future: Send + 'static,
-    S::Error: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let keys = self.access.live.keys();
-        let is_needed = keys.are_needed() || self.access.jwt.is_some();
+impl Middleware for Access {
+    fn handle<F, E>(&self, mut request: Request<Body>, next: impl FnOnce(Request<Body>) -> F) -> Answer<E>
+    where
+        F: Future<Output = Result<Response<Body>, E>> + Send + 'static,
+        E: Send + 'static,
+    {
+        let keys = self.live.keys();
+        let is_needed = keys.are_needed() || self.jwt.is_some();
         let Some(roles) = needed(request.uri().path()).filter(|_| is_needed) else {
-            return Box::pin(self.inner.call(request));
+            return Box::pin(next(request));
         };
-        let admitted = match (bearer(request.headers()), &self.access.jwt) {
+        let admitted = match (bearer(request.headers()), &self.jwt) {
             (Some(token), Some(jwt)) if Jwt::is_one(token) => jwt.admit(token, roles),
             (token, _) => keys.admit(token, roles),
         };
         match admitted {
             Ok(admitted) => {
                 request.extensions_mut().insert(Caller(admitted.name.into()));
-                let answer = self.inner.call(request);
+                let (answer, place) = (next(request), admitted.place);
                 // The place is taken until the last byte of the answer is, or the caller goes away.
-                Box::pin(async move { Ok(answer.await?.map(|body| Body::new(Held { body, _place: admitted.place }))) })
+                let held = |body: Body| {
+                    Body::new(body.map_frame(move |frame| {
+                        let _held = &place;
+                        frame
+                    }))
+                };
+                Box::pin(async move { Ok(answer.await?.map(held)) })
             }
             Err(refused) => {
                 let answer = status(&refused).into_http();
@@ -103,31 +81,5 @@ fn status(refused: &Refused) -> Status {
             let details = ErrorDetails::with_retry_info(Some(*wait));
             Status::with_error_details(Code::ResourceExhausted, message, details)
         }
-    }
-}
-
-/// An answer that holds its caller's place.
-struct Held {
-    body: Body,
-    _place: Option<OwnedSemaphorePermit>,
-}
-
-impl http_body::Body for Held {
-    type Data = <Body as http_body::Body>::Data;
-    type Error = <Body as http_body::Body>::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

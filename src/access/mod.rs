@@ -10,5 +10,5 @@ pub use admit::Refused;
 pub(crate) use jwt::Jwt;
 pub use jwt::{JwtConfig, SigningAlgorithm};
 pub use keys::{Key, Keys, NewKey, Token};
-pub(crate) use layer::{AccessLayer, Caller};
+pub(crate) use layer::{Access, Caller};
 pub use roles::{Role, needed};

@@ -1,21 +1,18 @@
 //! Times every call, and logs it.
 
 use std::collections::BTreeSet;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Instant;
 
-use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, HeaderValue, Request, Response};
-use tower::{Layer, Service};
 use tracing::{Instrument, Span};
 
 use super::Metrics;
 use super::traces::{call_span, note_code};
 use crate::live::Live;
+use crate::middleware::{Answer, Middleware};
 use crate::proto::methods;
 
 /// Name of the header that carries a call's id, in and out.
@@ -29,7 +26,7 @@ const CANCELLED: u32 = 1;
 
 /// Stands around everything else.
 #[derive(Clone, Debug)]
-pub(crate) struct ObserveLayer {
+pub(crate) struct Observe {
     metrics: Arc<Metrics>,
     live: Arc<Live>,
     /// `Service/Method` of what there is: whatever else is asked for is one thing, so that nobody can make up metrics
@@ -37,7 +34,7 @@ pub(crate) struct ObserveLayer {
     methods: Arc<BTreeSet<String>>,
 }
 
-impl ObserveLayer {
+impl Observe {
     pub(crate) fn new(metrics: Arc<Metrics>, live: Arc<Live>) -> Self {
         Self { metrics, live, methods: Arc::new(methods()) }
     }
@@ -53,42 +50,18 @@ fn method_of(path: &str, methods: &BTreeSet<String>) -> String {
     }
 }
 
-impl<S> Layer<S> for ObserveLayer {
-    type Service = ObserveService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        ObserveService { inner, layer: self.clone() }
-    }
-}
-
-/// A service whose calls are seen.
-#[derive(Clone, Debug)]
-pub(crate) struct ObserveService<S> {
-    inner: S,
-    layer: ObserveLayer,
-}
-
-impl<S> Service<Request<Body>> for ObserveService<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>>,
-    S::Future: Send + 'static,
-    S::Error: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+impl Middleware for Observe {
+    fn handle<F, E>(&self, request: Request<Body>, next: impl FnOnce(Request<Body>) -> F) -> Answer<E>
+    where
+        F: Future<Output = Result<Response<Body>, E>> + Send + 'static,
+        E: Send + 'static,
+    {
         let id = request_id(request.headers());
-        let method = method_of(request.uri().path(), &self.layer.methods);
+        let method = method_of(request.uri().path(), &self.methods);
         let span = call_span(&method, &id, request.headers());
-        let (metrics, live) = (self.layer.metrics.clone(), self.layer.live.clone());
+        let (metrics, live) = (self.metrics.clone(), self.live.clone());
         let mut seen = Seen { metrics, began: Instant::now(), code: None, method, id, span: span.clone() };
-        let answer = span.in_scope(|| self.inner.call(request)).instrument(span);
+        let answer = span.in_scope(|| next(request)).instrument(span);
         Box::pin(async move {
             let mut answer = answer.await?;
             seen.code = code(answer.headers());
@@ -98,7 +71,14 @@ where
             if live.is_store_down() {
                 answer.headers_mut().insert(DEGRADED, HeaderValue::from_static("state-store"));
             }
-            Ok(answer.map(|body| Body::new(Observed { body, seen })))
+            Ok(answer.map(|body| {
+                Body::new(body.map_frame(move |frame| {
+                    // All of it goes along, so that the call is counted when the body is dropped.
+                    let seen = &mut seen;
+                    seen.code = frame.trailers_ref().and_then(code).or(seen.code);
+                    frame
+                }))
+            }))
         })
     }
 }
@@ -131,38 +111,6 @@ impl Drop for Seen {
         note_code(&self.span, code);
         let milliseconds = took.as_secs_f64() * 1e3;
         tracing::debug!(request_id = self.id, method = self.method, code, milliseconds, "call");
-    }
-}
-
-/// An answer under observation.
-struct Observed {
-    body: Body,
-    seen: Seen,
-}
-
-impl http_body::Body for Observed {
-    type Data = <Body as http_body::Body>::Data;
-    type Error = <Body as http_body::Body>::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &frame
-            && let Some(trailers) = frame.trailers_ref()
-        {
-            self.seen.code = code(trailers).or(self.seen.code);
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

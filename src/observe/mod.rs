@@ -7,7 +7,7 @@ mod metrics;
 mod traces;
 
 pub(crate) use admin::serve_admin;
-pub(crate) use layer::ObserveLayer;
+pub(crate) use layer::Observe;
 pub(crate) use log::start_log;
 pub(crate) use metrics::{Metrics, Stage};
 pub(crate) use traces::Traces;

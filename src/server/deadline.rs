@@ -3,15 +3,13 @@
 //! tonic reads `grpc-timeout` too, and answers CANCELLED. This layer stands inside of tonic's timer and
 //! fires a little earlier.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, Request, Response};
-use tower::{Layer, Service};
+
+use crate::middleware::{Answer, Middleware};
 
 /// How much earlier than tonic's timer this one fires. A timeout that is not longer has passed already:
 /// tokio's timers are exact to a millisecond.
@@ -35,39 +33,16 @@ pub(super) fn exceeded() -> Status {
 
 /// Adds the deadline to every call.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct DeadlineLayer;
+pub(super) struct Deadlines;
 
-impl<S> Layer<S> for DeadlineLayer {
-    type Service = DeadlineService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        DeadlineService { inner }
-    }
-}
-
-/// A service whose calls have a deadline.
-#[derive(Clone, Debug)]
-pub(super) struct DeadlineService<S> {
-    inner: S,
-}
-
-impl<S> Service<Request<Body>> for DeadlineService<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>>,
-    S::Future: Send + 'static,
-    S::Error: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+impl Middleware for Deadlines {
+    fn handle<F, E>(&self, mut request: Request<Body>, next: impl FnOnce(Request<Body>) -> F) -> Answer<E>
+    where
+        F: Future<Output = Result<Response<Body>, E>> + Send + 'static,
+        E: Send + 'static,
+    {
         let Some(timeout) = timeout(request.headers()) else {
-            return Box::pin(self.inner.call(request));
+            return Box::pin(next(request));
         };
         let Some(allowed) = timeout.checked_sub(EARLIER).filter(|allowed| !allowed.is_zero()) else {
             return Box::pin(async { Ok(exceeded().into_http()) });
@@ -76,7 +51,7 @@ where
         if let Some(end) = Instant::now().checked_add(allowed) {
             request.extensions_mut().insert(Deadline(end));
         }
-        let answer = tokio::time::timeout(allowed, self.inner.call(request));
+        let answer = tokio::time::timeout(allowed, next(request));
         Box::pin(async move { answer.await.unwrap_or_else(|_| Ok(exceeded().into_http())) })
     }
 }

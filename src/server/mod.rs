@@ -31,16 +31,17 @@ use tokio::task::JoinSet;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
-use crate::access::{AccessLayer, Caller, Jwt};
+use crate::access::{Access, Caller, Jwt};
 use crate::clock::unix_now;
 use crate::config::{Config, ServeConfig, TlsConfig};
 use crate::error::Error;
 use crate::live::{Live, WriteError};
-use crate::observe::{Metrics, ObserveLayer, serve_admin};
+use crate::middleware::Around;
+use crate::observe::{Metrics, Observe, serve_admin};
 use crate::proto::{DESCRIPTORS, v1};
 use crate::store::{Entry, Store, Write};
 use compute::Compute;
-use deadline::DeadlineLayer;
+use deadline::Deadlines;
 use status::Problem;
 
 /// What the handlers share.
@@ -135,9 +136,9 @@ async fn answer(
     // A small answer must not wait for the acknowledgement of the one before it.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = builder(&config.tls)?
-        .layer(ObserveLayer::new(metrics, shared.live.clone()))
-        .layer(DeadlineLayer)
-        .layer(AccessLayer { live: shared.live.clone(), jwt })
+        .layer(Around(Observe::new(metrics, shared.live.clone())))
+        .layer(Around(Deadlines))
+        .layer(Around(Access { live: shared.live.clone(), jwt }))
         .add_service(health)
         .add_service(reflection_v1()?)
         .add_service(reflection_v1alpha()?)

@@ -22,7 +22,7 @@ impl Signals<'_> {
         for (source, count) in
             [(&self.affinity, AFFINITY), (&self.recent, RECENT), (&self.basket, BASKET), (&self.neighbours, NEIGHBOURS)]
         {
-            rows.extend(source.top(at_least(count), allowed).iter().map(|s| s.row));
+            rows.extend(source.top(at_least(count), allowed).into_rows());
         }
         if let Some(vector) = &self.persona.vector {
             let found = self.model.product_index.search(vector, at_least(TASTE), filtered, allowed);

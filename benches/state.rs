@@ -167,11 +167,12 @@ fn feeds(model: &Model) {
                 model,
                 model.members.ids.get(*member),
                 LiveEvent { time, product, kind, channel: NO_CHANNEL },
-                Some("s1"),
+                model.members.stores.get(*member),
             );
         }
     }
     fresh.state = state;
+    fresh = fresh.with_popularity(model);
     let page = |model: &Model, member: u32| {
         let start = Instant::now();
         black_box(feed(model, &FeedRequest::new(Visitor::Member(member), 20)));

@@ -74,7 +74,8 @@ async fn collected(share: f64, is_sampled: bool) -> Vec<Span> {
 async fn a_call_is_traced_within_the_trace_of_its_caller() {
     let spans = collected(0.0, true).await;
     assert!(spans.iter().all(|span| hex(&span.trace_id) == TRACE), "{spans:?}");
-    let calls: Vec<&Span> = spans.iter().filter(|span| hex(&span.parent_span_id) == CALLER).collect();
+    let mut calls: Vec<&Span> = spans.iter().filter(|span| hex(&span.parent_span_id) == CALLER).collect();
+    calls.sort_by_key(|call| call.start_time_unix_nano);
     assert_eq!(calls.len(), 2);
     assert!(calls.iter().all(|call| call.name == "RecommendationService/RecommendFeed"));
     let code = |call: &Span| {

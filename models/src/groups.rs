@@ -2,9 +2,7 @@
 
 mod segment;
 
-use std::sync::{Arc, OnceLock};
-
-pub use segment::{Segment, segments};
+pub use segment::{Segment, base_gap, segments};
 
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
@@ -12,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use crate::artifact::{Array, ArtifactError, Reader, Writer};
 use crate::bitmaps::Bitmaps;
 use crate::catalogue::Members;
-use crate::history::History;
 
 /// Days for which contacts are kept.
 pub const CONTACT_DAYS: u16 = 90;
@@ -37,8 +34,8 @@ pub struct Groups {
     pub minors: RoaringBitmap,
     /// Messages sent; `None` where that is not known.
     pub contacts: Option<Contacts>,
-    /// Days between two of a member's purchases, over all members, once it was asked for; not stored.
-    pub base_gap: Arc<OnceLock<f32>>,
+    /// Days between two of a member's purchases, over all members; not stored.
+    pub base_gap: f32,
 }
 
 /// The small values of [`Groups`].
@@ -100,10 +97,6 @@ impl Groups {
             minors: rows.filter(|row| members.consent(*row).minor).collect(),
             ..Self::default()
         }
-    }
-
-    fn base_gap(&self, history: &History) -> f32 {
-        *self.base_gap.get_or_init(|| segment::base_gap(history))
     }
 
     pub(crate) fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {

@@ -14,7 +14,7 @@ use crate::catalogue::{Members, Products};
 use crate::categories::CategoryTree;
 use crate::content::ContentIndex;
 use crate::embeddings::Embeddings;
-use crate::groups::Groups;
+use crate::groups::{Groups, base_gap};
 use crate::history::History;
 use crate::index::{ExactIndex, GatedIndex, Table};
 use crate::launch::LaunchModel;
@@ -184,6 +184,7 @@ impl Model {
             model.repeat = Repeat::read(&from, n_products)?;
             model.ranker = Ranker::read(&from)?;
         }
+        model.groups.base_gap = base_gap(&model.history);
         model.state = State::of(&model);
         Ok(model)
     }

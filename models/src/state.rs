@@ -138,9 +138,9 @@ impl State {
         if model.info.as_of_time > 0 { self.now(model) - model.info.as_of_time } else { 0 }
     }
 
-    /// Whether nothing is new of any member's history, nor of what they allow.
-    pub fn is_as_learned(&self) -> bool {
-        self.acted.is_empty() && self.described.is_empty() && self.erased.is_empty()
+    /// Members of the model of whose history anything is new, or of what they allow.
+    pub fn changed(&self) -> RoaringBitmap {
+        self.acted.as_ref() | self.described.as_ref() | self.erased.as_ref()
     }
 
     /// The row of a member whom the model or the state knows.

@@ -2,7 +2,7 @@
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -20,8 +20,10 @@ pub(crate) fn start_log(traces: Option<&Traces>) {
     } else {
         lines.boxed()
     };
-    // Only our own steps: the collector's client must not trace itself.
-    let steps = Targets::new().with_target("kindred", LevelFilter::INFO);
+    // Only our own steps, and no lines of the log: the collector's client must not trace itself, and lines say more than
+    // a trace should.
+    let steps = filter_fn(|it| it.is_span() && it.target().starts_with("kindred"));
+    let steps = steps.with_max_level_hint(LevelFilter::INFO);
     let spans = traces.map(|traces| {
         tracing_opentelemetry::layer()
             .with_tracer(traces.tracer())
@@ -31,6 +33,8 @@ pub(crate) fn start_log(traces: Option<&Traces>) {
             .with_tracked_inactivity(false)
             .with_filter(steps)
     });
-    let lines = lines.with_filter(level.unwrap_or(LevelFilter::INFO));
-    tracing_subscriber::registry().with(spans).with(lines).init();
+    // Without a collector nobody wants spans, and they cost nothing.
+    let level = level.unwrap_or(LevelFilter::INFO);
+    let events = filter_fn(move |it| !it.is_span() && *it.level() <= level).with_max_level_hint(level);
+    tracing_subscriber::registry().with(spans).with(lines.with_filter(events)).init();
 }

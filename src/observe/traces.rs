@@ -1,4 +1,5 @@
-//! Traces of calls, sent to a collector over OTLP. A trace names methods, codes and versions, and no member.
+//! Traces of calls, sent to a collector over OTLP. A trace names methods, codes and the ids of
+//! calls, and no member.
 
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::{Status, TracerProvider};

@@ -2,7 +2,7 @@
 
 use kindred_models::catalogue::Members;
 use kindred_models::events::DAY_SECONDS;
-use kindred_models::groups::{CONTACT_DAYS, Contacts, Groups, segments};
+use kindred_models::groups::{CONTACT_DAYS, Contacts, Groups, base_gap, segments};
 use kindred_models::history::History;
 
 use crate::data::Kind;
@@ -10,7 +10,7 @@ use crate::prepare::Slice;
 
 /// The members of a slice in their groups.
 pub(crate) fn groups(slice: &Slice, members: &Members, history: &History) -> Groups {
-    Groups::of(members, segments(history), contacts(slice))
+    Groups { base_gap: base_gap(history), ..Groups::of(members, segments(history), contacts(slice)) }
 }
 
 /// Whoever was contacted was, whatever they allow to be learned.

@@ -125,8 +125,7 @@ impl MemberFilter {
             each(Part::Guide, state.mended(set, |said| is_one_of(&said.guide, &self.guides)));
         }
         if !self.segments.is_empty() {
-            stop.check()?;
-            each(Part::Segment, model.in_segments(&self.segments));
+            each(Part::Segment, model.in_segments(&self.segments, stop)?);
         }
         for tag in &self.tags {
             let set = groups.tags.get(members.tag_names.find(tag).unwrap_or(NONE));

@@ -8,6 +8,7 @@ use crate::bitmaps::Bitmaps;
 use crate::events::DAY_SECONDS;
 use crate::history::{History, Past, UNKNOWN_DAYS};
 use crate::model::Model;
+use crate::stop::{Stop, Stopped};
 
 /// Days from the first purchase in which a member is new.
 const NEW_DAYS: u16 = 30;
@@ -95,7 +96,7 @@ impl Rhythm {
 }
 
 /// Days between two of a member's purchases, over all members.
-pub(super) fn base_gap(history: &History) -> f32 {
+pub fn base_gap(history: &History) -> f32 {
     let rhythms = (0..history.rows.len() as u32).into_par_iter().filter_map(|member| Rhythm::learned(history, member));
     let sum = |a: (u64, u64), b: (u64, u64)| (a.0 + b.0, a.1 + b.1);
     let counts = rhythms.map(|r| (u64::from(r.first - r.last), u64::from(r.trips - 1)));
@@ -119,7 +120,8 @@ impl Model {
     pub fn segment(&self, row: u32) -> Option<Segment> {
         let state = &self.state;
         let rhythm = match state.member(row).filter(|live| !live.is_as_learned()) {
-            _ if state.is_erased(row) => None,
+            // Where the version's events have no times, a first purchase since says nothing of those before.
+            _ if state.is_erased(row) || self.info.as_of_time <= 0 => None,
             Some(_) if !state.consent(self, row).personalization => None,
             Some(_) => {
                 let pasts = state.pasts(self, row);
@@ -127,18 +129,26 @@ impl Model {
             }
             None => Rhythm::learned(&self.history, row).map(|rhythm| rhythm.later(self.days_passed())),
         };
-        rhythm.map(|rhythm| rhythm.segment(self.groups.base_gap(&self.history)))
+        rhythm.map(|rhythm| rhythm.segment(self.groups.base_gap))
     }
 
-    /// The members who are in one of some segments now. Takes as long as all histories are large, where anything
-    /// happened since.
-    pub fn in_segments(&self, wanted: &[Segment]) -> RoaringBitmap {
-        if self.days_passed() == 0 && self.state.is_as_learned() {
-            return self.groups.segments.union(wanted.iter().map(|segment| *segment as u32));
-        }
-        let is_wanted = |row: &u32| self.segment(*row).is_some_and(|segment| wanted.contains(&segment));
-        let rows: Vec<u32> = (0..self.members.len() as u32).into_par_iter().filter(is_wanted).collect();
-        rows.into_iter().collect()
+    /// The members who are in one of some segments now. Takes as long as all histories are large once a day has passed.
+    ///
+    /// # Errors
+    /// If it was told to stop.
+    pub fn in_segments(&self, wanted: &[Segment], stop: &Stop) -> Result<RoaringBitmap, Stopped> {
+        let is_wanted =
+            |row: &u32| !stop.is_raised() && self.segment(*row).is_some_and(|segment| wanted.contains(&segment));
+        let set = if self.days_passed() == 0 {
+            let changed = self.state.changed();
+            let learned = self.groups.segments.union(wanted.iter().map(|segment| *segment as u32));
+            (learned - &changed) | changed.iter().filter(is_wanted).collect::<RoaringBitmap>()
+        } else {
+            let rows: Vec<u32> = (0..self.members.len() as u32).into_par_iter().filter(is_wanted).collect();
+            rows.into_iter().collect()
+        };
+        stop.check()?;
+        Ok(set)
     }
 
     /// Days from the model's newest event to the newest of all.

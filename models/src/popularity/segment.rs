@@ -150,8 +150,11 @@ impl Part<'_> {
         let mut found = self.segment.learned_top(self.row, k, &allowed);
         if let Some(bought) = self.bought {
             let mut top = Top::new(k);
-            let new = bought.by_product.iter().filter(|(product, count)| **count > 0.0 && allowed(**product));
-            new.for_each(|(product, count)| top.push(*product, *count));
+            for (product, count) in bought.by_product.iter().filter(|(_, count)| **count > 0.0) {
+                if top.would_keep(*product, *count) && allowed(*product) {
+                    top.push(*product, *count);
+                }
+            }
             found.extend(top.into_sorted().iter().map(|s| s.row));
         }
         found

@@ -94,10 +94,9 @@ fn write(folder: &Path, registry: &str, name: &str, points: usize) {
         let scale = length(near) * rng.random_range(0.9f32..1.1) / length(&mixed);
         vectors.extend(mixed.iter().map(|x| x * scale));
     }
-    let members: Vec<u32> = (0..model.members.len() as u32).filter(|row| length(e.member(*row)) > 1e-9).collect();
+    let members: Vec<u32> = (0..model.members.len() as u32).filter(|row| length(&e.member(*row)) > 1e-9).collect();
     let step = (members.len() / QUERIES).max(1);
-    let queries: Vec<f32> =
-        members.iter().step_by(step).take(QUERIES).flat_map(|row| e.member(*row)).copied().collect();
+    let queries: Vec<f32> = members.iter().step_by(step).take(QUERIES).flat_map(|row| e.member(*row)).collect();
     fs::create_dir_all(folder).unwrap();
     for (file, values) in [("vectors.f32", &vectors), ("queries.f32", &queries)] {
         fs::write(folder.join(file), values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()).unwrap();

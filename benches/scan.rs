@@ -12,14 +12,13 @@ mod synthetic;
 use std::hint::black_box;
 use std::time::Instant;
 
-use bytemuck::cast_slice;
 use kindred_models::Model;
 use kindred_models::audience::{
     AudienceError, AudienceRequest, AudienceSize, MemberFilter, Quota, Subject, audience, audiences,
 };
 use kindred_models::launch::LaunchQuery;
 use kindred_models::stop::Stop;
-use rayon::prelude::*;
+use synthetic::Read;
 
 const PRODUCTS: usize = 2000;
 const FACTORS: usize = 64;
@@ -86,54 +85,4 @@ fn best<T>(mut work: impl FnMut() -> T) -> f64 {
         since.elapsed().as_secs_f64()
     });
     timed.fold(f64::INFINITY, f64::min)
-}
-
-/// What a scan reads.
-struct Read<'a> {
-    codes: &'a [i8],
-    numbers: Vec<&'a [f32]>,
-    rows: Vec<&'a [u32]>,
-}
-
-impl<'a> Read<'a> {
-    fn of(model: &'a Model, query: &LaunchQuery) -> Self {
-        let (codes, launch) = (&model.embeddings.member_codes, &model.launch);
-        let s = &launch.statics;
-        let mut numbers: Vec<&[f32]> =
-            vec![&codes.scales, &codes.lengths, &s.activity, &s.recent, &s.trips, &s.recency, &s.early];
-        let mut rows = Vec::new();
-        let mut add = |(members, counts): (&'a [u32], &'a [f32])| {
-            rows.push(members);
-            numbers.push(counts);
-        };
-        let attributes = model.products.attributes(0);
-        let own = attributes.price_band();
-        let bands = own.into_iter().flat_map(|own| own - 12..=own + 12).map(|band| attributes.in_price_band(band));
-        for feature in attributes.habits().into_iter().chain(bands) {
-            model.content.feature_row(feature).into_iter().for_each(|row| add(launch.habits.row(row)));
-        }
-        query.analogues.iter().chain(&query.goes_with).for_each(|product| add(launch.buyers.row(product.row)));
-        Self { codes: &codes.codes, numbers, rows }
-    }
-
-    fn bytes(&self) -> usize {
-        let words = self.numbers.iter().map(|of| of.len()).chain(self.rows.iter().map(|of| of.len()));
-        self.codes.len() + 4 * words.sum::<usize>()
-    }
-
-    fn sum(&self) -> u64 {
-        const CHUNK: usize = 1 << 18;
-        let bytes = self.numbers.iter().map(|of| cast_slice::<f32, u8>(of));
-        let bytes = bytes.chain(self.rows.iter().map(|of| cast_slice(of))).chain([cast_slice(self.codes)]);
-        // Arrays as they are allocated begin at words; a few bytes at their ends don't count.
-        let chunks: Vec<&[u64]> = bytes.flat_map(|of| align_to_words(of).chunks(CHUNK)).collect();
-        let sum = |words: &[u64]| words.iter().fold(0u64, |sum, word| sum.wrapping_add(*word));
-        chunks.par_iter().map(|words| sum(words)).reduce(|| 0, u64::wrapping_add)
-    }
-}
-
-fn align_to_words(bytes: &[u8]) -> &[u64] {
-    let from = bytes.as_ptr().align_offset(size_of::<u64>()).min(bytes.len());
-    let whole = (bytes.len() - from) / size_of::<u64>() * size_of::<u64>();
-    cast_slice(&bytes[from..from + whole])
 }

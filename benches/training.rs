@@ -9,6 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
+use kindred_models::embeddings::Embeddings;
 use kindred_models::kernels::dot;
 use kindred_models::ranking::Top;
 use kindred_models::sparse::{Matrix, Rows};
@@ -44,9 +45,13 @@ fn main() {
         let since = Instant::now();
         let found = ials::fit(&weights, products, &params.validate().unwrap(), &Quiet, &Stop::default()).unwrap();
         let seconds = since.elapsed().as_secs_f64();
-        let quality = ndcg(&train, &held_out, &found.members, &found.products, found.factors);
+        let quality = ndcg(&train, &held_out, &members(&found), &found.products, found.factors);
         println!("kindred, {epochs} epochs: {seconds:.2} s, nDCG@{K} {quality:.4}, peak {:.0} MB", peak_mb());
     }
+}
+
+fn members(found: &Embeddings) -> Vec<f32> {
+    found.members.decoded(0..found.members.len() as u32, found.factors)
 }
 
 /// `peer.txt` has a line for each pair of files that the peer left: name, iterations, seconds, factors.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
 use chrono::NaiveDate;
-use kindred::batch::{BatchRequest, score, visitor};
+use kindred::batch::{BatchRequest, By, score, visitor};
 use kindred_models::Model;
 use kindred_models::audience::{
     AllocationRequest, AudienceRequest, AudienceSize, Cap, Costs, Launch, MemberFilter, Quota, Subject, allocate,
@@ -158,8 +158,10 @@ proptest! {
             prop_assert_eq!(&feed(&model, &request), &popular);
             request.include_purchased = false;
             prop_assert_eq!(&feed(&model, &request), &popular, "what they bought is not asked");
-            let batch = score(&model, &[visitor], BatchRequest { top: 20, exclude_purchased: true }, &stop).unwrap();
-            prop_assert_eq!(&batch[0], &popular);
+            for by in [By::Ranker, By::Taste] {
+                let batch = BatchRequest { top: 20, exclude_purchased: true, by };
+                prop_assert_eq!(&score(&model, &[visitor], batch, &stop).unwrap()[0], &popular);
+            }
         }
     }
 }

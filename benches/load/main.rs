@@ -6,11 +6,10 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod generator;
+mod server;
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use prost::Message;
 use prost::bytes::Bytes;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
+use server::Server;
 use tokio::net::TcpListener;
 use tonic::transport::Channel;
 use tonic::transport::server::TcpIncoming;
@@ -55,35 +55,6 @@ fn main() {
         [root] => runtime(1).block_on(compare(root, 30)),
         [root, seconds] => runtime(1).block_on(compare(root, seconds.parse().unwrap())),
         _ => panic!("a registry, and seconds"),
-    }
-}
-
-/// A server in a process of its own.
-struct Server {
-    process: Child,
-    address: SocketAddr,
-}
-
-impl Server {
-    fn spawn(command: &mut Command) -> Self {
-        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let listening = lines.by_ref().map(Result::unwrap).find(|line| line.contains("listening")).unwrap();
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { process, address: listening.split("address=").nth(1).unwrap().trim().parse().unwrap() }
-    }
-
-    /// Resident memory, in megabytes.
-    fn memory(&self) -> f64 {
-        let pages = std::fs::read_to_string(format!("/proc/{}/statm", self.process.id())).unwrap();
-        pages.split(' ').nth(1).unwrap().parse::<f64>().unwrap() * 4096.0 / 1e6
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 

@@ -1,4 +1,9 @@
 //! Models of any size, made up without training: what a base costs does not depend on what it bought.
+#![allow(dead_code, reason = "each bench takes some of it")]
+
+mod read;
+
+pub(crate) use read::Read;
 
 use kindred_models::Model;
 use kindred_models::affinity::Affinity;
@@ -48,17 +53,13 @@ pub(crate) fn launch_model(members: usize, products: usize, factors: usize, purc
     }
     // Of so many purchases at random, the chance of one at least.
     let of_feature: Vec<f64> = of_feature.into_iter().map(|expected: f64| 1.0 - (-expected).exp()).collect();
-    let together = |row: u32| (1..=TOGETHER).map(move |k| (row, (row + k * 7) % products as u32, 1.0 / k as f32));
-    let mut together: Vec<(u32, u32, f32)> = (0..products as u32).flat_map(together).collect();
-    together.sort_by_key(|(row, column, _)| (*row, *column));
-    together.dedup_by_key(|(row, column, _)| (*row, *column));
     let (embeddings, scorer) = (embeddings(members, products, factors), Scorer::Linear(Blend::default().linear()));
     Model {
         tree: CategoryTree::new(&catalogue.categories, &popularity.overall).into(),
         state: State::default(),
         product_index: GatedIndex::exact(Model::exact_products(&embeddings), String::new()),
-        member_index: GatedIndex::exact(Model::exact_members(&embeddings), String::new()),
-        affinity: Affinity { by_member: Matrix::from_sorted(products, &together), by_basket: Matrix::default() },
+        member_index: GatedIndex::without(String::new()),
+        affinity: Affinity { by_member: together(products, 7), by_basket: Matrix::default() },
         members: Members {
             ids: (0..members).map(|row| format!("m{row:08}")).collect(),
             consents: vec![3; members].into(),
@@ -92,7 +93,7 @@ pub(crate) fn launch_model(members: usize, products: usize, factors: usize, purc
     }
 }
 
-fn catalogue(products: usize) -> Products {
+pub(crate) fn catalogue(products: usize) -> Products {
     let name = |kind: &str, number: usize| format!("{kind}{number:05}");
     let category = |row: usize| {
         let finest = row / PER_CATEGORY;
@@ -116,7 +117,7 @@ fn catalogue(products: usize) -> Products {
 }
 
 /// Shares of all purchases, falling slowly.
-fn popularity(products: usize) -> Popularity {
+pub(crate) fn popularity(products: usize) -> Popularity {
     let weight = |row: usize| 1.0 / ((row * 7919 % products + 20) as f32).powf(0.8);
     let total: f32 = (0..products).map(weight).sum();
     let shares: Vec<f32> = (0..products).map(|row| weight(row) / total).collect();
@@ -129,7 +130,16 @@ fn popularity(products: usize) -> Popularity {
     .ranked()
 }
 
-fn embeddings(members: usize, products: usize, factors: usize) -> Embeddings {
+/// Products bought with each: every so many rows.
+pub(crate) fn together(products: usize, step: u32) -> Matrix {
+    let of = |row: u32| (1..=TOGETHER).map(move |k| (row, (row + k * step) % products as u32, 1.0 / k as f32));
+    let mut entries: Vec<(u32, u32, f32)> = (0..products as u32).flat_map(of).collect();
+    entries.sort_by_key(|(row, column, _)| (*row, *column));
+    entries.dedup_by_key(|(row, column, _)| (*row, *column));
+    Matrix::from_sorted(products, &entries)
+}
+
+pub(crate) fn embeddings(members: usize, products: usize, factors: usize) -> Embeddings {
     let codes: Vec<i8> = (0..members * factors).into_par_iter().map(|i| (hash(i as u64) >> 56) as i8 / 2).collect();
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
     let vectors: Vec<f32> = (0..products * factors).map(|_| rng.random_range(-0.2f32..0.2)).collect();
@@ -137,8 +147,7 @@ fn embeddings(members: usize, products: usize, factors: usize) -> Embeddings {
     let objective = Objective { unobserved_weight: 0.1, regularization: 0.1, regularization_exponent: 1.0 };
     Embeddings {
         factors,
-        members: Array::default(),
-        member_codes: Quantized {
+        members: Quantized {
             lengths: codes.par_chunks(factors).map(length).collect::<Vec<_>>().into(),
             codes: codes.into(),
             scales: vec![0.01; members].into(),
@@ -150,7 +159,7 @@ fn embeddings(members: usize, products: usize, factors: usize) -> Embeddings {
     }
 }
 
-fn statics(members: usize) -> Statics {
+pub(crate) fn statics(members: usize) -> Statics {
     let column = |seed: u64, most: f32| -> Array<f32> {
         let of = |row: usize| 0.01 + most * (hash(seed ^ row as u64) >> 40) as f32 / (1u64 << 24) as f32;
         (0..members).into_par_iter().map(of).collect::<Vec<_>>().into()
@@ -192,7 +201,7 @@ fn chosen(shares: &[f64], members: usize, seed: u64) -> Matrix {
     Matrix { rows: Rows { offsets: offsets.into(), columns: columns.into() }, values: values.into() }
 }
 
-fn hash(x: u64) -> u64 {
+pub(crate) fn hash(x: u64) -> u64 {
     let x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ x >> 31

@@ -28,7 +28,11 @@ pub fn spread(similar: &Matrix, from: impl IntoIterator<Item = (u32, f32)>, into
 }
 
 impl Affinity {
-    pub(crate) fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
+    /// Writes them as a section of a version.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
         to.section("affinity", &(), |s| {
             self.by_member.write("by_member", s)?;
             self.by_basket.write("by_basket", s)

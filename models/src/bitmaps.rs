@@ -102,10 +102,9 @@ impl Bitmaps {
         let sets =
             Self { offsets: from.array(&format!("{name}.offsets"))?, bytes: from.array(&format!("{name}.bytes"))? };
         let fits = |set: RoaringBitmap| set.max().is_none_or(|last| (last as usize) < rows);
-        let whole = sets.offsets.len() == len + 1
-            && sets.offsets.is_sorted()
-            && (0..len).all(|value| sets.unpacked(value).is_some_and(fits));
-        from.ensure(whole, &format!("bitmaps '{name}' are not {len} sets of {rows} rows"))?;
+        let what = format!("bitmaps '{name}' are not {len} sets of {rows} rows");
+        from.ensure(sets.offsets.len() == len + 1 && sets.offsets.is_sorted(), &what)?;
+        from.ensure_all(|| (0..len).all(|value| sets.unpacked(value).is_some_and(fits)), &what)?;
         Ok(sets)
     }
 }

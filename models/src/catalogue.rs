@@ -137,7 +137,11 @@ impl Products {
         }
     }
 
-    pub(crate) fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
+    /// Writes them as a section of a version.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
         to.section("products", &self.id_type, |s| {
             self.ids.write("ids", s)?;
             self.titles.write("titles", s)?;
@@ -193,7 +197,11 @@ impl Members {
         Consent::from_bits(self.consents.get(row as usize).copied().unwrap_or(0))
     }
 
-    pub(crate) fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
+    /// Writes them as a section of a version.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
         to.section("members", &self.id_type, |s| {
             self.ids.write("ids", s)?;
             self.stores.write("stores", s)?;
@@ -236,6 +244,6 @@ pub fn month_day(date: chrono::NaiveDate) -> u16 {
 fn read_ids(s: &crate::artifact::Section<'_>) -> Result<Strings, ArtifactError> {
     let ids = Strings::read("ids", s)?;
     s.ensure(ids.len() < NONE as usize, "more rows than the format can number")?;
-    s.ensure(ids.iter().is_sorted(), "ids are not sorted")?;
+    s.ensure_all(|| ids.iter().is_sorted(), "ids are not sorted")?;
     Ok(ids)
 }

@@ -255,7 +255,11 @@ impl ContentIndex {
         top.into_sorted()
     }
 
-    pub(crate) fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
+    /// Writes them as a section of a version.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
         to.section("content", &(), |s| {
             s.array("vocabulary", &self.vocabulary)?;
             s.array("idf", &self.idf)?;

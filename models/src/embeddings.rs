@@ -178,10 +178,8 @@ impl RowSolver<'_> {
 pub struct Embeddings {
     /// Length of a vector.
     pub factors: usize,
-    /// `members × factors`; zero for a member without purchases or without consent.
-    pub members: Array<f32>,
-    /// The same in a byte per coordinate: what launch scores are made of.
-    pub member_codes: Quantized,
+    /// `members × factors`, in a byte per coordinate; zero for a member without purchases or without consent.
+    pub members: Quantized,
     /// `products × factors`; a product that nobody bought has its vector from its content.
     pub products: Array<f32>,
     /// Diagonal of the Gramian of the products that were bought.
@@ -207,9 +205,8 @@ pub struct Fit {
 
 impl Embeddings {
     /// Vector of a member.
-    #[inline]
-    pub fn member(&self, row: u32) -> &[f32] {
-        &self.members[row as usize * self.factors..][..self.factors]
+    pub fn member(&self, row: u32) -> Vec<f32> {
+        self.members.decoded([row], self.factors)
     }
 
     /// Vector of a product.
@@ -234,21 +231,24 @@ impl Embeddings {
     /// The vector of a product with these buyers, pulled towards `prior`, its vector by content.
     pub fn fold_in_product(&self, members: &[u32], prior: &[f32]) -> Vec<f32> {
         let mut vector = vec![0.0; self.factors];
-        let weights = vec![1.0; members.len()];
+        let (rows, weights): (Vec<u32>, Vec<f32>) = (0..members.len() as u32).map(|row| (row, 1.0)).unzip();
         let solver = RowSolver {
-            table: &self.members,
+            table: &self.members.decoded(members.iter().copied(), self.factors),
             gramian: Gramian::Dense(&self.member_gramian),
             population: self.fit.active_members,
             objective: self.fit.objective,
         };
-        solver.solve(members, &weights, Some(prior), &mut Scratch::default(), &mut vector);
+        solver.solve(&rows, &weights, Some(prior), &mut Scratch::default(), &mut vector);
         vector
     }
 
-    pub(crate) fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
+    /// Writes them as a section of a version.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
         to.section("embeddings", &self.fit, |s| {
-            s.array("members", &self.members)?;
-            self.member_codes.write("member_codes", s)?;
+            self.members.write("member_codes", s)?;
             s.array("products", &self.products)?;
             s.array("product_gramian", &self.product_gramian)?;
             s.array("member_gramian", &self.member_gramian)
@@ -259,19 +259,16 @@ impl Embeddings {
         let s = from.section("embeddings")?;
         let fit: Fit = s.values()?;
         let d = fit.factors;
-        let vectors: Array<f32> = s.array("members")?;
-        let codes_are_stored = from.manifest().format_version >= 6;
-        s.ensure(
-            (1..=4096).contains(&d) && vectors.len() == members * d,
-            "vectors do not fit their members or factors",
-        )?;
+        s.ensure((1..=4096).contains(&d), "vectors do not have 1 to 4,096 coordinates")?;
         let embeddings = Self {
             factors: d,
-            member_codes: match codes_are_stored {
-                true => Quantized::read("member_codes", members, d, &s)?,
-                false => Quantized::new(&vectors, d),
+            members: if from.manifest().format_version < 6 {
+                let vectors: Array<f32> = s.array("members")?;
+                s.ensure(vectors.len() == members * d, "vectors do not fit their members or factors")?;
+                Quantized::new(&vectors, d)
+            } else {
+                Quantized::read("member_codes", members, d, &s)?
             },
-            members: vectors,
             products: s.array("products")?,
             product_gramian: s.array("product_gramian")?,
             member_gramian: s.array("member_gramian")?,

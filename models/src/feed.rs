@@ -187,12 +187,14 @@ fn score(model: &Model, persona: &Persona, signals: &Signals<'_>, candidates: &[
     }
     let mut items = Vec::with_capacity(candidates.len());
     let (repeat, fresh): (Vec<u32>, Vec<u32>) = candidates.iter().partition(|product| persona.has_purchased(**product));
-    for (products, scorer) in [(repeat, &model.ranker.repeat), (fresh, &model.ranker.fresh)] {
+    let ranker = &model.ranker;
+    for (products, scorer, purchased) in [(repeat, &ranker.repeat, true), (fresh, &ranker.fresh, false)] {
         let rows = signals.features(&products, |_| true);
         let scores = scorer.log_odds(&rows).into_iter().zip(&rows).zip(products);
-        items.extend(scores.map(|((score, row), product)| {
-            FeedItem::new(product, probability(score), Source::of(row, persona.has_purchased(product)))
-        }));
+        items.extend(
+            scores
+                .map(|((score, row), product)| FeedItem::new(product, probability(score), Source::of(row, purchased))),
+        );
     }
     sorted(items)
 }

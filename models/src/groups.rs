@@ -4,12 +4,17 @@ mod segment;
 
 pub use segment::{Segment, base_gap, segments};
 
+use rayon::prelude::*;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
 use crate::artifact::{Array, ArtifactError, Reader, Writer};
 use crate::bitmaps::Bitmaps;
-use crate::catalogue::Members;
+use crate::catalogue::{Consent, Members};
+use crate::history::History;
+
+/// Members whose consents are read by one task: some parts of a bitmap, whole.
+const CONSENT_ROWS: usize = 1 << 20;
 
 /// Days for which contacts are kept.
 pub const CONTACT_DAYS: u16 = 90;
@@ -34,7 +39,7 @@ pub struct Groups {
     pub minors: RoaringBitmap,
     /// Messages sent; `None` where that is not known.
     pub contacts: Option<Contacts>,
-    /// Days between two of a member's purchases, over all members; not stored.
+    /// Days between two of a member's purchases, over all members.
     pub base_gap: f32,
 }
 
@@ -43,6 +48,9 @@ pub struct Groups {
 struct Values {
     segments: Vec<Segment>,
     has_contacts: bool,
+    /// Formats up to 8 did not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base_gap: Option<f32>,
 }
 
 /// Messages sent to members in the [`CONTACT_DAYS`] up to the newest event.
@@ -91,18 +99,29 @@ impl Groups {
 
     /// Who may be contacted: never stored a second time, so that there is one truth.
     fn consenting(members: &Members) -> Self {
-        let rows = 0..members.len() as u32;
-        Self {
-            marketing: rows.clone().filter(|row| members.consent(*row).marketing).collect(),
-            minors: rows.filter(|row| members.consent(*row).minor).collect(),
-            ..Self::default()
-        }
+        let chosen = |is_chosen: fn(Consent) -> bool| {
+            let starts = (0..members.len()).into_par_iter().step_by(CONSENT_ROWS);
+            let part = |start: usize| -> RoaringBitmap {
+                let rows = start as u32..members.len().min(start + CONSENT_ROWS) as u32;
+                rows.filter(|row| is_chosen(members.consent(*row))).collect()
+            };
+            starts.map(part).reduce(RoaringBitmap::new, |a, b| a | b)
+        };
+        Self { marketing: chosen(|c| c.marketing), minors: chosen(|c| c.minor), ..Self::default() }
     }
 
-    pub(crate) fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
+    /// Writes them as a section of a version.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
         let none = Contacts::default();
         let contacts = self.contacts.as_ref().unwrap_or(&none);
-        let values = Values { segments: Segment::ALL.to_vec(), has_contacts: self.contacts.is_some() };
+        let values = Values {
+            segments: Segment::ALL.to_vec(),
+            has_contacts: self.contacts.is_some(),
+            base_gap: Some(self.base_gap),
+        };
         to.section("groups", &values, |s| {
             self.stores.write("stores", s)?;
             self.cities.write("cities", s)?;
@@ -114,18 +133,22 @@ impl Groups {
         })
     }
 
-    pub(crate) fn read(from: &Reader, members: &Members) -> Result<Self, ArtifactError> {
+    pub(crate) fn read(from: &Reader, members: &Members, history: &History) -> Result<Self, ArtifactError> {
         if from.manifest().format_version < 5 {
-            return Ok(Self::of(members, Bitmaps::default(), None));
+            let groups = Self::of(members, Bitmaps::default(), None);
+            return Ok(Self { base_gap: base_gap(history), ..groups });
         }
         let s = from.section("groups")?;
-        let Values { segments, has_contacts } = s.values()?;
+        let Values { segments, has_contacts, base_gap: gap } = s.values()?;
+        s.ensure(gap.is_none_or(|gap| gap.is_finite() && gap >= 0.0), "the days between purchases are none")?;
         s.ensure(segments == Segment::ALL, "segments are not those that this program knows")?;
         let sets = |name, values| Bitmaps::read(name, values, members.len(), &s);
         let contacts = Contacts { members: s.array("contact_members")?, days_ago: s.array("contact_days_ago")? };
         let last = contacts.members.last().map_or(0, |last| *last as usize);
-        let whole = contacts.members.is_sorted() && contacts.members.len() == contacts.days_ago.len();
-        s.ensure(whole && last < members.len().max(1), "contacts are not those of the members, in their order")?;
+        let whole = contacts.members.len() == contacts.days_ago.len() && last < members.len().max(1);
+        let what = "contacts are not those of the members, in their order";
+        s.ensure(whole, what)?;
+        s.ensure_all(|| contacts.members.is_sorted(), what)?;
         Ok(Self {
             stores: sets("stores", members.stores.values.len())?,
             cities: sets("cities", members.cities.values.len())?,
@@ -133,6 +156,7 @@ impl Groups {
             tags: sets("tags", members.tag_names.len())?,
             segments: sets("segments", Segment::ALL.len())?,
             contacts: has_contacts.then_some(contacts),
+            base_gap: gap.unwrap_or_else(|| base_gap(history)),
             ..Self::consenting(members)
         })
     }

@@ -100,7 +100,11 @@ impl History {
         self.member(member).nth(at)
     }
 
-    pub(crate) fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
+    /// Writes them as a section of a version.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
         to.section("history", &(), |s| {
             self.rows.write("products", s)?;
             s.array("weights", &self.weights)?;

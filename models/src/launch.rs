@@ -269,7 +269,11 @@ impl LaunchModel {
         sample(self.len(), LEVEL_MEMBERS).map(|run| run.len()).sum::<usize>() as f64 / self.len().max(1) as f64
     }
 
-    pub(crate) fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
+    /// Writes them as a section of a version.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
         let values = Values {
             signals: SIGNALS.map(str::to_owned).to_vec(),
             deviations: self.fit.deviations.to_vec(),

@@ -34,6 +34,7 @@ pub mod quantized;
 pub mod ranker;
 pub mod ranking;
 pub mod repeat;
+mod rowmap;
 pub mod scatter;
 pub mod similar;
 pub mod sparse;

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::affinity::Affinity;
-use crate::artifact::{ArtifactError, Manifest, Reader, Registry, VersionId, Writer};
+use crate::artifact::{ArtifactError, Check, Manifest, Reader, Registry, VersionId, Writer};
 use crate::audience::Costs;
 use crate::blend::Blend;
 use crate::catalogue::{Members, Products};
 use crate::categories::CategoryTree;
 use crate::content::ContentIndex;
 use crate::embeddings::Embeddings;
-use crate::groups::{Groups, base_gap};
+use crate::groups::Groups;
 use crate::history::History;
 use crate::index::{ExactIndex, GatedIndex, Table};
 use crate::launch::LaunchModel;
@@ -97,9 +97,10 @@ impl Model {
         ExactIndex::by_length(Table { values: embeddings.products.clone(), dimension: embeddings.factors })
     }
 
-    /// The exact index over the members' vectors: asked only to measure a graph, so that it keeps nothing of its own.
-    pub fn exact_members(embeddings: &Embeddings) -> ExactIndex {
-        ExactIndex::Whole(Table { values: embeddings.members.clone(), dimension: embeddings.factors })
+    /// The members' vectors as a graph over them needs them: four times what they take as they are kept.
+    pub fn member_table(embeddings: &Embeddings) -> Table {
+        let values = embeddings.members.decoded(0..embeddings.members.len() as u32, embeddings.factors);
+        Table { values: values.into(), dimension: embeddings.factors }
     }
 
     /// Writes the model as a new version of the registry that `to` belongs to, and makes it the current one.
@@ -138,36 +139,57 @@ impl Model {
         to.publish(manifest, trained_at)
     }
 
-    /// Loads a version: every byte is checked, then mapped.
+    /// Loads a version: what nobody checked before is checked, all of it is mapped.
     ///
     /// # Errors
     /// If the version is not there, damaged, or of a later format.
     pub fn load(registry: &Registry, id: &VersionId) -> Result<Self, ArtifactError> {
-        let from = registry.open(id)?;
-        let (products, members) = (Products::read(&from)?, Members::read(&from)?);
+        Self::checked(registry, id, Check::Changed)
+    }
+
+    /// Loads a version and checks every byte of it, whoever checked it before.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn verify(registry: &Registry, id: &VersionId) -> Result<Self, ArtifactError> {
+        Self::checked(registry, id, Check::All)
+    }
+
+    fn checked(registry: &Registry, id: &VersionId, check: Check) -> Result<Self, ArtifactError> {
+        let from = registry.open(id, check)?;
+        let model = Self::read(&from, id)?;
+        from.vouch();
+        Ok(model)
+    }
+
+    fn read(from: &Reader, id: &VersionId) -> Result<Self, ArtifactError> {
+        let (products, members) = (Products::read(from)?, Members::read(from)?);
         let (n_members, n_products) = (members.len(), products.len());
-        let embeddings = Embeddings::read(&from, n_members, n_products)?;
-        let content = ContentIndex::read(&from, n_products)?;
-        let popularity = Popularity::read(&from, n_products)?;
+        let embeddings = Embeddings::read(from, n_members, n_products)?;
+        let history = History::read(from, n_members, n_products)?;
+        let content = ContentIndex::read(from, n_products)?;
+        let popularity = Popularity::read(from, n_products)?;
         let mut model = Self {
-            groups: Groups::read(&from, &members)?,
-            history: History::read(&from, n_members, n_products)?,
+            groups: Groups::read(from, &members, &history)?,
+            history,
             affinity: Affinity::default(),
             neighbours: Neighbours::default(),
             repeat: Repeat::default(),
             presence: if from.manifest().format_version < 8 {
                 Presence::default()
             } else {
-                Presence::read(&from, n_members)?
+                Presence::read(from, n_members)?
             },
-            launch: LaunchModel::read(&from, n_members, n_products, content.vocabulary.len())?,
+            launch: LaunchModel::read(from, n_members, n_products, content.vocabulary.len())?,
             ranker: Ranker::default(),
             tree: CategoryTree::new(&products.categories, &popularity.overall).into(),
             popularity,
-            product_index: GatedIndex::read("product_index", Self::exact_products(&embeddings), &from)?,
-            member_index: GatedIndex::read("member_index", Self::exact_members(&embeddings), &from)?,
+            product_index: GatedIndex::read("product_index", from, |_| Some(Self::exact_products(&embeddings)))?,
+            member_index: GatedIndex::read("member_index", from, |has_graph| {
+                has_graph.then(|| ExactIndex::Whole(Self::member_table(&embeddings)))
+            })?,
             audience_costs: Costs::default(),
-            info: ModelInfo::of(&from, id),
+            info: ModelInfo::of(from, id),
             state: State::default(),
             products,
             members,
@@ -179,12 +201,11 @@ impl Model {
             let scorer = Scorer::Linear(blend.linear());
             model.ranker = Ranker { repeat: scorer.clone(), fresh: scorer, ..Ranker::default() };
         } else {
-            model.affinity = Affinity::read(&from, n_products)?;
-            model.neighbours = Neighbours::read(&from, n_members)?;
-            model.repeat = Repeat::read(&from, n_products)?;
-            model.ranker = Ranker::read(&from)?;
+            model.affinity = Affinity::read(from, n_products)?;
+            model.neighbours = Neighbours::read(from, n_members)?;
+            model.repeat = Repeat::read(from, n_products)?;
+            model.ranker = Ranker::read(from)?;
         }
-        model.groups.base_gap = base_gap(&model.history);
         model.state = State::of(&model);
         Ok(model)
     }

@@ -29,7 +29,11 @@ impl Neighbours {
         }
     }
 
-    pub(crate) fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
+    /// Writes them as a section of a version.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
         to.section("neighbours", &(), |s| self.similar.write("similar", s))
     }
 

@@ -93,7 +93,11 @@ pub fn best(shares: &[f32]) -> Option<u32> {
 }
 
 impl Presence {
-    pub(crate) fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
+    /// Writes them as a section of a version.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
         let values = Values { hours: self.hours.others.clone(), channels: self.channels.others.clone() };
         to.section("presence", &values, |s| {
             self.hours.visits.write("hours", s)?;

@@ -65,6 +65,16 @@ impl Quantized {
         &self.codes[row as usize * dimension..][..dimension]
     }
 
+    /// Rows of so many coordinates, as they are coded.
+    pub fn decoded(&self, rows: impl IntoIterator<Item = u32>, dimension: usize) -> Vec<f32> {
+        let mut values = Vec::new();
+        for row in rows {
+            let scale = self.scales[row as usize];
+            values.extend(self.row(row, dimension).iter().map(|code| scale * f32::from(*code)));
+        }
+        values
+    }
+
     /// Inner product of a row with a query.
     pub fn dot(&self, row: u32, query: &QuantizedQuery) -> f32 {
         let mut sum = [0];
@@ -87,10 +97,12 @@ impl Quantized {
         let fits = read.codes.len() == rows * dimension && read.len() == rows && read.lengths.len() == rows;
         from.ensure(fits, &format!("quantized rows '{name}' are not {rows} of {dimension} codes"))?;
         let is_size = |x: &f32| x.is_finite() && *x >= 0.0;
-        let sound = read.codes.par_iter().all(|code| *code != i8::MIN)
-            && read.scales.iter().all(is_size)
-            && read.lengths.iter().all(is_size);
-        from.ensure(sound, &format!("quantized rows '{name}' have codes or scales out of range"))?;
+        let sound = || {
+            read.codes.par_iter().all(|code| *code != i8::MIN)
+                && read.scales.iter().all(is_size)
+                && read.lengths.iter().all(is_size)
+        };
+        from.ensure_all(sound, &format!("quantized rows '{name}' have codes or scales out of range"))?;
         Ok(read)
     }
 }

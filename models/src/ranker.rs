@@ -167,7 +167,11 @@ pub fn probability(log_odds: f32) -> f32 {
 }
 
 impl Ranker {
-    pub(crate) fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
+    /// Writes them as a section of a version.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
         let features = FEATURES.iter().map(|feature| feature.name().to_owned()).collect();
         to.section("ranker", &Values { fit: self.fit, features }, |s| {
             self.repeat.write("repeat", s)?;

@@ -74,7 +74,11 @@ impl Repeat {
         class.and_then(|class| self.hazards.shares.get(class)).copied().unwrap_or(0.0)
     }
 
-    pub(crate) fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
+    /// Writes them as a section of a version.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
         to.section("repeat", &self.hazards, |s| {
             s.array("gaps", &self.gaps)?;
             s.array("rates", &self.rates)

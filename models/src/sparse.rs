@@ -1,6 +1,11 @@
 //! Sparse rows, compressed.
 
+use rayon::prelude::*;
+
 use crate::artifact::{Array, ArtifactError, Section, SectionWriter};
+
+/// Rows that are computed side by side.
+const COMPUTED_ROWS: usize = 1 << 16;
 
 /// Which columns each row has, without values: compressed sparse rows.
 #[derive(Clone, Debug)]
@@ -74,12 +79,13 @@ impl Rows {
             Self { offsets: from.array(&format!("{name}.offsets"))?, columns: from.array(&format!("{name}.columns"))? };
         let whole = rows.offsets.len() == len + 1
             && rows.offsets.first() == Some(&0)
-            && rows.offsets.last() == Some(&(rows.columns.len() as u64))
-            && rows.offsets.is_sorted()
-            && rows.columns.iter().all(|c| (*c as usize) < columns);
-        from.ensure(whole, &format!("sparse rows '{name}' are not {len} rows over {columns} columns"))?;
-        let sorted = (0..len as u32).all(|row| rows.row(row).is_sorted_by(|a, b| a < b));
-        from.ensure(sorted, &format!("sparse rows '{name}' are not sorted"))?;
+            && rows.offsets.last() == Some(&(rows.columns.len() as u64));
+        let fits = || rows.offsets.is_sorted() && rows.columns.par_iter().all(|c| (*c as usize) < columns);
+        let what = format!("sparse rows '{name}' are not {len} rows over {columns} columns");
+        from.ensure(whole, &what)?;
+        from.ensure_all(fits, &what)?;
+        let sorted = || (0..len as u32).into_par_iter().all(|row| rows.row(row).is_sorted_by(|a, b| a < b));
+        from.ensure_all(sorted, &format!("sparse rows '{name}' are not sorted"))?;
         Ok(rows)
     }
 }
@@ -149,6 +155,36 @@ impl Matrix {
         Self { rows: Rows { offsets: offsets.into(), columns: rows.into() }, values: values.into() }
     }
 
+    /// Rows and columns exchanged of `len` rows that are computed when they are asked for, twice each, so that no more
+    /// memory is taken than by the answer: `row` pushes the columns of a row, below `columns`, each once, with their
+    /// values.
+    pub fn transposed_of(len: usize, columns: usize, row: impl Fn(u32, &mut Vec<(u32, f32)>) + Sync) -> Self {
+        let each = |f: &mut dyn FnMut(u32, u32, f32)| {
+            for start in (0..len).step_by(COMPUTED_ROWS) {
+                let rows = (start..len.min(start + COMPUTED_ROWS)).into_par_iter().map(|at| {
+                    let mut entries = Vec::new();
+                    row(at as u32, &mut entries);
+                    entries
+                });
+                for (at, entries) in (start as u32..).zip(rows.collect::<Vec<_>>()) {
+                    entries.into_iter().for_each(|(column, value)| f(at, column, value));
+                }
+            }
+        };
+        let mut offsets = vec![0u64; columns + 1];
+        each(&mut |_, column, _| offsets[column as usize + 1] += 1);
+        accumulate(&mut offsets);
+        let mut next = offsets.clone();
+        let entries = offsets[columns] as usize;
+        let (mut rows, mut values) = (vec![0u32; entries], vec![0f32; entries]);
+        each(&mut |row, column, value| {
+            let at = next[column as usize] as usize;
+            next[column as usize] += 1;
+            (rows[at], values[at]) = (row, value);
+        });
+        Self { rows: Rows { offsets: offsets.into(), columns: rows.into() }, values: values.into() }
+    }
+
     /// Writes the matrix into a section under `name`.
     ///
     /// # Errors
@@ -188,6 +224,13 @@ mod tests {
             let entries: Vec<_> = cells.iter().map(|((r, c), v)| (*r, *c, *v)).collect();
             let matrix = Matrix::from_sorted(9, &entries);
             let back = matrix.transposed(7).transposed(9);
+            let computed = Matrix::transposed_of(9, 7, |row, into| {
+                let (columns, values) = matrix.row(row);
+                into.extend(columns.iter().copied().zip(values.iter().copied()));
+            });
+            prop_assert_eq!(&*computed.rows.offsets, &*matrix.transposed(7).rows.offsets);
+            prop_assert_eq!(&*computed.rows.columns, &*matrix.transposed(7).rows.columns);
+            prop_assert_eq!(&*computed.values, &*matrix.transposed(7).values);
             prop_assert_eq!(&*back.values, &*matrix.values);
             let mut seen = BTreeMap::new();
             for row in 0..9 {

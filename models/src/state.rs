@@ -21,6 +21,7 @@ use crate::catalogue::Consent;
 use crate::events::{Counting, DAY_SECONDS, Kind, kept_purchases};
 use crate::model::Model;
 use crate::popularity::Bought;
+use crate::rowmap::RowMap;
 use crate::strings::NONE;
 
 pub(crate) use catalogue::extended;
@@ -94,7 +95,7 @@ pub struct State {
     /// Moment that `bought` is counted from.
     counted_from: i64,
     /// By row: rows of the model, and after them those of members whom it does not know, as they were heard of.
-    members: HashTrieMapSync<u32, Arc<LiveMember>>,
+    members: RowMap<Arc<LiveMember>>,
     /// Rows of members whom the model does not know.
     strangers: HashTrieMapSync<Arc<str>, u32>,
     /// Strangers ever heard of.
@@ -108,9 +109,9 @@ pub struct State {
     /// Members of the model who must be forgotten.
     erased: Arc<RoaringBitmap>,
     /// Purchases less refunds by product, as popularity counts them, at the moment `counted_from`.
-    bought: HashTrieMapSync<u32, [f32; 3]>,
+    bought: RowMap<[f32; 3]>,
     /// The same as the first of these by store, city, channel and daypart that the model knows.
-    bought_in: [HashTrieMapSync<u32, Bought>; 4],
+    bought_in: [RowMap<Bought>; 4],
     /// Names of channels, as they were heard of.
     channels: Arc<Vec<String>>,
     /// How the model counts.

@@ -85,14 +85,11 @@ impl Strings {
     pub fn read(name: &str, from: &Section<'_>) -> Result<Self, ArtifactError> {
         let offsets: Array<u64> = from.array(&format!("{name}.offsets"))?;
         let bytes: Array<u8> = from.array(&format!("{name}.bytes"))?;
-        let text = str::from_utf8(&bytes).ok();
-        let whole = text.is_some_and(|text| {
-            offsets.first() == Some(&0)
-                && offsets.last() == Some(&(text.len() as u64))
-                && offsets.is_sorted()
-                && offsets.iter().all(|o| text.is_char_boundary(*o as usize))
-        });
-        from.ensure(whole, &format!("strings '{name}' are not a table of UTF-8 strings"))?;
+        let whole = offsets.first() == Some(&0) && offsets.last() == Some(&(bytes.len() as u64));
+        let cut_well = |text: &str| offsets.is_sorted() && offsets.iter().all(|o| text.is_char_boundary(*o as usize));
+        let what = format!("strings '{name}' are not a table of UTF-8 strings");
+        from.ensure(whole, &what)?;
+        from.ensure_all(|| str::from_utf8(&bytes).is_ok_and(cut_well), &what)?;
         Ok(Self { offsets, bytes })
     }
 }
@@ -139,8 +136,9 @@ impl Labels {
     pub fn read(name: &str, len: usize, from: &Section<'_>) -> Result<Self, ArtifactError> {
         let values = Strings::read(name, from)?;
         let rows: Array<u32> = from.array(&format!("{name}.rows"))?;
-        let whole = rows.len() == len && rows.iter().all(|r| *r == NONE || (*r as usize) < values.len());
-        from.ensure(whole, &format!("labels '{name}' do not fit their values"))?;
+        let what = format!("labels '{name}' do not fit their values");
+        from.ensure(rows.len() == len, &what)?;
+        from.ensure_all(|| rows.iter().all(|r| *r == NONE || (*r as usize) < values.len()), &what)?;
         Ok(Self { values, rows })
     }
 }

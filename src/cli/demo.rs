@@ -26,8 +26,6 @@ use crate::proto::v1::recommendation_service_client::RecommendationServiceClient
 use crate::server;
 use crate::signal::{asked_to_end, stop_flag};
 
-/// Vectors that an exact search looks at, from which the demo builds graphs, so that one is seen.
-const GRAPH_POINTS: usize = 1000;
 /// Buyers from which a demo product first sold in the held-out days counts as a launch: its base is small.
 const LAUNCH_BUYERS: u32 = 2;
 /// Moments that launches are replayed at: enough to learn from, in a minute.
@@ -90,7 +88,6 @@ impl Demo {
         config.data.products.path = table("products.parquet");
         config.data.members.path = table("members.parquet");
         config.registry.root = self.out.join("registry");
-        config.index.hnsw_min_points = GRAPH_POINTS;
         config.launch.min_buyers = LAUNCH_BUYERS;
         config.launch.replays = LAUNCH_REPLAYS;
         config.launch.max_members = SAMPLE;

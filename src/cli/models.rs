@@ -69,7 +69,7 @@ impl Models {
             Self::Show(command) => show(&command),
             Self::Verify(command) => {
                 let (registry, id) = command.find()?;
-                let model = Model::load(&registry, &id)?;
+                let model = Model::verify(&registry, &id)?;
                 print::line(format!("{id}: every byte is as published, checksum {}", model.info.checksum))
             }
             Self::Activate(command) => {

@@ -12,7 +12,7 @@ use kindred_training::tables::{Column, TableWriter};
 use kindred_training::train::data_config;
 
 use super::{FromVersion, print};
-use crate::batch::{self, BatchRequest};
+use crate::batch::{self, BatchRequest, By};
 use crate::error::Error;
 use crate::progress::Terminal;
 use crate::signal::stop_flag;
@@ -27,7 +27,8 @@ const CHUNK_ROWS: usize = 1 << 20;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kindred score --registry registry --out recs.parquet --top 20\n  \
-    kindred score --registry registry --out new.parquet --members tonight.csv --exclude-purchased")]
+    kindred score --registry registry --out new.parquet --members tonight.csv --exclude-purchased\n  \
+    kindred score --registry registry --out fits.parquet --by taste")]
 pub(super) struct Score {
     #[command(flatten)]
     from: FromVersion,
@@ -43,12 +44,15 @@ pub(super) struct Score {
     /// Leaves out products that the member bought before.
     #[arg(long)]
     exclude_purchased: bool,
+    /// What products are put in order by.
+    #[arg(long, value_enum, default_value_t)]
+    by: By,
 }
 
 impl Score {
     pub(super) fn run(self) -> Result<(), Error> {
         let model = self.from.load()?;
-        let request = BatchRequest { top: self.top as usize, exclude_purchased: self.exclude_purchased };
+        let request = BatchRequest { top: self.top as usize, exclude_purchased: self.exclude_purchased, by: self.by };
         let named = match &self.members {
             Some(path) => Some(read_member_ids(path, &data_config(&model.info))?),
             None => None,

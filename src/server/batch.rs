@@ -12,7 +12,7 @@ use tracing::Instrument;
 use super::Shared;
 use super::deadline::{Deadline, exceeded};
 use super::validate::Check;
-use crate::batch::{BatchRequest, is_erased, score, visitor};
+use crate::batch::{BatchRequest, By, is_erased, score, visitor};
 use crate::proto::v1;
 use crate::proto::v1::batch_service_server::{BatchService, BatchServiceServer};
 
@@ -91,7 +91,7 @@ impl Task {
             let top = check.page_size("top", message.top);
             check.finish()?;
             let exclude_purchased = message.exclude_purchased;
-            let request = *settled.get_or_insert(BatchRequest { top, exclude_purchased });
+            let request = *settled.get_or_insert(BatchRequest { top, exclude_purchased, by: By::Ranker });
             for ids in message.member_ids.chunks((CHUNK_PRODUCTS / request.top).clamp(1, CHUNK)) {
                 let answer = self.answer(ids.to_vec(), request).await?;
                 if self.answers.send(Ok(answer)).await.is_err() {

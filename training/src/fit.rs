@@ -140,7 +140,7 @@ fn base(
     let by_member = affinity::fit(&affinity::purchases(&history), products, &given.affinity, stop)?;
     Ok(Model {
         product_index: GatedIndex::exact(Model::exact_products(&embeddings), "not built yet".to_owned()),
-        member_index: GatedIndex::exact(Model::exact_members(&embeddings), "not built yet".to_owned()),
+        member_index: GatedIndex::without("not built yet".to_owned()),
         products: dataset.products.clone(),
         members: dataset.members.clone(),
         repeat: Repeat::default(),
@@ -214,25 +214,19 @@ fn add_launch_signals(
 
 /// Decayed purchases per habit feature and member.
 fn habits(bought: &Matrix, described: &Described) -> Matrix {
-    let rows: Vec<BTreeMap<u32, f32>> = (0..bought.rows.len() as u32)
-        .into_par_iter()
-        .map(|member| {
-            let mut counts = BTreeMap::new();
-            let (products, decayed) = bought.row(member);
-            for (product, count) in products.iter().zip(decayed).filter(|(_, count)| **count > 0.0) {
-                for feature in &described.habits[*product as usize] {
-                    *counts.entry(*feature).or_default() += count;
-                }
-            }
-            counts
-        })
-        .collect();
-    let entries: Vec<(u32, u32, f32)> = rows
-        .into_iter()
-        .enumerate()
-        .flat_map(|(member, counts)| counts.into_iter().map(move |(f, count)| (member as u32, f, count)))
-        .collect();
-    Matrix::from_sorted(bought.rows.len(), &entries).transposed(described.content.vocabulary.len())
+    Matrix::transposed_of(bought.rows.len(), described.content.vocabulary.len(), |member, into| {
+        let (products, decayed) = bought.row(member);
+        for (product, count) in products.iter().zip(decayed).filter(|(_, count)| **count > 0.0) {
+            into.extend(described.habits[*product as usize].iter().map(|feature| (*feature, *count)));
+        }
+        // Stable, so that sums are taken in the order of the products.
+        into.sort_by_key(|(feature, _)| *feature);
+        into.dedup_by(|next, sum| {
+            let same = next.0 == sum.0;
+            sum.1 += if same { next.1 } else { 0.0 };
+            same
+        });
+    })
 }
 
 /// Gives every product that nobody bought the mean vector of the products most like it.

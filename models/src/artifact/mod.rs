@@ -2,20 +2,21 @@
 //!
 //! A version is a folder of array files beside one manifest. It is written aside, synced, checksummed and
 //! renamed into place ([`Writer`]), never changed afterwards, and mapped into memory to be read
-//! ([`Reader`]), after every byte has been held against its checksum.
+//! ([`Reader`]), after every byte has been held against its checksum, once on each machine.
 
 mod array;
 mod files;
 mod manifest;
 mod reader;
 mod registry;
+mod stamp;
 mod writer;
 
 use std::path::PathBuf;
 
 pub use array::Array;
 pub use manifest::{ArrayEntry, FORMAT_VERSION, FileEntry, Manifest};
-pub use reader::{Reader, Section};
+pub use reader::{Check, Reader, Section};
 pub use registry::{Registry, VersionId};
 pub use writer::{SectionWriter, Writer};
 

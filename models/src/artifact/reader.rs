@@ -1,15 +1,17 @@
-//! Opens a version: checks every byte, then maps it.
+//! Opens a version: checks every byte that nobody checked before, and maps it.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use memmap2::Mmap;
 use serde::de::DeserializeOwned;
 
 use super::array::Element;
 use super::manifest::{FORMAT_VERSION, FileEntry, Manifest};
+use super::stamp::Stamp;
 use super::{Array, ArtifactError};
 
 /// A version whose every file has the published size and checksum.
@@ -18,20 +20,46 @@ pub struct Reader {
     folder: PathBuf,
     manifest: Manifest,
     checksum: String,
-    maps: BTreeMap<String, Arc<Mmap>>,
+    maps: BTreeMap<String, Mapped>,
+}
+
+/// One array file.
+#[derive(Debug)]
+struct Mapped {
+    map: Arc<Mmap>,
+    /// As it was when it was opened.
+    metadata: Metadata,
+    /// Whether its bytes, and what they say, were found sound before.
+    is_checked: bool,
+}
+
+/// Whether what was found sound before is read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// Only what has changed since, as far as the file system knows.
+    Changed,
+    /// All of it.
+    All,
 }
 
 impl Reader {
-    /// Opens the version in `folder` and verifies it.
+    /// Opens the version in `folder` and holds its files against their checksums.
     ///
     /// # Errors
     /// If a file is missing, truncated, changed, or of a later format.
-    pub fn open(folder: &Path) -> Result<Self, ArtifactError> {
+    pub fn open(folder: &Path, check: Check) -> Result<Self, ArtifactError> {
         let (manifest, checksum) = read_manifest(folder)?;
+        let stamp = match check {
+            Check::Changed => Stamp::read(folder, &checksum),
+            Check::All => {
+                Stamp::remove(folder);
+                Stamp::default()
+            }
+        };
         let mut maps = BTreeMap::new();
         for (name, entry) in &manifest.files {
             let path = folder.join(format!("{name}.bin"));
-            maps.insert(name.clone(), Arc::new(map_verified(&path, entry)?));
+            maps.insert(name.clone(), map(&path, entry, |metadata| stamp.vouches_for(name, metadata))?);
         }
         for (name, expected) in &manifest.documents {
             let path = folder.join(name);
@@ -41,6 +69,12 @@ impl Reader {
             }
         }
         Ok(Self { folder: folder.to_owned(), manifest, checksum, maps })
+    }
+
+    /// Says that all of it was found sound, what its sections hold included, so that it need not be read again.
+    pub(crate) fn vouch(&self) {
+        let files = self.maps.iter().map(|(name, mapped)| (name, &mapped.metadata));
+        Stamp::read(&self.folder, &self.checksum).write(&self.folder, files, SystemTime::now());
     }
 
     /// What the version holds.
@@ -61,8 +95,8 @@ impl Reader {
         let path = self.folder.join(format!("{name}.bin"));
         let missing = || ArtifactError::Missing(path.clone());
         let file = self.manifest.files.get(name).ok_or_else(missing)?;
-        let map = self.maps.get(name).ok_or_else(missing)?;
-        Ok(Section { values: self.manifest.sections.get(name), path, file, map })
+        let Mapped { map, is_checked, .. } = self.maps.get(name).ok_or_else(missing)?;
+        Ok(Section { values: self.manifest.sections.get(name), path, file, map, is_checked: *is_checked })
     }
 }
 
@@ -72,6 +106,7 @@ pub struct Section<'a> {
     path: PathBuf,
     file: &'a FileEntry,
     map: &'a Arc<Mmap>,
+    is_checked: bool,
     values: Option<&'a serde_json::Value>,
 }
 
@@ -108,6 +143,14 @@ impl Section<'_> {
         if holds { Ok(()) } else { Err(self.malformed(what.to_owned())) }
     }
 
+    /// The same of what takes a look at every element: not asked again of a file that was found sound before.
+    ///
+    /// # Errors
+    /// If it does not hold.
+    pub fn ensure_all(&self, holds: impl FnOnce() -> bool, what: &str) -> Result<(), ArtifactError> {
+        self.ensure(self.is_checked || holds(), what)
+    }
+
     fn malformed(&self, what: String) -> ArtifactError {
         ArtifactError::Malformed { path: self.path.clone(), what }
     }
@@ -142,9 +185,10 @@ pub(super) fn read_manifest(folder: &Path) -> Result<(Manifest, String), Artifac
     Ok((manifest, checksum))
 }
 
-fn map_verified(path: &Path, entry: &FileEntry) -> Result<Mmap, ArtifactError> {
+fn map(path: &Path, entry: &FileEntry, vouched: impl Fn(&Metadata) -> bool) -> Result<Mapped, ArtifactError> {
     let file = File::open(path).map_err(|e| ArtifactError::io(path, e))?;
-    let actual = file.metadata().map_err(|e| ArtifactError::io(path, e))?.len();
+    let metadata = file.metadata().map_err(|e| ArtifactError::io(path, e))?;
+    let actual = metadata.len();
     if actual != entry.bytes {
         return Err(ArtifactError::Size { path: path.to_owned(), expected: entry.bytes, actual });
     }
@@ -153,10 +197,95 @@ fn map_verified(path: &Path, entry: &FileEntry) -> Result<Mmap, ArtifactError> {
     // could invalidate the mapping; that is outside of what the registry promises, and documented there.
     #[allow(unsafe_code)]
     let map = unsafe { Mmap::map(&file) }.map_err(|e| ArtifactError::io(path, e))?;
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_rayon(&map);
-    if hasher.finalize().to_hex().as_str() != entry.blake3 {
-        return Err(ArtifactError::Checksum(path.to_owned()));
+    let is_checked = vouched(&metadata);
+    if !is_checked {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_rayon(&map);
+        if hasher.finalize().to_hex().as_str() != entry.blake3 {
+            return Err(ArtifactError::Checksum(path.to_owned()));
+        }
     }
-    Ok(map)
+    Ok(Mapped { map: Arc::new(map), metadata, is_checked })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifact::{Registry, VersionId, Writer};
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    /// A registry with one version of one array, and the file of that array.
+    fn published() -> (tempfile::TempDir, Registry, VersionId, PathBuf) {
+        let root = tempfile::tempdir().unwrap();
+        let registry = Registry::new(root.path(), "m").unwrap();
+        let mut to = Writer::create(&registry).unwrap();
+        to.section::<ArtifactError>("numbers", &(), |s| s.array("n", &[1u32, 2, 3])).unwrap();
+        let manifest = Manifest {
+            format_version: FORMAT_VERSION,
+            kindred_version: String::new(),
+            as_of_time: 0,
+            state_seq: None,
+            state_store: None,
+            counts: BTreeMap::new(),
+            parameters: serde_json::Value::Null,
+            metrics: BTreeMap::new(),
+            sections: BTreeMap::new(),
+            files: BTreeMap::new(),
+            documents: BTreeMap::new(),
+        };
+        let id = to.publish(manifest, 0).unwrap();
+        let file = registry.folder().join(id.as_str()).join("numbers.bin");
+        (root, registry, id, file)
+    }
+
+    fn vouch(reader: &Reader, later: Duration) {
+        let files = reader.maps.iter().map(|(name, mapped)| (name, &mapped.metadata));
+        Stamp::read(&reader.folder, &reader.checksum).write(&reader.folder, files, SystemTime::now() + later);
+    }
+
+    #[test]
+    fn what_was_found_sound_is_not_read_again() {
+        let (_root, registry, id, file) = published();
+        let open = |check| registry.open(&id, check);
+        // Damaged before anybody looked, and vouched for all the same: only who reads it sees.
+        let reader = open(Check::Changed).unwrap();
+        std::fs::write(&file, [9; 12]).unwrap();
+        let damaged = Reader {
+            maps: [("numbers".to_owned(), map_unread(&file))].into(),
+            folder: reader.folder.clone(),
+            manifest: reader.manifest.clone(),
+            checksum: reader.checksum.clone(),
+        };
+        vouch(&damaged, Duration::from_mins(1));
+        let section = |reader: &Reader| reader.section("numbers").unwrap().array::<u32>("n").unwrap().to_vec();
+        assert_eq!(section(&open(Check::Changed).unwrap()), [0x0909_0909; 3]);
+        assert!(matches!(open(Check::All), Err(ArtifactError::Checksum(path)) if path == file));
+        assert!(matches!(open(Check::Changed), Err(ArtifactError::Checksum(_))), "what was vouched for is taken back");
+    }
+
+    #[test]
+    fn what_changed_is_read_again() {
+        let (_root, registry, id, file) = published();
+        let open = || registry.open(&id, Check::Changed);
+        let reader = open().unwrap();
+        vouch(&reader, Duration::ZERO);
+        assert!(!open().unwrap().maps["numbers"].is_checked, "it has only just been written");
+        vouch(&reader, Duration::from_mins(1));
+        assert!(open().unwrap().maps["numbers"].is_checked);
+        // The same bytes, in another file.
+        let copy = file.with_extension("copy");
+        std::fs::copy(&file, &copy).unwrap();
+        std::fs::rename(&copy, &file).unwrap();
+        assert!(!open().unwrap().maps["numbers"].is_checked);
+        vouch(&open().unwrap(), Duration::from_mins(1));
+        assert!(open().unwrap().maps["numbers"].is_checked);
+        std::fs::write(file.with_file_name("checked.json"), "{}").unwrap();
+        assert!(!open().unwrap().maps["numbers"].is_checked, "no stamp of ours");
+    }
+
+    fn map_unread(file: &Path) -> Mapped {
+        let entry = FileEntry { bytes: 12, blake3: String::new(), arrays: BTreeMap::new() };
+        map(file, &entry, |_| true).unwrap()
+    }
 }

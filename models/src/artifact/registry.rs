@@ -9,7 +9,7 @@ use chrono::{DateTime, NaiveDateTime};
 use super::files::{sync_folder, write_synced};
 use super::manifest::Manifest;
 use super::reader::read_manifest;
-use super::{ArtifactError, Reader};
+use super::{ArtifactError, Check, Reader};
 
 /// Folder of a version in the making.
 pub(super) const WRITING: &str = ".writing";
@@ -156,12 +156,12 @@ impl Registry {
         read_manifest(&self.existing(id)?)
     }
 
-    /// Opens a version and checks every byte of it.
+    /// Opens a version.
     ///
     /// # Errors
     /// As [`Reader::open`], or if there is no such version.
-    pub fn open(&self, id: &VersionId) -> Result<Reader, ArtifactError> {
-        Reader::open(&self.existing(id)?)
+    pub fn open(&self, id: &VersionId, check: Check) -> Result<Reader, ArtifactError> {
+        Reader::open(&self.existing(id)?, check)
     }
 
     /// Makes this process the one that changes the registry, until the lock is dropped; the operating

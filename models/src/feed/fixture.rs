@@ -48,8 +48,7 @@ pub(crate) fn model(given: &[Given], baskets: &[(u32, u32, f32)]) -> Model {
     let objective = Objective { unobserved_weight: 0.1, regularization: 0.1, regularization_exponent: 1.0 };
     let embeddings = Embeddings {
         factors: 2,
-        members: crate::artifact::Array::default(),
-        member_codes: crate::quantized::Quantized::default(),
+        members: crate::quantized::Quantized::default(),
         products: given.iter().flat_map(|g| g.2).collect::<Vec<_>>().into(),
         product_gramian: vec![1.0, 1.0].into(),
         member_gramian: vec![0.0; 4].into(),
@@ -67,7 +66,7 @@ pub(crate) fn model(given: &[Given], baskets: &[(u32, u32, f32)]) -> Model {
     Model {
         tree: CategoryTree::new(&products.categories, &popularity.overall).into(),
         product_index: GatedIndex::exact(Model::exact_products(&embeddings), String::new()),
-        member_index: GatedIndex::exact(Model::exact_members(&embeddings), String::new()),
+        member_index: GatedIndex::without(String::new()),
         affinity: Affinity { by_member: Matrix::from_sorted(n, &[]), by_basket: Matrix::from_sorted(n, baskets) },
         members: Members::default(),
         groups: Groups::default(),

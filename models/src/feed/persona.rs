@@ -68,7 +68,7 @@ impl Persona {
             self.fold_in(model);
         } else if (row as usize) < model.members.len() {
             let vector = model.embeddings.member(row);
-            self.vector = vector.iter().any(|x| *x != 0.0).then(|| vector.to_vec());
+            self.vector = vector.iter().any(|x| *x != 0.0).then_some(vector);
         }
         self
     }
@@ -104,6 +104,11 @@ impl Persona {
         let weighty = self.past.iter().filter(|p| p.weight > 0.0);
         let (products, weights): (Vec<u32>, Vec<f32>) = weighty.map(|p| (p.product, p.weight)).unzip();
         self.vector = (!products.is_empty()).then(|| model.embeddings.fold_in_member(&products, &weights));
+    }
+
+    /// The member's vector, with what is new of them; `None` where nothing is known that may be used.
+    pub fn vector(&self) -> Option<&[f32]> {
+        self.vector.as_deref()
     }
 
     /// How often the member looked at a product lately.

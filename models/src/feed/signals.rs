@@ -4,7 +4,7 @@ use super::{FeedRequest, Persona};
 use crate::affinity::spread;
 use crate::categories::LEVELS;
 use crate::history::{Past, UNKNOWN_DAYS};
-use crate::kernels::dot;
+use crate::kernels::{dot, ln_1p};
 use crate::model::Model;
 use crate::popularity::Here;
 use crate::scatter::{Borrowed, Scatter};
@@ -135,7 +135,7 @@ impl<'a> Signals<'a> {
         past.truncate(MAX_SPREAD);
         self.root = (past.len().max(1) as f32).sqrt();
         let affinity = &self.model.affinity;
-        spread(&affinity.by_member, past.iter().map(|p| (p.product, p.decayed.ln_1p())), &mut self.affinity);
+        spread(&affinity.by_member, past.iter().map(|p| (p.product, ln_1p(p.decayed))), &mut self.affinity);
         let recent = || past.iter().filter(|p| p.recent > 0.05).map(|p| (p.product, p.recent.min(1.0)));
         spread(&affinity.by_member, recent(), &mut self.recent);
         spread(&affinity.by_basket, recent(), &mut self.basket);
@@ -171,11 +171,12 @@ impl<'a> Signals<'a> {
             set(raw, sources[k]);
             set(scaled, (sources[k] - scales.means[k]) / scales.deviations[k]);
         }
-        if let Some(past) = self.persona.past(product).filter(|past| past.count > 0) {
+        let past = self.persona.past(product);
+        if let Some(past) = past.filter(|past| past.count > 0) {
             self.repeat(past, &mut set);
         }
         self.popularity(product, &mut set);
-        self.habits(product, &mut set);
+        self.habits(product, past, &mut set);
         set(Feature::Trips, self.member.trips);
         set(Feature::Products, self.member.products);
         set(Feature::Idle, self.member.idle);
@@ -186,13 +187,13 @@ impl<'a> Signals<'a> {
     fn repeat(&self, past: &Past, set: &mut impl FnMut(Feature, f32)) {
         let repeat = &self.model.repeat;
         set(Feature::Hazard, repeat.hazard(past));
-        set(Feature::Count, f32::from(past.count).ln_1p());
-        set(Feature::Decayed, past.decayed.ln_1p());
-        set(Feature::Recent, past.recent.ln_1p());
-        set(Feature::TripsSince, f32::from(past.trips_since).ln_1p());
+        set(Feature::Count, ln_1p(f32::from(past.count)));
+        set(Feature::Decayed, ln_1p(past.decayed));
+        set(Feature::Recent, ln_1p(past.recent));
+        set(Feature::TripsSince, ln_1p(f32::from(past.trips_since)));
         set(Feature::TripShare, f32::from(past.trips) / f32::from(past.trips_from.max(1)));
         if let Some(gap) = repeat.gap(past) {
-            set(Feature::DaysSince, f32::from(past.days_since).ln_1p());
+            set(Feature::DaysSince, ln_1p(f32::from(past.days_since)));
             set(Feature::Gap, gap.ln());
             set(Feature::Due, ((f32::from(past.days_since) + 0.5) / gap).ln());
         }
@@ -210,38 +211,38 @@ impl<'a> Signals<'a> {
         set(Feature::PopularityHere, ((here + prior) / chain).ln());
         set(Feature::LongTrend, (chain / long).ln());
         set(Feature::ShortTrend, (short / chain).ln());
-        set(Feature::Age, f32::from(p.age_days[row]).ln_1p());
+        set(Feature::Age, ln_1p(f32::from(p.age_days[row])));
         if let (Some(rate), Some(gap)) = (self.model.repeat.rates.get(row), self.model.repeat.gaps.get(row)) {
             set(Feature::ReturnRate, *rate);
             set(Feature::ProductGap, gap.ln());
         }
     }
 
-    fn habits(&self, product: u32, set: &mut impl FnMut(Feature, f32)) {
+    fn habits(&self, product: u32, past: Option<&Past>, set: &mut impl FnMut(Feature, f32)) {
         let (products, h, row) = (&self.model.products, &self.habits, product as usize);
         let total = h.total.max(f32::MIN_POSITIVE);
         let nodes = self.model.tree.levels(products.categories.rows[row]);
         let count = |node: u32| if node == NONE { 0.0 } else { h.categories.get(node) };
         let counts = nodes.map(count);
-        set(Feature::Category1, counts[0].ln_1p());
-        set(Feature::Category2, counts[1].ln_1p());
-        set(Feature::Category3, counts[2].ln_1p());
+        set(Feature::Category1, ln_1p(counts[0]));
+        set(Feature::Category2, ln_1p(counts[1]));
+        set(Feature::Category3, ln_1p(counts[2]));
         set(Feature::CategoryShare1, counts[0] / total);
         set(Feature::CategoryShare2, counts[1] / total);
         if nodes[0] != NONE {
-            set(Feature::CategoryRecent, h.recent.get(nodes[0]).ln_1p());
+            set(Feature::CategoryRecent, ln_1p(h.recent.get(nodes[0])));
             let last = h.last.get(nodes[0]);
             let idle = if last > 0.0 { LAST_OFFSET - last } else { LAST_OFFSET };
-            set(Feature::CategoryIdle, idle.ln_1p());
+            set(Feature::CategoryIdle, ln_1p(idle));
             let (share, in_category) = (self.model.popularity.share(product), self.model.tree.share(nodes[0]));
             set(Feature::ShareInCategory, ((share + SHARE_PRIOR) / (in_category + 10.0 * SHARE_PRIOR)).ln());
-            let own = self.persona.past(product).map_or(0.0, |past| past.decayed);
+            let own = past.map_or(0.0, |past| past.decayed);
             set(Feature::OwnShare, own / counts[0].max(1e-3));
         }
         let brand = products.brands.rows[row];
         if brand != NONE {
             let count = h.brands.get(brand);
-            set(Feature::Brand, count.ln_1p());
+            set(Feature::Brand, ln_1p(count));
             set(Feature::BrandShare, count / total);
         }
         let price = products.prices[row];
@@ -337,9 +338,9 @@ impl MemberFacts {
         let products = bought().count() as f32;
         let idle = bought().map(|p| p.days_since).min().filter(|days| *days != UNKNOWN_DAYS);
         Self {
-            trips: f32::from(persona.trips).ln_1p(),
-            products: products.ln_1p(),
-            idle: f32::from(idle.unwrap_or(0)).ln_1p(),
+            trips: ln_1p(f32::from(persona.trips)),
+            products: ln_1p(products),
+            idle: ln_1p(f32::from(idle.unwrap_or(0))),
             repeat_share: if purchases > 0.0 { 1.0 - products / purchases } else { 0.0 },
         }
     }

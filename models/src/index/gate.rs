@@ -6,12 +6,12 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Allowed, ExactIndex, Graph, HnswIndex, HnswParams, IndexKind, IndexReport, Table, VectorIndex, recall};
-use crate::artifact::{ArtifactError, Reader, Writer};
+use crate::artifact::{Array, ArtifactError, Reader, Writer};
 use crate::kernels::dot;
 use crate::ranking::{Scored, Top};
 
 /// Queries that an index is measured with.
-const QUERIES: usize = 200;
+pub(crate) const QUERIES: usize = 200;
 /// Rows that these ask for where it is counted what an exact search looks at: as many as a long page does.
 const LOOKED_FOR: usize = 300;
 
@@ -26,6 +26,14 @@ pub struct IndexParams {
     pub hnsw_max_points: usize,
     /// Recall@10 and @100 that a graph must reach to serve; 0 to 1.
     pub min_recall: f32,
+}
+
+impl IndexParams {
+    /// Why no graph is built over so many vectors, if none is.
+    pub fn refused(&self, points: usize) -> Option<String> {
+        let most = self.hnsw_max_points;
+        (points < 2 || points > most).then(|| format!("{points} points; a graph is built for 2 to {most}"))
+    }
 }
 
 /// An index with what was measured of it.
@@ -52,9 +60,9 @@ struct Stored {
 impl GatedIndex {
     /// Builds what the parameters ask for, and measures it with up to 200 of `queries`, evenly spaced.
     pub fn build(exact: ExactIndex, queries: &Table, params: &IndexParams) -> Self {
-        let (table, most) = (exact.table().clone(), params.hnsw_max_points);
-        if table.len() < 2 || table.len() > most {
-            return Self::exact(exact, format!("{} points; a graph is built for 2 to {most}", table.len()));
+        let table = exact.table().clone();
+        if let Some(why) = params.refused(table.len()) {
+            return Self::exact(exact, why);
         }
         let step = (queries.len() / QUERIES).max(1);
         let rows = (0..queries.len() as u32).step_by(step).take(QUERIES).map(|row| queries.row(row));
@@ -108,6 +116,11 @@ impl GatedIndex {
         Self { index: Arc::new(exact.clone()), exact, graph: None, added: 0, report }
     }
 
+    /// Of vectors that nobody looks for by inner product unless there is a graph.
+    pub fn without(why: String) -> Self {
+        Self::exact(ExactIndex::Whole(Table { values: Array::default(), dimension: 1 }), why)
+    }
+
     /// The index that serves questions without a filter.
     pub fn serving(&self) -> &dyn VectorIndex {
         self.index.as_ref()
@@ -147,7 +160,11 @@ impl GatedIndex {
         }
     }
 
-    pub(crate) fn write(&self, name: &str, ef_search: usize, to: &mut Writer) -> Result<(), ArtifactError> {
+    /// Writes it as the section `name` of a version.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn write(&self, name: &str, ef_search: usize, to: &mut Writer) -> Result<(), ArtifactError> {
         let stored = Stored {
             report: self.report.clone(),
             ef_search,
@@ -159,13 +176,21 @@ impl GatedIndex {
         })
     }
 
-    pub(crate) fn read(name: &str, exact: ExactIndex, from: &Reader) -> Result<Self, ArtifactError> {
+    /// Over what `exact` gives, which is asked with whether there is a graph.
+    pub(crate) fn read(
+        name: &str,
+        from: &Reader,
+        exact: impl FnOnce(bool) -> Option<ExactIndex>,
+    ) -> Result<Self, ArtifactError> {
         let section = from.section(name)?;
         let stored: Stored = section.values()?;
-        let table = exact.table().clone();
-        let Some(layers) = stored.upper_layers else {
-            return Ok(Self { index: Arc::new(exact.clone()), exact, graph: None, added: 0, report: stored.report });
+        let Some(exact) = exact(stored.upper_layers.is_some()) else {
+            return Ok(Self { report: stored.report, ..Self::without(String::new()) });
         };
+        let Some(layers) = stored.upper_layers else {
+            return Ok(Self { report: stored.report, ..Self::exact(exact, String::new()) });
+        };
+        let table = exact.table().clone();
         let graph = Graph::read(&section, table.len(), layers)?;
         let hnsw = HnswIndex::new(table, graph.clone(), stored.ef_search);
         Ok(Self { index: Arc::new(hnsw), exact, graph: Some(graph), added: 0, report: stored.report })

@@ -9,6 +9,7 @@ mod norms;
 use serde::{Deserialize, Serialize};
 
 pub use exact::ExactIndex;
+pub(crate) use gate::QUERIES;
 pub use gate::{GatedIndex, IndexParams};
 pub use hnsw::{Graph, HnswIndex, HnswParams};
 pub use lengths::LengthIndex;

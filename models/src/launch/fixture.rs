@@ -46,8 +46,7 @@ pub(crate) fn members(factors: usize) -> (LaunchModel, Embeddings) {
     let objective = Objective { unobserved_weight: 0.1, regularization: 0.1, regularization_exponent: 1.0 };
     let embeddings = Embeddings {
         factors,
-        member_codes: Quantized::new(&vectors, factors),
-        members: vectors.into(),
+        members: Quantized::new(&vectors, factors),
         products: Array::default(),
         product_gramian: Array::default(),
         member_gramian: Array::default(),

@@ -170,15 +170,15 @@ impl Block {
         let arrays = [&of.activity, &of.recent, &of.trips, &of.recency, &of.early, &of.spend];
         arrays.iter().zip(&mut self.statics).for_each(|(array, lanes)| members.take(array, lanes));
         self.activity[0] = self.statics[0];
-        members.take(&embeddings.member_codes.scales, &mut self.scales[0]);
-        members.take(&embeddings.member_codes.lengths, &mut self.per_length[0]);
+        members.take(&embeddings.members.scales, &mut self.scales[0]);
+        members.take(&embeddings.members.lengths, &mut self.per_length[0]);
         if let [activity, recent, trips, recency, early, spend] = &mut self.statics[..] {
             bend([activity, recent, trips, recency, early, spend], &mut self.usual[0], &mut self.per_length[0]);
         }
         if let Members::Some(rows) = members {
             let d = embeddings.factors;
             self.gathered.clear();
-            rows.iter().for_each(|row| self.gathered.extend_from_slice(embeddings.member_codes.row(*row, d)));
+            rows.iter().for_each(|row| self.gathered.extend_from_slice(embeddings.members.row(*row, d)));
         }
     }
 
@@ -196,7 +196,7 @@ impl Block {
         let codes = match members {
             Members::Run(rows) => {
                 let d = embeddings.factors;
-                &embeddings.member_codes.codes[rows.start as usize * d..rows.end as usize * d]
+                &embeddings.members.codes[rows.start as usize * d..rows.end as usize * d]
             }
             Members::Some(_) => &self.gathered[..],
         };

@@ -96,9 +96,9 @@ fn centroid(model: &Model, seeds: &[u32]) -> Vec<f32> {
     let mut mean = vec![0.0; model.embeddings.factors];
     for seed in seeds {
         let vector = model.embeddings.member(*seed);
-        let length = dot(vector, vector).sqrt();
+        let length = dot(&vector, &vector).sqrt();
         if length > 1e-12 {
-            add_scaled(&mut mean, 1.0 / length, vector);
+            add_scaled(&mut mean, 1.0 / length, &vector);
         }
     }
     let length = dot(&mean, &mean).sqrt().max(1e-12);

@@ -166,7 +166,7 @@ impl LaunchModel {
         Known {
             statics: [ln_1p(activity), recent, trips, -recency, early, spend],
             usual: ln_1p(activity / HABIT_PRIOR),
-            length: embeddings.member_codes.lengths[member as usize],
+            length: embeddings.members.lengths[member as usize],
         }
     }
 
@@ -180,7 +180,7 @@ impl LaunchModel {
         let bands = sums[PRICE] + PRICE_PRIOR * question.usual_price_band;
         let length = known.length;
         let [fit, few_fit, seed_fit, seed_cosine] =
-            question.codes.each_ref().map(|query| question.embeddings.member_codes.dot(member, query));
+            question.codes.each_ref().map(|query| question.embeddings.members.dot(member, query));
         let per = |length: f32| if length > 1e-12 { 1.0 / length } else { 0.0 };
         let cosine = |fit: f32, other: f32| fit * (per(length) * per(other));
         let [activity, recent, trips, recency, early, spend] = known.statics;

@@ -1,18 +1,22 @@
 //! Counts by some part of the chain.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use rpds::HashTrieMapSync;
 
 use super::PRIOR;
+use super::counts::Counts;
 use crate::artifact::{Array, ArtifactError, Section, SectionWriter};
 use crate::ranking::Top;
+use crate::rowmap::RowMap;
 use crate::sparse::Matrix;
 use crate::strings::{NONE, Strings};
 
 /// Products of a part that are kept in order.
 pub(super) const BEST: usize = 512;
+/// What was bought since a version learned is little beside what it learned from: one candidate for so many.
+const SINCE_SHARE: usize = 4;
 
 /// Counts by some part of the chain.
 #[derive(Clone, Debug, Default)]
@@ -39,14 +43,25 @@ pub(crate) struct Since {
     /// What 1 of `parts` counts now.
     pub(crate) scale: f32,
     /// By row of the part.
-    pub(crate) parts: HashTrieMapSync<u32, Bought>,
+    pub(crate) parts: RowMap<Bought>,
 }
 
 /// Purchases less refunds in one part.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bought {
-    by_product: HashTrieMapSync<u32, f32>,
+    by_product: Counts,
     total: f32,
+    /// The products bought most, at least [`BEST`] of them if there are as many, in no order.
+    best: Vec<Counted>,
+    /// No product outside of `best` was bought more than this.
+    most_outside: f32,
+}
+
+/// A product with its count.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    product: u32,
+    count: f32,
 }
 
 impl Bought {
@@ -57,9 +72,42 @@ impl Bought {
     }
 
     pub(crate) fn add(&mut self, product: u32, count: f32) {
-        let known = self.by_product.get(&product).copied().unwrap_or(0.0);
-        self.by_product.insert_mut(product, known + count);
         self.total += count;
+        let count = count + self.by_product.get(product);
+        self.by_product.set(product, count);
+        match self.best.iter_mut().find(|known| known.product == product) {
+            Some(known) => known.count = count,
+            None if count > self.most_outside => self.best.push(Counted { product, count }),
+            None => {}
+        }
+        if self.best.len() == 2 * BEST {
+            let (_, first_out, _) = self.best.select_nth_unstable_by(BEST, Counted::by_count);
+            self.most_outside = first_out.count;
+            self.best.truncate(BEST);
+        }
+    }
+
+    /// The `k` allowed products bought most, in no order.
+    pub(super) fn top(&self, k: usize, allowed: impl Fn(u32) -> bool) -> Vec<u32> {
+        let is_wanted = |counted: &Counted| counted.count > 0.0 && allowed(counted.product);
+        let mut found: Vec<Counted> = self.best.iter().copied().filter(is_wanted).collect();
+        // Of few that are allowed, more may stand further down.
+        if found.len() < k && self.best.len() >= BEST {
+            let all = self.by_product.iter().map(|(product, count)| Counted { product, count });
+            found = all.filter(is_wanted).collect();
+        }
+        if k < found.len() {
+            found.select_nth_unstable_by(k, Counted::by_count);
+            found.truncate(k);
+        }
+        found.iter().map(|counted| counted.product).collect()
+    }
+}
+
+impl Counted {
+    /// More before less, and as ever where there are as many.
+    fn by_count(&self, other: &Self) -> Ordering {
+        other.count.total_cmp(&self.count).then(self.product.cmp(&other.product))
     }
 }
 
@@ -140,23 +188,15 @@ impl Part<'_> {
     pub(super) fn share(&self, product: u32, parent: f32) -> f32 {
         let Some(row) = self.row else { return parent };
         let learned = self.segment.learned_count(row, product);
-        let count = self.now(learned, |bought| bought.by_product.get(&product).copied().unwrap_or(0.0));
+        let count = self.now(learned, |bought| bought.by_product.get(product));
         (count + PRIOR * parent) / (self.total + PRIOR)
     }
 
-    /// The `k` allowed products that were bought most in it when the model learned, best first, and as many bought most
-    /// since.
+    /// The `k` allowed products that were bought most in it when the model learned, best first, and a quarter as many
+    /// that were bought most since, in no order.
     pub(super) fn top(&self, k: usize, allowed: impl Fn(u32) -> bool) -> Vec<u32> {
         let mut found = self.segment.learned_top(self.row, k, &allowed);
-        if let Some(bought) = self.bought {
-            let mut top = Top::new(k);
-            for (product, count) in bought.by_product.iter().filter(|(_, count)| **count > 0.0) {
-                if top.would_keep(*product, *count) && allowed(*product) {
-                    top.push(*product, *count);
-                }
-            }
-            found.extend(top.into_sorted().iter().map(|s| s.row));
-        }
+        found.extend(self.bought.into_iter().flat_map(|bought| bought.top(k.div_ceil(SINCE_SHARE), &allowed)));
         found
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{LiveEvent, State};
-use crate::events::{DAY_SECONDS, Kind, day, decayed, kept_purchases};
+use crate::events::{Counting, DAY_SECONDS, Kind, day, decayed, kept_purchases};
 use crate::history::{Past, UNKNOWN_DAYS};
 use crate::model::Model;
 use crate::strings::NONE;
@@ -27,7 +27,7 @@ impl State {
         }
         let learned = model.history.member(row);
         let trips = model.history.member_trips.get(row as usize).copied().unwrap_or(0);
-        let clock = Clock { now: self.now(model), passed: self.passed(model) };
+        let clock = Clock::new(self.now(model), self.passed(model), &self.counting);
         let events: Vec<LiveEvent> = self.member(row).map_or_else(Vec::new, |member| of_products(&member.events));
         if clock.passed == 0 && events.is_empty() {
             return Pasts { list: learned.collect(), trips, is_newer: false };
@@ -61,14 +61,13 @@ impl State {
 
     /// What a model learned of a pair, as much later as it is now.
     fn aged(&self, past: Past, clock: &Clock) -> Past {
-        let passed = clock.passed;
-        let days = (passed / DAY_SECONDS).min(i64::from(UNKNOWN_DAYS)) as u16;
-        let counting = &self.counting;
-        let mass = counting.weighting.count(past.weight) * decayed(passed, counting.half_life_days);
+        let days = (clock.passed / DAY_SECONDS).min(i64::from(UNKNOWN_DAYS)) as u16;
+        let [of_weight, of_repeat, of_recent] = clock.left;
+        let mass = self.counting.weighting.count(past.weight) * of_weight;
         Past {
             weight: if past.weight > 0.0 { self.weight(mass) } else { 0.0 },
-            decayed: past.decayed * decayed(passed, counting.repeat_half_life_days),
-            recent: past.recent * decayed(passed, counting.recent_half_life_days),
+            decayed: past.decayed * of_repeat,
+            recent: past.recent * of_recent,
             days_since: match past.days_since {
                 UNKNOWN_DAYS => UNKNOWN_DAYS,
                 since => since.saturating_add(days).min(UNKNOWN_DAYS - 1),
@@ -145,9 +144,16 @@ fn of_products(events: &[LiveEvent]) -> Vec<LiveEvent> {
 struct Clock {
     now: i64,
     passed: i64,
+    /// What is left now of 1 that the model learned, by what counts weights, repeats and what is recent.
+    left: [f32; 3],
 }
 
 impl Clock {
+    fn new(now: i64, passed: i64, counting: &Counting) -> Self {
+        let half_lives = [counting.half_life_days, counting.repeat_half_life_days, counting.recent_half_life_days];
+        Self { now, passed, left: half_lives.map(|half_life| decayed(passed, half_life)) }
+    }
+
     fn days_since(&self, time: i64) -> u16 {
         u16::try_from((self.now - time).max(0) / DAY_SECONDS).unwrap_or(UNKNOWN_DAYS - 1).min(UNKNOWN_DAYS - 1)
     }

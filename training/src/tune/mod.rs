@@ -207,7 +207,8 @@ impl<'a> Window<'a> {
                 };
                 let products = 0..self.products as u32;
                 self.rank(&history, stop, |member, top| {
-                    products.clone().for_each(|product| top(product, dot(e.member(member), e.product(product))));
+                    let vector = e.member(member);
+                    products.clone().for_each(|product| top(product, dot(&vector, e.product(product))));
                 })?
             }
             Source::Affinity => {

@@ -5,6 +5,7 @@ use kindred_models::affinity::Affinity;
 use kindred_models::artifact::{Array, FORMAT_VERSION, Manifest, Registry, Writer};
 use kindred_models::catalogue::{Consent, Members, Products};
 use kindred_models::content::{Attributes, ContentIndex};
+use kindred_models::embeddings::Embeddings;
 use kindred_models::groups::{Groups, Segment as LifeStage};
 use kindred_models::history::History;
 use kindred_models::index::GatedIndex;
@@ -26,8 +27,9 @@ const MOST_PURCHASES: usize = 40;
 const STORES: usize = 5000;
 const CITIES: usize = 300;
 const TAGS: u32 = 20;
-/// Products that a store sells.
+/// Purchases of a store, and of a city, that popularity counts.
 const SOLD: usize = 400;
+const SOLD_IN_CITY: usize = 4000;
 /// Products are drawn by where a number falls among so many.
 const QUANTILES: usize = 1 << 16;
 /// Members whose rows are made side by side.
@@ -52,15 +54,20 @@ impl Base {
         }
         quantiles.resize(QUANTILES, 0);
         popularity.age_days = (0..products).map(|row| 10 + (row * 37 % 700) as u16).collect::<Vec<_>>().into();
-        let sold = |store: usize| {
-            let mut rows: Vec<u32> =
-                (0..SOLD).map(|k| quantiles[hash((store * SOLD + k) as u64) as usize % QUANTILES]).collect();
+        let sold = |part: usize, count: usize| {
+            let draws = (0..count).map(|k| quantiles[hash((part << 20 | k) as u64) as usize % QUANTILES]);
+            let mut rows: Vec<u32> = draws.collect();
             rows.sort_unstable();
             rows.dedup();
-            rows.into_iter().map(move |row| (store as u32, row, 1.0 + (row % 40) as f32))
+            rows.into_iter().map(move |row| (part as u32, row, 1.0 + (row % 40) as f32)).collect::<Vec<_>>()
         };
-        let entries: Vec<(u32, u32, f32)> = (0..STORES).flat_map(sold).collect();
-        popularity.stores = Segment::new(names("s", STORES).collect(), Matrix::from_sorted(STORES, &entries));
+        let parts = |letter, parts: usize, count: usize| {
+            let entries: Vec<(u32, u32, f32)> = (0..parts).flat_map(|part| sold(part, count)).collect();
+            Segment::new(names(letter, parts).collect(), Matrix::from_sorted(parts, &entries))
+        };
+        popularity.stores = parts("s", STORES, SOLD);
+        popularity.cities = parts("c", CITIES, SOLD_IN_CITY);
+        popularity.city_of_store = (0..STORES).map(|store| (store % CITIES) as u32).collect::<Vec<_>>().into();
         Self { members, products: catalogue, popularity: popularity.ranked(), quantiles }
     }
 
@@ -74,7 +81,8 @@ impl Base {
         members.write(&mut to).unwrap();
         Groups { base_gap: 20.0, ..Groups::of(&members, self.stages(), None) }.write(&mut to).unwrap();
         drop(members);
-        synthetic::embeddings(n, self.products.len(), FACTORS).write(&mut to).unwrap();
+        let embeddings = synthetic::embeddings(n, self.products.len(), FACTORS);
+        Embeddings { products: self.by_popularity(&embeddings.products), ..embeddings }.write(&mut to).unwrap();
         self.history().write(&mut to).unwrap();
         let products = self.products.len();
         let (by_member, by_basket) = (synthetic::together(products, 7), synthetic::together(products, 11));
@@ -104,6 +112,14 @@ impl Base {
             documents: Default::default(),
         };
         to.publish(manifest, 1_800_000_000).unwrap();
+    }
+
+    /// Vectors as long as those that are learned: products that many buy have longer ones.
+    fn by_popularity(&self, vectors: &[f32]) -> Array<f32> {
+        let shares = &self.popularity.overall;
+        let most = shares.iter().fold(0.0f32, |most, share| share.max(most));
+        let scale = |row: usize| (shares[row] / most).sqrt();
+        vectors.iter().enumerate().map(|(i, x)| x * scale(i / FACTORS)).collect::<Vec<_>>().into()
     }
 
     fn members(&self) -> Members {

@@ -54,5 +54,6 @@ impl<'a> Read<'a> {
 fn align_to_words(bytes: &[u8]) -> &[u64] {
     let from = bytes.as_ptr().align_offset(size_of::<u64>()).min(bytes.len());
     let whole = (bytes.len() - from) / size_of::<u64>() * size_of::<u64>();
-    cast_slice(&bytes[from..from + whole])
+    // What is too short to have an aligned word may not be aligned either.
+    if whole == 0 { &[] } else { cast_slice(&bytes[from..from + whole]) }
 }

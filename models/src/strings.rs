@@ -8,11 +8,17 @@ use crate::artifact::{Array, ArtifactError, Section, SectionWriter};
 pub const NONE: u32 = u32::MAX;
 
 /// Strings by row. Mapped or owned; a row costs its bytes and one offset.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Strings {
     /// `n + 1` ends: string `i` is `bytes[offsets[i]..offsets[i + 1]]`.
     offsets: Array<u64>,
     bytes: Array<u8>,
+}
+
+impl Default for Strings {
+    fn default() -> Self {
+        Self { offsets: vec![0].into(), bytes: Array::default() }
+    }
 }
 
 impl<S: AsRef<str>> FromIterator<S> for Strings {

@@ -33,6 +33,7 @@ use v1::find_audience_request::Size;
 use v1::recommendation_service_client::RecommendationServiceClient;
 
 const AUDIENCE: usize = 100_000;
+const FILTERED: usize = 10_000;
 const PAGE: usize = 20;
 const FEEDS: u64 = 1000;
 const ROUNDS: usize = 3;
@@ -106,9 +107,15 @@ fn audiences(model: &Model) {
         quota: Quota::default(),
     };
     for round in 0..ROUNDS {
-        let (sum, whole) = (seconds(|| read.sum()), seconds(|| audience(model, &request, &Stop::default()).unwrap()));
+        let keep = |_: usize, _: u32, scores: &[f32], best: &mut f32| {
+            *best = scores.iter().fold(*best, |a, b| a.max(*b));
+        };
+        let stop = Stop::default();
+        let sum = seconds(|| read.sum());
+        let scan = seconds(|| model.launch.scan_all(&[&query], &model.embeddings, &stop, keep).unwrap());
+        let whole = seconds(|| audience(model, &request, &stop).unwrap());
         println!(
-            "round {round}: an audience of {AUDIENCE} in {whole:.2} s; the sum over its {:.2} GB in {sum:.2} s ({:.1} GB/s): {:.1} times",
+            "round {round}: an audience of {AUDIENCE} in {whole:.3} s, the bare scan {scan:.3} s; the sum over its {:.2} GB {sum:.3} s ({:.1} GB/s): {:.1} times",
             read.bytes() as f64 / 1e9,
             read.bytes() as f64 / 1e9 / sum,
             whole / sum
@@ -166,29 +173,38 @@ async fn serve(folder: &str) {
         times.push(since.elapsed().as_secs_f64());
         if k == 0 {
             let after = start.elapsed().as_secs_f64();
-            println!("a server answers {after:.2} s after its start, {:.2} GB resident", server.memory() / 1e3);
+            println!("a server answers {after:.2} s after its start, {}", memory(&server));
         }
     }
     times.sort_by(f64::total_cmp);
     println!("RecommendFeed, one after the other: {:.0} µs, p99 {:.0} µs", times[500] * 1e6, times[990] * 1e6);
     let mut audiences = AudienceServiceClient::new(channel);
-    for _ in 0..ROUNDS {
+    let segments = ["new", "active"].map(str::to_owned).to_vec();
+    let filters = [v1::MemberFilter::default(), v1::MemberFilter { segments, ..Default::default() }];
+    for ((count, filter), what) in [AUDIENCE, FILTERED].into_iter().zip(filters).zip(["", ", of two segments of four"])
+    {
         let request = v1::FindAudienceRequest {
             product_id: "p00000".to_owned(),
-            size: Some(Size::MemberCount(AUDIENCE as i64)),
+            size: Some(Size::MemberCount(count as i64)),
+            filter: Some(filter),
             ..Default::default()
         };
-        let since = Instant::now();
-        let mut answer = audiences.find_audience(request).await.unwrap().into_inner();
-        black_box(answer.message().await.unwrap());
-        let first = since.elapsed().as_secs_f64();
-        while answer.message().await.unwrap().is_some() {}
-        println!(
-            "FindAudience: first message after {first:.2} s, the last after {:.2} s",
-            since.elapsed().as_secs_f64()
-        );
+        for _ in 0..ROUNDS {
+            let since = Instant::now();
+            let mut answer = audiences.find_audience(request.clone()).await.unwrap().into_inner();
+            black_box(answer.message().await.unwrap());
+            let first = since.elapsed().as_secs_f64();
+            while answer.message().await.unwrap().is_some() {}
+            let last = since.elapsed().as_secs_f64();
+            println!("FindAudience of {count}{what}: first message after {first:.3} s, the last after {last:.3} s");
+        }
     }
-    println!("{:.2} GB resident", server.memory() / 1e3);
+    println!("{}", memory(&server));
+}
+
+fn memory(server: &Server) -> String {
+    let [all, own] = server.memory().map(|megabytes| megabytes / 1e3);
+    format!("{all:.2} GB resident, {own:.2} of it not pages of the version")
 }
 
 fn timed(what: &str, work: impl FnOnce()) {

@@ -69,7 +69,7 @@ async fn compare(root: &str, seconds: u64) {
     let kindred = Server::spawn(command.args(["serve", "--listen", "127.0.0.1:0", "--registry"]).arg(folder.path()));
     let feeds = Target::connect(kindred.address, FEED, messages.clone()).await;
     let answer = feeds.answer().await;
-    println!("an answer has {} bytes; the server {:.0} MB", answer.len(), kindred.memory());
+    println!("an answer has {} bytes; the server {:.0} MB", answer.len(), kindred.memory()[0]);
     let answer = folder.path().join("answer");
     std::fs::write(&answer, &feeds.answer().await[PREFIX..]).unwrap();
     let constant = Server::spawn(Command::new(std::env::current_exe().unwrap()).arg("constant").arg(&answer));
@@ -136,7 +136,7 @@ async fn overload(server: &Server, feeds: &Target, capacity: f64, time: Duration
     let watch = async {
         loop {
             tokio::time::sleep(time / 20).await;
-            memory.push(server.memory());
+            memory.push(server.memory()[0]);
         }
     };
     let twice = tokio::select! {

@@ -20,10 +20,13 @@ impl Server {
         Self { process, address: listening.split("address=").nth(1).unwrap().trim().parse().unwrap() }
     }
 
-    /// Resident memory, in megabytes.
-    pub(crate) fn memory(&self) -> f64 {
-        let pages = std::fs::read_to_string(format!("/proc/{}/statm", self.process.id())).unwrap();
-        pages.split(' ').nth(1).unwrap().parse::<f64>().unwrap() * 4096.0 / 1e6
+    /// Resident memory, in megabytes: all of it, and what of it is not pages of files, which the system may take back.
+    pub(crate) fn memory(&self) -> [f64; 2] {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        ["VmRSS:", "RssAnon:"].map(|name| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1e3
+        })
     }
 }
 

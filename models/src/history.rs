@@ -94,6 +94,13 @@ impl History {
         })
     }
 
+    /// The products that a member bought: of members far apart, this reads a few pages, not some of every column.
+    pub fn bought(&self, row: u32) -> impl Iterator<Item = u32> {
+        let range = self.rows.range(row);
+        let products = self.rows.columns[range.clone()].iter().zip(&self.decayed[range]);
+        products.filter(|(_, decayed)| **decayed > 0.0).map(|(product, _)| *product)
+    }
+
     /// The entry of a member and product.
     pub fn pair(&self, member: u32, product: u32) -> Option<Past> {
         let at = self.rows.row(member).binary_search(&product).ok()?;

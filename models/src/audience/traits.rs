@@ -89,12 +89,12 @@ fn counts(model: &Model, query: &LaunchQuery, members: &[u32]) -> BTreeMap<(Trai
         let is_deleted = |tag: &u32| said.is_some_and(|said| said.has_tag(names.get(*tag)) == Some(false));
         let tags = model.members.tags.row(*member).iter().copied().filter(|tag| !is_deleted(tag));
         own.extend(tags.map(|tag| (TraitKind::Tag, tag)));
-        for past in model.history.member(*member).filter(|past| past.decayed > 0.0) {
-            let nodes = model.tree.levels(model.products.categories.rows[past.product as usize]);
+        for product in model.history.bought(*member) {
+            let nodes = model.tree.levels(model.products.categories.rows[product as usize]);
             own.extend(nodes.into_iter().map(|node| (TraitKind::Category, node)));
-            own.push((TraitKind::Brand, model.products.brands.rows[past.product as usize]));
-            let is_analogue = analogues.binary_search(&past.product).is_ok();
-            own.extend(is_analogue.then_some((TraitKind::Analogue, past.product)));
+            own.push((TraitKind::Brand, model.products.brands.rows[product as usize]));
+            let is_analogue = analogues.binary_search(&product).is_ok();
+            own.extend(is_analogue.then_some((TraitKind::Analogue, product)));
         }
         own.sort_unstable();
         own.dedup();

@@ -118,8 +118,7 @@ fn products(model: &Model, seeds: &[u32]) -> Vec<Scored> {
     let seeds = looked_at(seeds);
     let k = seeds.len() as f32;
     for seed in seeds {
-        let bought = model.history.member(seed).filter(|p| p.decayed > 0.0);
-        bought.for_each(|p| *counts.entry(p.product).or_default() += 1.0);
+        model.history.bought(seed).for_each(|product| *counts.entry(product).or_default() += 1.0);
     }
     let base = model.embeddings.fit.active_members.max(1) as f32;
     let mut top = Top::new(PRODUCTS);

@@ -94,7 +94,8 @@ fn gramian(groups: &Groups<'_>, neighbours: &[Scored], scratch: &mut Scratch) {
         let pairs = members.iter().zip(amounts).filter(|(group, _)| **group % step == 0);
         scratch.purchases.extend(pairs.map(|(group, amount)| (*group, number as u16, *amount)));
     }
-    scratch.purchases.sort_unstable_by_key(|p| (p.0, p.1));
+    // Runs that are in order each, of one neighbour after the other: the stable sort merges them.
+    scratch.purchases.sort_by_key(|(group, ..)| *group);
     scratch.gramian.clear();
     scratch.gramian.resize(n * n, 0.0);
     for group in scratch.purchases.chunk_by(|a, b| a.0 == b.0) {

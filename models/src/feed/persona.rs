@@ -59,17 +59,13 @@ impl Persona {
     }
 
     fn with_history(mut self, model: &Model, row: u32) -> Self {
-        let Pasts { list, trips, is_newer } = model.state.pasts(model, row);
+        let Pasts { list, trips } = model.state.pasts(model, row);
         (self.row, self.past, self.trips) = (Some(row), list, trips);
         if let Some(member) = model.state.member(row) {
             self.seen = member.seen(model.state.now(model)).collect();
         }
-        if is_newer {
-            self.fold_in(model);
-        } else if (row as usize) < model.members.len() {
-            let vector = model.embeddings.member(row);
-            self.vector = vector.iter().any(|x| *x != 0.0).then_some(vector);
-        }
+        // What the model keeps of a vector is rounded to bytes; the solve that it came from is not.
+        self.fold_in(model);
         self
     }
 

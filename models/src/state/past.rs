@@ -15,8 +15,6 @@ pub struct Pasts {
     pub list: Vec<Past>,
     /// Days on which the member bought anything.
     pub trips: u16,
-    /// Whether anything is newer than the model, so that the member's vector is, too.
-    pub is_newer: bool,
 }
 
 impl State {
@@ -30,11 +28,11 @@ impl State {
         let clock = Clock::new(self.now(model), self.passed(model), &self.counting);
         let events: Vec<LiveEvent> = self.member(row).map_or_else(Vec::new, |member| of_products(&member.events));
         if clock.passed == 0 && events.is_empty() {
-            return Pasts { list: learned.collect(), trips, is_newer: false };
+            return Pasts { list: learned.collect(), trips };
         }
         let mut aged: Vec<Past> = learned.map(|past| self.aged(past, &clock)).collect();
         if events.is_empty() {
-            return Pasts { list: aged, trips, is_newer: false };
+            return Pasts { list: aged, trips };
         }
         let shopping = Shopping::of(&aged, &events, &clock);
         for past in aged.iter_mut().filter(|past| past.count > 0) {
@@ -56,7 +54,7 @@ impl State {
         }
         // As in training: of who bought nothing and showed no interest, nothing is kept.
         aged.retain(|past| past.count > 0 || past.weight > 0.0);
-        Pasts { list: aged, trips: trips.saturating_add(shopping.new_days), is_newer: true }
+        Pasts { list: aged, trips: trips.saturating_add(shopping.new_days) }
     }
 
     /// What a model learned of a pair, as much later as it is now.

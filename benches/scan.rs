@@ -13,9 +13,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use kindred_models::Model;
-use kindred_models::audience::{
-    AudienceError, AudienceRequest, AudienceSize, MemberFilter, Quota, Subject, audience, audiences,
-};
+use kindred_models::audience::{AudienceError, AudienceRequest, AudienceSize, audience, audiences};
 use kindred_models::launch::LaunchQuery;
 use kindred_models::stop::Stop;
 use synthetic::Read;
@@ -25,6 +23,7 @@ const FACTORS: usize = 64;
 const PURCHASES: f64 = 12.0;
 const ROUNDS: usize = 5;
 const LAUNCHES: u32 = 8;
+const SIZE: AudienceSize = AudienceSize::Share(0.01);
 
 fn main() {
     let members = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(10_000_000);
@@ -45,8 +44,9 @@ fn measure(threads: usize, model: &Model, query: &LaunchQuery, read: &Read<'_>) 
     let sum = best(|| read.sum());
     let keep = |_: usize, _: u32, scores: &[f32], best: &mut f32| *best = scores.iter().fold(*best, |a, b| a.max(*b));
     let scan = best(|| model.launch.scan_all(&[query], &model.embeddings, &stop, keep).unwrap());
-    let one = best(|| audience(model, &request(model, 0), &stop).unwrap());
-    let requests: Vec<AudienceRequest> = (0..LAUNCHES).map(|product| request(model, product)).collect();
+    let one = best(|| audience(model, &synthetic::request(model, 0, SIZE), &stop).unwrap());
+    let requests: Vec<AudienceRequest> =
+        (0..LAUNCHES).map(|product| synthetic::request(model, product, SIZE)).collect();
     let eight = best(|| {
         let each = |_, audience| {
             black_box(audience);
@@ -65,16 +65,6 @@ fn measure(threads: usize, model: &Model, query: &LaunchQuery, read: &Read<'_>) 
         eight * 1e3,
         eight / one
     );
-}
-
-fn request(model: &Model, product: u32) -> AudienceRequest {
-    AudienceRequest {
-        subject: Subject::New(model.products.attributes(product)),
-        seeds: Vec::new(),
-        size: AudienceSize::Share(0.01),
-        filter: MemberFilter::default(),
-        quota: Quota::default(),
-    }
 }
 
 /// Seconds of the fastest of some rounds: what else the machine does only ever adds to them.

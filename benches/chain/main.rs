@@ -21,7 +21,7 @@ use base::Base;
 use kindred::proto::v1;
 use kindred_models::Model;
 use kindred_models::artifact::Registry;
-use kindred_models::audience::{AudienceRequest, AudienceSize, MemberFilter, Quota, Subject, audience};
+use kindred_models::audience::{AudienceSize, audience};
 use kindred_models::feed::{FeedRequest, Persona, Visitor, feed};
 use kindred_models::launch::LaunchQuery;
 use kindred_models::stop::Stop;
@@ -99,13 +99,7 @@ fn answer(folder: &str) {
 fn audiences(model: &Model) {
     let query = LaunchQuery::from_attributes(model, &model.products.attributes(0), |row| row != 0);
     let read = Read::of(model, &query);
-    let request = AudienceRequest {
-        subject: Subject::New(model.products.attributes(0)),
-        seeds: Vec::new(),
-        size: AudienceSize::Count(AUDIENCE),
-        filter: MemberFilter::default(),
-        quota: Quota::default(),
-    };
+    let request = synthetic::request(model, 0, AudienceSize::Count(AUDIENCE));
     for round in 0..ROUNDS {
         let keep = |_: usize, _: u32, scores: &[f32], best: &mut f32| {
             *best = scores.iter().fold(*best, |a, b| a.max(*b));

@@ -8,7 +8,7 @@ pub(crate) use read::Read;
 use kindred_models::Model;
 use kindred_models::affinity::Affinity;
 use kindred_models::artifact::Array;
-use kindred_models::audience::Costs;
+use kindred_models::audience::{AudienceRequest, AudienceSize, Costs, MemberFilter, Quota, Subject};
 use kindred_models::blend::Blend;
 use kindred_models::catalogue::{IdType, Members, Products};
 use kindred_models::categories::CategoryTree;
@@ -38,6 +38,17 @@ const MIDDLE_PER_TOP: usize = 5;
 const BRANDS: usize = 100;
 /// Products bought with each.
 const TOGETHER: u32 = 100;
+
+/// For an audience of this size from all members, as if one of the products launched today.
+pub(crate) fn request(model: &Model, product: u32, size: AudienceSize) -> AudienceRequest {
+    AudienceRequest {
+        subject: Subject::New(model.products.attributes(product)),
+        seeds: Vec::new(),
+        size,
+        filter: MemberFilter::default(),
+        quota: Quota::default(),
+    }
+}
 
 /// A model that answers for audiences: every member bought `purchases` products on average, popular ones more often.
 pub(crate) fn launch_model(members: usize, products: usize, factors: usize, purchases: f64) -> Model {

@@ -302,7 +302,6 @@ impl Here<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::segment::BEST;
     use super::*;
 
     fn segment(names: &[&str], entries: &[(u32, u32, f32)]) -> Segment {
@@ -338,19 +337,6 @@ mod tests {
     }
 
     #[test]
-    fn what_few_are_allowed_is_found_further_down() {
-        // A later product is bought less.
-        let products = 2 * BEST as u32;
-        let entries: Vec<(u32, u32, f32)> = (0..products).map(|row| (0, row, (products - row) as f32)).collect();
-        let segment = segment(&["a"], &entries);
-        let part = segment.part(Some(0));
-        assert_eq!(part.top(3, |_| true), [0, 1, 2]);
-        assert_eq!(part.top(3, |row| row % 100 == 7), [7, 107, 207]);
-        assert_eq!(part.top(3, |row| row > products - 3), [products - 2, products - 1]);
-        assert!(segment.part(None).top(3, |_| true).is_empty());
-    }
-
-    #[test]
     fn shares_are_smoothed_by_hand() {
         let p = popularity();
         let here = p.here(&Context { city: Some("east".to_owned()), ..Context::default() });
@@ -377,29 +363,6 @@ mod tests {
         assert_eq!(at("b").top(3, |row| row != 0), [2, 1]);
         let faded = (2000.0 + 200.0 * chain(0)) / (2050.0 + 200.0);
         assert!((at("a").share(0) - faded).abs() < 1e-6, "nothing was bought there");
-    }
-
-    #[test]
-    fn what_is_bought_most_is_known_whatever_came_before() {
-        let (mut bought, mut counts) = (Bought::default(), vec![0.0f32; 5 * BEST]);
-        // Every product some times, in an order like none, with some brought back; each tenth far more often.
-        for i in 0..40 * BEST {
-            let product = i * 7919 % counts.len();
-            let count = if i % 11 == 3 { -1.0 } else { 1.0 + (product % 10 == 4) as u32 as f32 * product as f32 };
-            counts[product] += count;
-            bought.add(product as u32, count);
-        }
-        let best = |allowed: &dyn Fn(u32) -> bool| {
-            let mut rows: Vec<u32> = (0..counts.len() as u32).filter(|row| allowed(*row)).collect();
-            rows.sort_by(|a, b| counts[*b as usize].total_cmp(&counts[*a as usize]).then(a.cmp(b)));
-            rows.truncate(200);
-            rows
-        };
-        for allowed in [&(|_| true) as &dyn Fn(u32) -> bool, &|row| row % 10 != 4, &|row| row % 100 == 7] {
-            let mut found = bought.top(200, allowed);
-            found.sort_by(|a, b| counts[*b as usize].total_cmp(&counts[*a as usize]).then(a.cmp(b)));
-            assert_eq!(found, best(allowed).into_iter().filter(|row| counts[*row as usize] > 0.0).collect::<Vec<_>>());
-        }
     }
 
     #[test]

@@ -61,7 +61,8 @@ impl Stamp {
         found.filter(|stamp| stamp.manifest == nothing.manifest && stamp.program == nothing.program).unwrap_or(nothing)
     }
 
-    /// Takes back what was said of a version; where it can't be, nothing was ever said.
+    /// Takes back what was said of a version. Where that fails, what was said still holds for files that have not
+    /// changed since.
     pub(super) fn remove(folder: &Path) {
         let _ = fs::remove_file(folder.join(STAMP));
     }

@@ -48,7 +48,9 @@ impl Persona {
             Visitor::Member(row) => nobody.with_history(model, row),
             Visitor::Unknown => nobody,
         };
-        persona.add_visit(model, visit);
+        persona.add_visit(visit);
+        // What the model keeps of a vector is rounded to bytes; the solve that it came from is not.
+        persona.fold_in(model);
         persona
     }
 
@@ -64,16 +66,11 @@ impl Persona {
         if let Some(member) = model.state.member(row) {
             self.seen = member.seen(model.state.now(model)).collect();
         }
-        // What the model keeps of a vector is rounded to bytes; the solve that it came from is not.
-        self.fold_in(model);
         self
     }
 
-    /// Adds the visit's events to the history, and solves the member's row again with them.
-    fn add_visit(&mut self, model: &Model, visit: &[VisitEvent]) {
-        if visit.is_empty() {
-            return;
-        }
+    /// Adds the visit's events to the history.
+    fn add_visit(&mut self, visit: &[VisitEvent]) {
         for event in visit {
             let at = match self.past.binary_search_by_key(&event.product, |p| p.product) {
                 Ok(at) => at,
@@ -91,11 +88,10 @@ impl Persona {
                 self.bought_now.insert(event.product);
             }
         }
-        self.fold_in(model);
         self.visited = visit.iter().rev().map(|event| event.product).collect();
     }
 
-    /// Solves the member's row again.
+    /// Solves the row of who has such a history.
     fn fold_in(&mut self, model: &Model) {
         let weighty = self.past.iter().filter(|p| p.weight > 0.0);
         let (products, weights): (Vec<u32>, Vec<f32>) = weighty.map(|p| (p.product, p.weight)).unzip();

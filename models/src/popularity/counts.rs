@@ -39,10 +39,14 @@ impl Counts {
     pub(super) fn set(&mut self, product: u32, count: f32) {
         match self {
             Self::Few(counts) => {
+                let before = counts.size();
                 counts.insert_mut(product, count);
-                // Asked at powers of two: it takes a look at all of them.
+                // Asked when they have become a power of two: it takes a look at all of them.
                 let size = counts.size();
-                if size.is_power_of_two() && counts.keys().all(|product| *product as usize <= SPARSE * size) {
+                if size > before
+                    && size.is_power_of_two()
+                    && counts.keys().all(|product| *product as usize <= SPARSE * size)
+                {
                     let mut many = Self::Many(Vec::new());
                     counts.iter().for_each(|(product, count)| many.set(*product, *count));
                     *self = many;

@@ -14,7 +14,7 @@ use crate::sparse::Matrix;
 use crate::strings::{NONE, Strings};
 
 /// Products of a part that are kept in order.
-pub(super) const BEST: usize = 512;
+const BEST: usize = 512;
 /// What was bought since a version learned is little beside what it learned from: one candidate for so many.
 const SINCE_SHARE: usize = 4;
 
@@ -223,4 +223,45 @@ fn most_bought((products, counts): (&[u32], &[f32]), k: usize, allowed: impl Fn(
     let pairs = products.iter().zip(counts).filter(|(product, _)| allowed(**product));
     pairs.for_each(|(product, count)| top.push(*product, *count));
     top.into_sorted().iter().map(|s| s.row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_few_are_allowed_is_found_further_down() {
+        // A later product is bought less.
+        let products = 2 * BEST as u32;
+        let entries: Vec<(u32, u32, f32)> = (0..products).map(|row| (0, row, (products - row) as f32)).collect();
+        let segment = Segment::new(["a"].into_iter().collect(), Matrix::from_sorted(1, &entries));
+        let part = segment.part(Some(0));
+        assert_eq!(part.top(3, |_| true), [0, 1, 2]);
+        assert_eq!(part.top(3, |row| row % 100 == 7), [7, 107, 207]);
+        assert_eq!(part.top(3, |row| row > products - 3), [products - 2, products - 1]);
+        assert!(segment.part(None).top(3, |_| true).is_empty());
+    }
+
+    #[test]
+    fn what_is_bought_most_is_known_whatever_came_before() {
+        let (mut bought, mut counts) = (Bought::default(), vec![0.0f32; 5 * BEST]);
+        // Every product some times, in an order like none, with some brought back; each tenth far more often.
+        for i in 0..40 * BEST {
+            let product = i * 7919 % counts.len();
+            let count = if i % 11 == 3 { -1.0 } else { 1.0 + (product % 10 == 4) as u32 as f32 * product as f32 };
+            counts[product] += count;
+            bought.add(product as u32, count);
+        }
+        let best = |allowed: &dyn Fn(u32) -> bool| {
+            let mut rows: Vec<u32> = (0..counts.len() as u32).filter(|row| allowed(*row)).collect();
+            rows.sort_by(|a, b| counts[*b as usize].total_cmp(&counts[*a as usize]).then(a.cmp(b)));
+            rows.truncate(200);
+            rows
+        };
+        for allowed in [&(|_| true) as &dyn Fn(u32) -> bool, &|row| row % 10 != 4, &|row| row % 100 == 7] {
+            let mut found = bought.top(200, allowed);
+            found.sort_by(|a, b| counts[*b as usize].total_cmp(&counts[*a as usize]).then(a.cmp(b)));
+            assert_eq!(found, best(allowed).into_iter().filter(|row| counts[*row as usize] > 0.0).collect::<Vec<_>>());
+        }
+    }
 }

@@ -4,6 +4,9 @@
 //! order for a given instruction set, so that results repeat on every run and thread count; what is
 //! `dispatched` takes every step element by element or in whole numbers, and gives the same everywhere.
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
 /// Defines a function as several compilations of one body, of which each call runs the widest that the CPU has. On
 /// aarch64 the one compilation has NEON, which is part of the architecture. Nothing is contracted or reordered: all
 /// give the same bits.
@@ -195,24 +198,35 @@ fn four_by_packed(rows: [&[f32]; 4], block: &[[f32; PACKED]]) -> [[f32; PACKED];
     [a, b, c, d]
 }
 
+/// By intrinsics: left to itself, the compiler may carry the sums in registers of two floats, as `fold` ends with two.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-#[allow(unsafe_code)]
-unsafe fn dot_avx2(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0f32; LANES];
+fn dot_avx2(a: &[f32], b: &[f32]) -> f32 {
     let n = a.len().min(b.len());
-    let (a, b) = (&a[..n], &b[..n]);
-    let (blocks_a, blocks_b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let (rest_a, rest_b) = (blocks_a.remainder(), blocks_b.remainder());
-    for (x, y) in blocks_a.zip(blocks_b) {
-        for lane in 0..LANES {
-            sums[lane] = x[lane].mul_add(y[lane], sums[lane]);
-        }
+    let ((a, rest_a), (b, rest_b)) = (a[..n].as_chunks::<LANES>(), b[..n].as_chunks::<LANES>());
+    let mut sums = [_mm256_setzero_ps(); 4];
+    for (x, y) in a.iter().zip(b) {
+        sums = multiply_add(sums, x, y);
     }
-    for (lane, (x, y)) in rest_a.iter().zip(rest_b).enumerate() {
-        sums[lane] = x.mul_add(*y, sums[lane]);
+    if !rest_a.is_empty() {
+        let (mut x, mut y) = ([0.0; LANES], [0.0; LANES]);
+        x[..rest_a.len()].copy_from_slice(rest_a);
+        y[..rest_b.len()].copy_from_slice(rest_b);
+        sums = multiply_add(sums, &x, &y);
     }
-    fold(sums)
+    // In the order of `fold`.
+    let eight = _mm256_add_ps(_mm256_add_ps(sums[0], sums[2]), _mm256_add_ps(sums[1], sums[3]));
+    let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn multiply_add([a, b, c, d]: [__m256; 4], x: &[f32; LANES], y: &[f32; LANES]) -> [__m256; 4] {
+    let ([p, q, r, s], [t, u, v, w]): ([__m256; 4], [__m256; 4]) = (bytemuck::cast(*x), bytemuck::cast(*y));
+    [_mm256_fmadd_ps(p, t, a), _mm256_fmadd_ps(q, u, b), _mm256_fmadd_ps(r, v, c), _mm256_fmadd_ps(s, w, d)]
 }
 
 /// The scalar twin of [`dot`].

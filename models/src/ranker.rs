@@ -55,6 +55,8 @@ pub enum ScorerKind {
     Ftrl,
     /// Gradient boosted trees.
     Boosting,
+    /// The mean of [`Ftrl`](Self::Ftrl) and [`Boosting`](Self::Boosting), which err in different ways.
+    Mean,
 }
 
 impl std::fmt::Display for ScorerKind {
@@ -64,6 +66,7 @@ impl std::fmt::Display for ScorerKind {
             Self::Logistic => "logistic",
             Self::Ftrl => "ftrl",
             Self::Boosting => "boosting",
+            Self::Mean => "mean",
         })
     }
 }
@@ -75,6 +78,8 @@ pub enum Scorer {
     Linear(Linear),
     /// A sum of trees.
     Trees(Trees),
+    /// The sum of both.
+    Sum(Linear, Trees),
 }
 
 impl Default for Scorer {
@@ -96,40 +101,30 @@ impl Scorer {
     /// Log odds of every row.
     pub fn log_odds(&self, rows: &[Features]) -> Vec<f32> {
         match self {
-            Self::Linear(linear) => rows
-                .iter()
-                .map(|row| linear.bias + row.iter().zip(linear.weights.iter()).map(|(x, w)| x * w).sum::<f32>())
-                .collect(),
-            Self::Trees(trees) => {
-                let mut scores = vec![trees.bias; rows.len()];
-                trees.add(rows, &mut scores);
-                scores
-            }
+            Self::Linear(linear) => linear.log_odds(rows),
+            Self::Trees(trees) => trees.added_to(vec![0.0; rows.len()], rows),
+            Self::Sum(linear, trees) => trees.added_to(linear.log_odds(rows), rows),
         }
     }
 
     /// The same with all log odds multiplied by `slope`, and `shift` added.
     pub fn rescaled(self, slope: f32, shift: f32) -> Self {
-        let scaled = |values: &[f32]| values.iter().map(|x| slope * x).collect::<Vec<f32>>().into();
         match self {
-            Self::Linear(linear) => {
-                Self::Linear(Linear { weights: scaled(&linear.weights), bias: slope * linear.bias + shift })
-            }
-            Self::Trees(trees) => {
-                Self::Trees(Trees { leaves: scaled(&trees.leaves), bias: slope * trees.bias + shift, ..trees })
-            }
+            Self::Linear(linear) => Self::Linear(linear.rescaled(slope, shift)),
+            Self::Trees(trees) => Self::Trees(trees.rescaled(slope, shift)),
+            Self::Sum(linear, trees) => Self::Sum(linear.rescaled(slope, shift), trees.rescaled(slope, 0.0)),
         }
     }
 
     fn write(&self, name: &str, to: &mut SectionWriter) -> Result<(), ArtifactError> {
-        let no_weights = Array::<f32>::default();
-        let none = Trees::default();
-        let (weights, bias, trees) = match self {
-            Self::Linear(linear) => (&linear.weights, linear.bias, &none),
-            Self::Trees(trees) => (&no_weights, trees.bias, trees),
+        let (no_weights, no_trees) = (Linear::default(), Trees::default());
+        let (linear, trees) = match self {
+            Self::Linear(linear) => (linear, &no_trees),
+            Self::Trees(trees) => (&no_weights, trees),
+            Self::Sum(linear, trees) => (linear, trees),
         };
-        to.array(&format!("{name}.bias"), &[bias])?;
-        to.array(&format!("{name}.weights"), weights)?;
+        to.array(&format!("{name}.bias"), &[linear.bias + trees.bias])?;
+        to.array(&format!("{name}.weights"), &linear.weights)?;
         to.array(&format!("{name}.tree_features"), &trees.features)?;
         to.array(&format!("{name}.tree_thresholds"), &trees.thresholds)?;
         to.array(&format!("{name}.tree_leaves"), &trees.leaves)
@@ -150,15 +145,42 @@ impl Scorer {
         };
         let whole = trees.is_whole() && [0, places.len()].contains(&weights.len());
         from.ensure(whole, "the ranker's trees or weights are not whole")?;
+        let mut all = vec![0.0; if weights.is_empty() { 0 } else { FEATURES.len() }];
+        places.iter().zip(weights.iter()).for_each(|(place, weight)| all[*place] = *weight);
+        let linear = Linear { weights: all.into(), bias: trees.bias };
         Ok(match kind {
             ScorerKind::Boosting => Self::Trees(trees),
-            ScorerKind::Blend | ScorerKind::Logistic | ScorerKind::Ftrl => {
-                let mut all = vec![0.0; if weights.is_empty() { 0 } else { FEATURES.len() }];
-                places.iter().zip(weights.iter()).for_each(|(place, weight)| all[*place] = *weight);
-                Self::Linear(Linear { weights: all.into(), bias: trees.bias })
-            }
+            ScorerKind::Blend | ScorerKind::Logistic | ScorerKind::Ftrl => Self::Linear(linear),
+            ScorerKind::Mean => Self::Sum(linear, Trees { bias: 0.0, ..trees }),
         })
     }
+}
+
+impl Linear {
+    fn log_odds(&self, rows: &[Features]) -> Vec<f32> {
+        let weighted = |row: &Features| row.iter().zip(self.weights.iter()).map(|(x, w)| x * w).sum::<f32>();
+        rows.iter().map(|row| self.bias + weighted(row)).collect()
+    }
+
+    fn rescaled(self, slope: f32, shift: f32) -> Self {
+        Self { weights: scaled(&self.weights, slope), bias: slope * self.bias + shift }
+    }
+}
+
+impl Trees {
+    fn added_to(&self, mut scores: Vec<f32>, rows: &[Features]) -> Vec<f32> {
+        scores.iter_mut().for_each(|score| *score += self.bias);
+        self.add(rows, &mut scores);
+        scores
+    }
+
+    fn rescaled(self, slope: f32, shift: f32) -> Self {
+        Self { leaves: scaled(&self.leaves, slope), bias: slope * self.bias + shift, ..self }
+    }
+}
+
+fn scaled(values: &[f32], slope: f32) -> Array<f32> {
+    values.iter().map(|x| slope * x).collect::<Vec<f32>>().into()
 }
 
 /// From log odds to a probability.
@@ -200,15 +222,38 @@ impl Ranker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::artifact::{Check, fixture};
 
     #[test]
     fn linear_scores_worked_by_hand() {
         let mut weights = vec![0.0; FEATURES.len()];
         (weights[0], weights[1]) = (2.0, -1.0);
-        let linear = Scorer::Linear(Linear { weights: weights.into(), bias: 1.0 });
+        let linear = Linear { weights: weights.into(), bias: 1.0 };
         let mut row = [0.0; FEATURES.len()];
         (row[0], row[1]) = (3.0, 4.0);
-        assert_eq!(linear.log_odds(&[row]), [3.0]);
+        assert_eq!(Scorer::Linear(linear.clone()).log_odds(&[row]), [3.0]);
+        let trees = Trees { bias: 0.5, ..Trees::default() };
+        assert_eq!(Scorer::Sum(linear.clone(), trees).rescaled(2.0, 1.0).log_odds(&[row]), [8.0]);
         assert_eq!(probability(0.0), 0.5);
+    }
+
+    #[test]
+    fn every_kind_is_read_as_it_was_written() {
+        let linear = Linear { weights: vec![0.5; FEATURES.len()].into(), bias: 1.0 };
+        let mut trees = Trees { bias: -2.0, features: vec![1; 15].into(), ..Trees::default() };
+        (trees.thresholds, trees.leaves) = (vec![0.1; 15].into(), (0..16).map(|k| k as f32).collect::<Vec<_>>().into());
+        let row = std::array::from_fn(|k| k as f32 / 8.0);
+        for (kind, scorer) in [
+            (ScorerKind::Ftrl, Scorer::Linear(linear.clone())),
+            (ScorerKind::Boosting, Scorer::Trees(trees.clone())),
+            (ScorerKind::Mean, Scorer::Sum(linear, trees)),
+        ] {
+            let fit = RankerFit { horizon_days: 7, repeat: kind, fresh: kind };
+            let ranker = Ranker { repeat: scorer.clone(), fresh: scorer, fit };
+            let (_root, registry, id) = fixture::published(|to| ranker.write(to).unwrap());
+            let found = Ranker::read(&registry.open(&id, Check::All).unwrap()).unwrap();
+            assert_eq!(found.fit, fit);
+            assert_eq!(found.fresh.log_odds(&[row]), ranker.fresh.log_odds(&[row]), "{kind}");
+        }
     }
 }

@@ -6,6 +6,8 @@
 
 mod array;
 mod files;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod manifest;
 mod reader;
 mod registry;

@@ -211,30 +211,14 @@ fn map(path: &Path, entry: &FileEntry, vouched: impl Fn(&Metadata) -> bool) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::artifact::{Registry, VersionId, Writer};
-    use std::collections::BTreeMap;
+    use crate::artifact::{Registry, VersionId, fixture};
     use std::time::Duration;
 
     /// A registry with one version of one array, and the file of that array.
     fn published() -> (tempfile::TempDir, Registry, VersionId, PathBuf) {
-        let root = tempfile::tempdir().unwrap();
-        let registry = Registry::new(root.path(), "m").unwrap();
-        let mut to = Writer::create(&registry).unwrap();
-        to.section::<ArtifactError>("numbers", &(), |s| s.array("n", &[1u32, 2, 3])).unwrap();
-        let manifest = Manifest {
-            format_version: FORMAT_VERSION,
-            kindred_version: String::new(),
-            as_of_time: 0,
-            state_seq: None,
-            state_store: None,
-            counts: BTreeMap::new(),
-            parameters: serde_json::Value::Null,
-            metrics: BTreeMap::new(),
-            sections: BTreeMap::new(),
-            files: BTreeMap::new(),
-            documents: BTreeMap::new(),
-        };
-        let id = to.publish(manifest, 0).unwrap();
+        let (root, registry, id) = fixture::published(|to| {
+            to.section::<ArtifactError>("numbers", &(), |s| s.array("n", &[1u32, 2, 3])).unwrap();
+        });
         let file = registry.folder().join(id.as_str()).join("numbers.bin");
         (root, registry, id, file)
     }

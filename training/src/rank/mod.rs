@@ -18,7 +18,7 @@ mod select;
 use std::collections::BTreeMap;
 
 use kindred_models::blend::Blend;
-use kindred_models::ranker::{Ranker, RankerFit, Scorer, ScorerKind};
+use kindred_models::ranker::{Linear, Ranker, RankerFit, Scorer, ScorerKind, Trees};
 use kindred_models::stop::Stop;
 
 use crate::config::{RankerParams, ValidConfig};
@@ -165,7 +165,12 @@ fn scorer(kind: ScorerKind, examples: &Examples, blend: &Blend, params: &RankerP
         ScorerKind::Logistic => Scorer::Linear(logistic::fit(examples)),
         ScorerKind::Ftrl => Scorer::Linear(ftrl::fit(examples)),
         ScorerKind::Boosting => Scorer::Trees(boosting::fit(examples, params)),
+        ScorerKind::Mean => mean(ftrl::fit(examples), boosting::fit(examples, params)),
     }
+}
+
+fn mean(linear: Linear, trees: Trees) -> Scorer {
+    Scorer::Sum(linear, trees).rescaled(0.5, 0.0)
 }
 
 #[cfg(test)]

@@ -10,14 +10,15 @@ use serde::{Deserialize, Serialize};
 
 use super::calibrate;
 use super::examples::{Examples, Horizon, Member, Task};
-use super::scorer;
+use super::{boosting, ftrl, mean, scorer};
 use crate::config::RankerParams;
 use crate::error::TrainError;
 
 /// Members per cut that the kinds are compared on, at most.
 const MAX_MEMBERS: usize = 6000;
 /// The kinds, the simplest first.
-const KINDS: [ScorerKind; 4] = [ScorerKind::Blend, ScorerKind::Logistic, ScorerKind::Ftrl, ScorerKind::Boosting];
+const KINDS: [ScorerKind; 5] =
+    [ScorerKind::Blend, ScorerKind::Logistic, ScorerKind::Ftrl, ScorerKind::Boosting, ScorerKind::Mean];
 /// Items of a ranking that count.
 const DEPTH: usize = 10;
 
@@ -63,9 +64,17 @@ pub(super) fn judge(
     let half = |members| Examples::of(horizon, members, task, params, stop);
     let (lesson, test) = if is_only { (&half(teachers)?, &half(judges)?) } else { (taught, seen) };
     let judges = if is_only { judges } else { &horizon.members };
-    let scorers = KINDS.map(|kind| scorer(kind, lesson, blend, params));
+    let scorers = scorers(lesson, blend, params);
     let slopes = std::array::from_fn(|k| calibrate::slope(&scorers[k], test));
     Ok(Judgement { ndcg_at_10: ndcg(horizon, judges, task, &scorers, stop)?, slopes })
+}
+
+/// One of each of [`KINDS`].
+fn scorers(examples: &Examples, blend: &Blend, params: &RankerParams) -> [Scorer; KINDS.len()] {
+    let of = |kind| scorer(kind, examples, blend, params);
+    let (linear, trees) = (ftrl::fit(examples), boosting::fit(examples, params));
+    let (ftrl, boosting) = (Scorer::Linear(linear.clone()), Scorer::Trees(trees.clone()));
+    [of(ScorerKind::Blend), of(ScorerKind::Logistic), ftrl, boosting, mean(linear, trees)]
 }
 
 /// The kind that did best on average, with its slope at the latest cut, which stands first.
@@ -121,14 +130,14 @@ mod tests {
 
     #[test]
     fn one_season_does_not_decide() {
-        let at = |ndcg_at_10, slope| Judgement { ndcg_at_10, slopes: [slope; 4] };
+        let at = |ndcg_at_10, slope| Judgement { ndcg_at_10, slopes: [slope; 5] };
         // The blend wins the latest cut by a little, the trees the one before by much.
         let (comparison, slope) =
-            best(Task::Fresh, &[at([0.30, 0.28, 0.28, 0.29], 0.9), at([0.40, 0.45, 0.44, 0.60], 1.1)]);
+            best(Task::Fresh, &[at([0.30, 0.28, 0.28, 0.29, 0.28], 0.9), at([0.40, 0.45, 0.44, 0.60, 0.59], 1.1)]);
         assert_eq!(comparison.chosen, ScorerKind::Boosting);
         assert!((comparison.ndcg_at_10[&ScorerKind::Boosting] - 0.445).abs() < 1e-9);
         assert_eq!(slope, 0.9, "of the latest cut");
-        let (alike, _) = best(Task::Repeat, &[at([0.5; 4], 1.0)]);
+        let (alike, _) = best(Task::Repeat, &[at([0.5; 5], 1.0)]);
         assert_eq!(alike.chosen, ScorerKind::Blend, "of two alike, the simpler one");
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Each kernel has a scalar twin, which is the test oracle and the fallback. Sums are taken in a fixed
 //! order for a given instruction set, so that results repeat on every run and thread count; what is
-//! `dispatched` takes every step element by element or in whole numbers, and gives the same everywhere.
+//! `dispatched` takes every step element by element or in whole numbers, and gives the same everywhere, unless it
+//! says that it asks for [`dot`].
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;

@@ -1,6 +1,9 @@
-//! Symmetric positive definite systems, small and dense.
+//! Symmetric positive definite systems.
 
-use crate::kernels::{dispatched, sum_of_products};
+use crate::kernels::{dispatched, dot, sum_of_products};
+
+/// Rows whose inner products are taken before they are added up, while they are at hand.
+const BLOCK: usize = 32;
 
 /// Solves `A x = b` in place for a symmetric positive definite `A` (row-major, `n × n`, lower triangle
 /// read; the upper becomes its Cholesky factor); `b` becomes `x`. Pivots are kept above a tiny floor, so
@@ -51,6 +54,112 @@ dispatched! {
     }
 }
 
+/// Rows of a table, `A`, with a weight each, `W`.
+#[derive(Clone, Copy, Debug)]
+pub struct Observed<'a> {
+    /// Vectors, row by row.
+    pub table: &'a [f32],
+    /// Rows that were observed.
+    pub rows: &'a [u32],
+    /// Weight of each.
+    pub weights: &'a [f32],
+}
+
+dispatched! {
+    /// Adds `AᵀW1` to `out`, as long as a vector.
+    pub fn add_weighted(observed: Observed<'_>, out: &mut [f32]) {
+        for (rows, weights) in observed.rows.chunks(BLOCK).zip(observed.weights.chunks(BLOCK)) {
+            add_rows(observed.table, rows, weights, out);
+        }
+    }
+}
+
+dispatched! {
+    /// Takes `x` some steps towards the solution of `(diag(diagonal) + AᵀWA) x = AᵀW1`: conjugate gradients (Hestenes
+    /// and Stiefel 1952), preconditioned by `diagonal` (above 0), so that one step more than there are rows solves it.
+    /// `work` is working memory. Bits depend on the CPU, as those of [`dot`] do.
+    pub fn approach_ridge(
+        observed: Observed<'_>,
+        diagonal: &[f32],
+        steps: usize,
+        work: &mut Vec<f32>,
+        x: &mut [f32],
+    ) {
+        let d = x.len();
+        work.clear();
+        work.resize(3 * d, 0.0);
+        let (residual, rest) = work.split_at_mut(d);
+        let (direction, image) = rest.split_at_mut(d);
+        observed.add_residual(1.0, x, residual);
+        for k in 0..d {
+            residual[k] -= diagonal[k] * x[k];
+            direction[k] = residual[k] / diagonal[k];
+        }
+        let mut size = dot(residual, direction);
+        for _ in 0..steps {
+            image.fill(0.0);
+            // Its negative, less what the diagonal adds.
+            observed.add_residual(0.0, direction, image);
+            for k in 0..d {
+                image[k] -= diagonal[k] * direction[k];
+            }
+            let curvature = -dot(direction, image);
+            // The matrix is positive definite: where that can't be seen any more, the rest is rounding.
+            if curvature <= 0.0 || size <= 0.0 {
+                break;
+            }
+            let step = size / curvature;
+            for k in 0..d {
+                x[k] += step * direction[k];
+                residual[k] += step * image[k];
+                image[k] = residual[k] / diagonal[k];
+            }
+            let next = dot(residual, image);
+            let turn = next / size;
+            for k in 0..d {
+                direction[k] = image[k] + turn * direction[k];
+            }
+            size = next;
+        }
+    }
+}
+
+impl Observed<'_> {
+    /// Adds `AᵀW(target − Ax)` to `out`.
+    #[inline(always)]
+    fn add_residual(self, target: f32, x: &[f32], out: &mut [f32]) {
+        let d = x.len();
+        let mut left = [0f32; BLOCK];
+        for (rows, weights) in self.rows.chunks(BLOCK).zip(self.weights.chunks(BLOCK)) {
+            for ((left, row), weight) in left.iter_mut().zip(rows).zip(weights) {
+                *left = weight * (target - dot(&self.table[*row as usize * d..][..d], x));
+            }
+            add_rows(self.table, rows, &left, out);
+        }
+    }
+}
+
+/// Adds rows with a factor each to `out`: four side by side, as it is read and written once for all.
+#[inline(always)]
+fn add_rows(table: &[f32], rows: &[u32], factors: &[f32], out: &mut [f32]) {
+    let d = out.len();
+    let (fours, rest) = rows.as_chunks::<4>();
+    for ([p, q, r, s], factors) in fours.iter().zip(factors.as_chunks::<4>().0) {
+        let (p, q) = (&table[*p as usize * d..][..d], &table[*q as usize * d..][..d]);
+        let (r, s) = (&table[*r as usize * d..][..d], &table[*s as usize * d..][..d]);
+        let [a, b, c, e] = *factors;
+        for k in 0..d {
+            out[k] += (a * p[k] + b * q[k]) + (c * r[k] + e * s[k]);
+        }
+    }
+    for (row, factor) in rest.iter().zip(&factors[rows.len() - rest.len()..]) {
+        let row = &table[*row as usize * d..][..d];
+        for k in 0..d {
+            out[k] += factor * row[k];
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +175,52 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn steps_end_at_the_solution(
+            values in prop::collection::vec(-1f32..1.0, 9 * 5),
+            weights in prop::collection::vec(0.2f32..4.0, 5),
+            n in 0usize..6,
+            mut x in prop::collection::vec(-1f32..1.0, 9),
+        ) {
+            let (rows, weights) = (Vec::from_iter(0..n as u32), &weights[..n]);
+            let diagonal: Vec<f32> = (0..9).map(|k| 0.5 + k as f32 / 4.0).collect();
+            let observed = Observed { table: &values, rows: &rows, weights };
+            approach_ridge(observed, &diagonal, n + 2, &mut Vec::new(), &mut x);
+            // (diag + AᵀWA) x = AᵀW1, term by term.
+            let row = |i: usize| &values[i * 9..(i + 1) * 9];
+            let left: Vec<f32> = (0..n).map(|i| weights[i] * (1.0 - dot(row(i), &x))).collect();
+            for k in 0..9 {
+                let right: f32 = (0..n).map(|i| left[i] * row(i)[k]).sum();
+                prop_assert!((diagonal[k] * x[k] - right).abs() < 2e-3, "{x:?}");
+            }
+        }
+
+        #[test]
+        fn rows_of_any_number_are_added(n in 0usize..80, seed in prop::collection::vec(-1f32..1.0, 80 * 5)) {
+            let rows: Vec<u32> = (0..n as u32).map(|i| i * 37 % 80).collect();
+            let weights: Vec<f32> = (0..n).map(|i| 1.0 + (i % 7) as f32).collect();
+            let observed = Observed { table: &seed, rows: &rows, weights: &weights };
+            let by_width = crate::kernels::widest::each(|| {
+                let mut sum = vec![0.5f32; 5];
+                add_weighted(observed, &mut sum);
+                sum
+            });
+            prop_assert!(by_width.iter().all(|sum| *sum == by_width[0]));
+            // One step from nowhere with a diagonal so large that the rows do not count: AᵀW1 / diagonal.
+            let by_width = crate::kernels::widest::each(|| {
+                let mut x = vec![0f32; 5];
+                approach_ridge(observed, &[1e6; 5], 1, &mut Vec::new(), &mut x);
+                (by_width[0].clone(), x)
+            });
+            for (sum, x) in by_width {
+                for k in 0..5 {
+                    let exact: f32 = rows.iter().zip(&weights).map(|(row, w)| w * seed[*row as usize * 5 + k]).sum();
+                    prop_assert!((sum[k] - 0.5 - exact).abs() < 1e-3);
+                    prop_assert!((x[k] * 1e6 - exact).abs() < 0.05, "{} {exact}", x[k] * 1e6);
+                }
+            }
+        }
+
         #[test]
         fn solution_reproduces_the_right_side(n in 1usize..12, seed in prop::collection::vec(-1f32..1.0, 144 + 12)) {
             let m = &seed[..n * n];

@@ -1,9 +1,9 @@
 //! Implicit ALS: fits the embeddings.
 //!
-//! Each half-epoch fixes one side and solves every row of the other by
-//! [`RowSolver`], in parallel. The objective does not change when
-//! both sides are rotated, so the fixed side is first turned into the basis in which its Gramian is
-//! diagonal; a member or product with fewer purchases than factors then costs `O(n² d)`, not `O(d³)`.
+//! Each half-epoch fixes one side and takes every row of the other nearer to its solution by [`RowSolver`], in
+//! parallel; the last one, the members', solves them. The objective does not change when both sides are rotated, so
+//! both are first turned into the basis in which the fixed one's Gramian is diagonal: of a row with `n` purchases a
+//! step then costs `O(n d)`, and a solve `O(n² d)` where `n < d`.
 //! Sums are taken in an order that does not depend on the number of threads.
 
 use kindred_models::embeddings::{Embeddings, Fit, Gramian, RowSolver, Scratch};
@@ -19,9 +19,14 @@ use rayon::prelude::*;
 use crate::config::IalsValidParams;
 use crate::error::TrainError;
 use crate::progress::Progress;
+use crate::spectral;
 
 /// Rows per task when a table is summed or rotated.
 const CHUNK_ROWS: usize = 4096;
+/// Steps that each pass takes every row nearer to its solution.
+const STEPS: usize = 3;
+/// How long the products' first vectors are, see [`spectral::approach`].
+const FIRST_NORM: f32 = 0.1;
 
 /// Fits embeddings to weights, members × products (all above 0).
 ///
@@ -38,13 +43,16 @@ pub fn fit(
     let count =
         |matrix: &Matrix| (0..matrix.rows.len() as u32).filter(|row| !matrix.rows.range(*row).is_empty()).count();
     let (active_members, bought_products) = (count(weights), count(&by_product));
-    let mut items = first_vectors(&by_product, params);
+    let mut items = random_vectors(&by_product, params);
     let mut members = Array2::zeros((weights.rows.len(), params.factors));
+    spectral::approach(weights, &by_product, FIRST_NORM, &mut items, &mut members)?;
+    members.fill(0.0);
     for epoch in 0..params.epochs {
         stop.check()?;
-        solve_side(&mut items, bought_products, weights, &mut members, params)?;
-        if epoch + 1 < params.epochs {
-            solve_side(&mut members, active_members, &by_product, &mut items, params)?;
+        let is_last = epoch + 1 == params.epochs;
+        solve_side(&mut items, bought_products, weights, &mut members, is_last, params)?;
+        if !is_last {
+            solve_side(&mut members, active_members, &by_product, &mut items, false, params)?;
         }
         progress.advance(1);
     }
@@ -62,30 +70,33 @@ pub fn fit(
     })
 }
 
-/// Small random vectors for the products that were bought, zero for the others.
-fn first_vectors(by_product: &Matrix, params: &IalsValidParams) -> Array2<f32> {
+/// Vectors of random signs for the products that were bought, zero for the others.
+fn random_vectors(by_product: &Matrix, params: &IalsValidParams) -> Array2<f32> {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(params.seed);
-    let scale = 0.1 / (params.factors as f32).sqrt();
     let mut items = Array2::zeros((by_product.rows.len(), params.factors));
     for (row, mut vector) in items.outer_iter_mut().enumerate() {
         if !by_product.rows.range(row as u32).is_empty() {
-            // Twelve uniform numbers sum up to nearly a normal one, the same on every platform.
-            let mut normal = || (0..12).map(|_| rng.random_range(-0.5f32..0.5)).sum::<f32>();
-            vector.mapv_inplace(|_| scale * normal());
+            vector.mapv_inplace(|_| if rng.random::<bool>() { 1.0 } else { -1.0 });
         }
     }
     items
 }
 
-/// One half-epoch: diagonalizes the fixed side's Gramian, and solves all rows of the other side.
+/// One half-epoch: diagonalizes the fixed side's Gramian, and solves all rows of the other side, or takes them nearer
+/// to their solution.
 fn solve_side(
     fixed: &mut Array2<f32>,
     population: usize,
     observed: &Matrix,
     solved: &mut Array2<f32>,
+    exactly: bool,
     params: &IalsValidParams,
 ) -> Result<(), TrainError> {
-    let values = diagonalize(fixed)?;
+    let (values, rotation) = eigenbasis(fixed)?;
+    rotate(fixed, &rotation);
+    if !exactly {
+        rotate(solved, &rotation);
+    }
     let solver = RowSolver {
         table: fixed.as_slice().expect("tables are made row by row, and turned in place"),
         gramian: Gramian::Diagonal(&values),
@@ -95,26 +106,30 @@ fn solve_side(
     let rows = solved.axis_iter_mut(Axis(0)).into_par_iter().enumerate();
     rows.for_each_init(Scratch::default, |scratch, (row, mut vector)| {
         let (columns, weights) = observed.row(row as u32);
-        if let Some(out) = vector.as_slice_mut() {
-            solver.solve(columns, weights, None, scratch, out);
+        match vector.as_slice_mut() {
+            Some(out) if exactly => solver.solve(columns, weights, None, scratch, out),
+            Some(out) => solver.approach(columns, weights, STEPS, scratch, out),
+            None => {}
         }
     });
     Ok(())
 }
 
-/// Rotates a table into the eigenbasis of its Gramian; gives the eigenvalues.
-fn diagonalize(table: &mut Array2<f32>) -> Result<Vec<f32>, TrainError> {
+/// Eigenvalues and eigenvectors of a table's Gramian.
+pub(crate) fn eigenbasis(table: &Array2<f32>) -> Result<(Vec<f32>, Array2<f32>), TrainError> {
     let g = gramian(&table.view());
     if g.iter().any(|x| !x.is_finite()) {
         return Err(TrainError::Diverged);
     }
     let (values, vectors): (Array1<f64>, Array2<f64>) = g.eigh().map_err(|_| TrainError::Diverged)?.sort_eig_desc();
-    let rotation = vectors.mapv(|x| x as f32);
+    Ok((values.iter().map(|x| x.max(0.0) as f32).collect(), vectors.mapv(|x| x as f32)))
+}
+
+pub(crate) fn rotate(table: &mut Array2<f32>, rotation: &Array2<f32>) {
     table.axis_chunks_iter_mut(Axis(0), CHUNK_ROWS).into_par_iter().for_each(|mut rows| {
-        let rotated = rows.dot(&rotation);
+        let rotated = rows.dot(rotation);
         rows.assign(&rotated);
     });
-    Ok(values.iter().map(|x| x.max(0.0) as f32).collect())
 }
 
 /// `Σ v vᵀ`, in double precision over chunks in order.
@@ -154,6 +169,17 @@ mod tests {
             let score = |p| dot(&e.member(m), e.product(p));
             assert!(score(m) > 0.8, "the product left out belongs to the member: {}", score(m));
             assert!(score((m + 1) % 50).abs() < 0.1, "the other colour does not");
+        }
+    }
+
+    #[test]
+    fn more_factors_than_products_and_no_purchase_at_all_are_fitted() {
+        let e = fitted(&checkerboard()[..40], 50, 50, IalsParams { factors: 64, ..IalsParams::default() });
+        assert!(e.products.iter().all(|x| x.is_finite()));
+        assert!(dot(&e.member(0), e.product(2)) > 0.3, "{}", dot(&e.member(0), e.product(2)));
+        for (members, products) in [(3, 3), (0, 3), (3, 0), (0, 0)] {
+            let e = fitted(&[], members, products, IalsParams::default());
+            assert!(e.products.iter().all(|x| *x == 0.0) && e.members.scales.iter().all(|x| *x == 0.0));
         }
     }
 

@@ -3,9 +3,9 @@
 //!
 //! At every cut all sources are fitted to what came before it alone, and asked for candidates by the very
 //! code that serves. What the member bought before and what is new are two tasks with a scorer each. A
-//! fixed blend, a logistic regression (solved, or followed online) and boosted trees compete on every cut, fitted
-//! to the others, so that one season does not decide; the winner of each task is then fitted to all, and
-//! calibrated.
+//! fixed blend, a logistic regression (solved, or followed online), boosted trees and a mean of the last two compete
+//! on every cut, fitted to the others, so that one season does not decide; the winner of each task is then fitted to
+//! all, and calibrated.
 
 mod boosting;
 mod calibrate;
@@ -170,7 +170,9 @@ fn scorer(kind: ScorerKind, examples: &Examples, blend: &Blend, params: &RankerP
 }
 
 fn mean(linear: Linear, trees: Trees) -> Scorer {
-    Scorer::Sum(linear, trees).rescaled(0.5, 0.0)
+    // One bias, as a version keeps it: scores stay the same to the bit.
+    let linear = Linear { bias: linear.bias + trees.bias, ..linear };
+    Scorer::Sum(linear, Trees { bias: 0.0, ..trees }).rescaled(0.5, 0.0)
 }
 
 #[cfg(test)]

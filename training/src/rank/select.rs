@@ -71,10 +71,13 @@ pub(super) fn judge(
 
 /// One of each of [`KINDS`].
 fn scorers(examples: &Examples, blend: &Blend, params: &RankerParams) -> [Scorer; KINDS.len()] {
-    let of = |kind| scorer(kind, examples, blend, params);
     let (linear, trees) = (ftrl::fit(examples), boosting::fit(examples, params));
-    let (ftrl, boosting) = (Scorer::Linear(linear.clone()), Scorer::Trees(trees.clone()));
-    [of(ScorerKind::Blend), of(ScorerKind::Logistic), ftrl, boosting, mean(linear, trees)]
+    KINDS.map(|kind| match kind {
+        ScorerKind::Ftrl => Scorer::Linear(linear.clone()),
+        ScorerKind::Boosting => Scorer::Trees(trees.clone()),
+        ScorerKind::Mean => mean(linear.clone(), trees.clone()),
+        ScorerKind::Blend | ScorerKind::Logistic => scorer(kind, examples, blend, params),
+    })
 }
 
 /// The kind that did best on average, with its slope at the latest cut, which stands first.

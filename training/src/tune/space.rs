@@ -47,7 +47,7 @@ pub(super) fn space(source: Source, max_factors: usize, has_time: bool) -> Vec<D
                 one_of("embeddings.factors", factors),
                 Dimension { name: "embeddings.unobserved_weight", range: Range::Log(0.003, 1.0) },
                 Dimension { name: "embeddings.regularization", range: Range::Log(0.0002, 0.1) },
-                one_of("embeddings.epochs", [6, 8, 10, 12, 16, 20].map(|n| json!(n)).to_vec()),
+                one_of("embeddings.epochs", [2, 4, 6, 8, 12, 16, 20].map(|n| json!(n)).to_vec()),
                 one_of("embeddings.weighting", ["binary", "log", "linear"].map(|w| json!(w)).to_vec()),
             ];
             // Decay needs a time, and goes from none to a month.

@@ -16,7 +16,8 @@ const MAX_SEEDS: usize = 1000;
 const PRODUCTS: usize = 300;
 /// Seeds' worth of the base's rate that a product's rate among the seeds is shrunk by.
 const RATE_PRIOR: f32 = 5.0;
-/// Seeds at which they count half of what they can, where nothing was learned.
+/// Weights where nothing was learned, and seeds at which they count half of that.
+const PRIOR: SeedWeights = [0.0, 0.5 * PRIOR_SCALE, 0.5 * PRIOR_SCALE];
 const SEED_PRIOR: f32 = 30.0;
 
 /// Weights of the seed signals, per standard deviation over the base, in their order.
@@ -63,9 +64,12 @@ impl Seeds {
 
     /// Adds what a unit of each seed signal counts, as learned for so many seeds, and what the seeds say of the others.
     pub(super) fn add_weights(&self, model: &LaunchModel, to: &mut Signals, alone: bool) {
-        // Without a product there is nothing that few seeds could be wrong about.
-        let count = if alone { f32::INFINITY } else { self.count as f32 };
-        let weights = at(&model.fit.seeds, count);
+        let weights = match (alone, &model.fit.learned) {
+            // Learned is what seeds are worth beside a product; without one they are all that is known.
+            (true, _) => PRIOR,
+            (false, Some(_)) => at(&model.fit.seeds, self.count as f32),
+            (false, None) => PRIOR.map(|weight| weight * self.count as f32 / (self.count as f32 + SEED_PRIOR)),
+        };
         let from = to.len() - SEED_SIGNALS;
         for (k, weight) in weights.iter().enumerate() {
             to[from + k] = weight / self.deviations[k];
@@ -74,15 +78,12 @@ impl Seeds {
     }
 }
 
-/// The weights for a number of seeds, between those that were learned.
+/// The weights for a number of seeds, between those that were learned: none where none were.
 fn at(fits: &[SeedFit], count: f32) -> SeedWeights {
     let place = |fit: &SeedFit| fit.seeds as f32;
     let above = fits.partition_point(|fit| place(fit) <= count);
     match (above.checked_sub(1).and_then(|k| fits.get(k)), fits.get(above)) {
-        (None, None) => {
-            let share = if count.is_finite() { count / (count + SEED_PRIOR) } else { 1.0 };
-            [0.0, 0.5, 0.5].map(|weight| PRIOR_SCALE * share * weight)
-        }
+        (None, None) => SeedWeights::default(),
         (None, Some(first)) => first.weights.map(|weight| weight * count / place(first)),
         (Some(last), None) => last.weights,
         (Some(a), Some(b)) => {
@@ -144,7 +145,7 @@ mod tests {
         assert!((weight(3.0) - 0.1).abs() < 1e-6 && (weight(30.0) - 1.0).abs() < 1e-6);
         let middle = (3f32 * 30.0).sqrt();
         assert!((weight(middle) - 0.55).abs() < 1e-5, "half-way on the scale of logarithms");
-        assert_eq!((weight(1000.0), weight(f32::INFINITY)), (1.0, 1.0));
-        assert_eq!(at(&[], 30.0), [0.0, 0.75, 0.75], "half of what is possible");
+        assert_eq!(weight(1000.0), 1.0);
+        assert_eq!(at(&[], 30.0), [0.0; SEED_SIGNALS], "nobody knows that they help");
     }
 }

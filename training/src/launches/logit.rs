@@ -11,8 +11,6 @@ use super::replay::ScoredPast;
 const MAX_BUYERS: f64 = 15.0;
 /// Penalty on a launch weight's squared distance from the prior, per standard deviation.
 pub(super) const PENALTY: f64 = 100.0;
-/// The same on a weight of seeds: fewer launches have so many buyers.
-pub(super) const SEED_PENALTY: f64 = 20.0;
 /// The same on a slope's from 1.
 const SLOPE_PENALTY: f64 = 25.0;
 /// Steps of Newton's method at most, and when it may end.

@@ -8,12 +8,13 @@
 mod expectation;
 mod logit;
 mod replay;
+mod seeds;
 mod selling;
 mod statics;
 
 use std::collections::BTreeMap;
 
-use kindred_models::launch::{Expectation, LaunchFit, OWN_SHARE, SeedFit, SeedWeights, Signals, prior};
+use kindred_models::launch::{Expectation, LaunchFit, OWN_SHARE, SeedFit, Signals, prior};
 use kindred_models::stop::Stop;
 use serde::{Deserialize, Serialize};
 
@@ -24,9 +25,9 @@ use crate::fit::{self, Described};
 use crate::prepare::Slice;
 use crate::progress::Progress;
 pub(crate) use expectation::{Foretold, summary};
-use logit::{Choice, PENALTY, SEED_PENALTY};
-use replay::Seeded;
+use logit::PENALTY;
 pub(crate) use replay::{Past, SEED_COUNTS, choose_seeds};
+use seeds::Revealed;
 pub(crate) use selling::selling;
 pub(crate) use statics::statics;
 
@@ -138,27 +139,11 @@ fn learn(moments: &[(i64, &[Past])], params: &LaunchParams) -> (Signals, Expecta
 
 /// Weights of the signals of seeds, by their number, beside the weights of launches.
 fn learn_seeds(moments: &[(i64, &[Past])], weights: &Signals) -> Vec<SeedFit> {
-    let launches = || moments.iter().flat_map(|(_, launches)| launches.iter());
+    let launches = || moments.iter().flat_map(|(cut, launches)| launches.iter().map(move |launch| (*cut, launch)));
     let of = |seeds: usize| {
-        let seeded = launches().filter_map(|l| Some((l, l.seeded.iter().find(|s| s.seeds == seeds)?)));
-        let offsets: Vec<(&Past, &Seeded, Vec<f32>)> = seeded
-            .map(|(launch, seeded)| {
-                let scores = launch.scored(weights).scores;
-                (launch, seeded, seeded.places.iter().map(|place| scores[*place]).collect())
-            })
-            .collect();
-        let choices: Vec<_> = offsets
-            .iter()
-            .map(|(launch, seeded, offsets)| Choice {
-                rows: &seeded.rows,
-                offsets,
-                bought: seeded.bought,
-                weight: launch.weight,
-            })
-            .collect();
-        let none = SeedWeights::default();
-        let weights = logit::fit(&choices, &none.map(|_| 1.0), &none, SEED_PENALTY);
-        (choices.len() >= MIN_SEEDED).then_some(SeedFit { seeds: seeds as u32, weights })
+        let revealed: Vec<Revealed<'_>> =
+            launches().filter_map(|(cut, launch)| Revealed::new(cut, launch, seeds, weights)).collect();
+        (revealed.len() >= MIN_SEEDED).then(|| SeedFit { seeds: seeds as u32, weights: seeds::fit(&revealed) })
     };
     SEED_COUNTS.into_iter().filter_map(of).collect()
 }

@@ -9,6 +9,7 @@ mod expectation;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod query;
+mod question;
 mod scan;
 mod seeds;
 mod signals;
@@ -20,8 +21,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub use expectation::{Expectation, Known, Level, Spread, Z90};
-use query::Question;
 pub use query::{ANALOGUES, LaunchQuery, mean_vector};
+use question::Question;
 use scan::{BLOCK, Block, Folded, Members};
 pub use seeds::{SeedFit, SeedWeights};
 use signals::{ACTIVITY, ANALOGUES_20, ANALOGUES_100, HABITS, Sums, VECTOR};
@@ -42,9 +43,9 @@ const LEAST_OWN: f32 = 0.1;
 const SCALE_MEMBERS: usize = 4096;
 /// Members whose scores the level of a question is measured on, in runs, at most.
 const LEVEL_MEMBERS: usize = 16_384;
-/// Members in a run of a sample: what is known of neighbours lies side by side in memory. Few, as neighbours may be
-/// alike.
-const SAMPLE_RUN: usize = 16;
+/// Runs of neighbours that a sample is of, about: what is known of neighbours lies side by side in memory, so that few
+/// are looked up faster; but neighbours may be alike.
+const SAMPLE_RUNS: usize = 256;
 
 /// What the launch score looks at, for all members.
 #[derive(Clone, Debug, Default)]
@@ -333,8 +334,14 @@ impl LaunchModel {
 
 /// Up to `most`, and a run, of the numbers below `n`, in short runs, evenly spaced.
 pub(crate) fn sample(n: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
-    let step = if n > most { (n * SAMPLE_RUN).div_ceil(most) } else { SAMPLE_RUN };
-    (0..n).step_by(step).map(move |start| start..n.min(start + SAMPLE_RUN))
+    let run = sample_run(most);
+    let step = if n > most { (n * run).div_ceil(most) } else { run };
+    (0..n).step_by(step).map(move |start| start..n.min(start + run))
+}
+
+/// Members of a run of a sample of so many.
+pub(crate) fn sample_run(most: usize) -> usize {
+    most.div_ceil(SAMPLE_RUNS)
 }
 
 fn read_fit(s: &crate::artifact::Section<'_>, format: u32) -> Result<LaunchFit, ArtifactError> {

@@ -363,9 +363,10 @@ mod tests {
 
     #[test]
     fn a_sample_that_is_too_good_or_too_bad_is_made_up_for() {
-        let step = MEMBERS.div_ceil(REACH_MEMBERS / 16);
+        let run = launch::sample_run(REACH_MEMBERS);
+        let step = (MEMBERS * run).div_ceil(REACH_MEMBERS);
         for (sampled, other) in [(30.0, 0.1), (0.1, 30.0)] {
-            agrees(model(|m| if m % step < 16 { sampled } else { other }));
+            agrees(model(|m| if m % step < run { sampled } else { other }));
         }
     }
 

@@ -1,7 +1,5 @@
 //! What sets an audience apart: tags, habits and products that its members have more often than others.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
 use super::Eligibility;
@@ -9,7 +7,6 @@ use crate::content::Attributes;
 use crate::launch::LaunchQuery;
 use crate::model::Model;
 use crate::ranking::Scored;
-use crate::strings::NONE;
 
 /// Members with a trait below which it is not told: fewer could be recognized.
 const MIN_MEMBERS: usize = 50;
@@ -80,27 +77,52 @@ pub(super) fn traits(model: &Model, query: &LaunchQuery, eligibility: &Eligibili
 }
 
 /// How many of some members have each trait, by kind and row.
-fn counts(model: &Model, query: &LaunchQuery, members: &[u32]) -> BTreeMap<(TraitKind, u32), usize> {
+fn counts(model: &Model, query: &LaunchQuery, members: &[u32]) -> Vec<((TraitKind, u32), usize)> {
     let mut analogues: Vec<u32> = query.analogues.iter().map(|a| a.row).collect();
     analogues.sort_unstable();
-    let (mut counts, mut own) = (BTreeMap::new(), Vec::new());
-    for member in members {
-        let (names, said) = (&model.members.tag_names, model.state.profile(*member));
+    let names = &model.members.tag_names;
+    let (mut tags, mut categories) = (Tally::new(names.len()), Tally::new(model.tree.len()));
+    let (mut brands, mut alike) = (Tally::new(model.products.brands.values.len()), Tally::new(analogues.len()));
+    for (turn, member) in (1..).zip(members) {
+        let said = model.state.profile(*member);
         let is_deleted = |tag: &u32| said.is_some_and(|said| said.has_tag(names.get(*tag)) == Some(false));
-        let tags = model.members.tags.row(*member).iter().copied().filter(|tag| !is_deleted(tag));
-        own.extend(tags.map(|tag| (TraitKind::Tag, tag)));
+        let kept = model.members.tags.row(*member).iter().copied().filter(|tag| !is_deleted(tag));
+        kept.for_each(|tag| tags.add(tag, turn));
         for product in model.history.bought(*member) {
             let nodes = model.tree.levels(model.products.categories.rows[product as usize]);
-            own.extend(nodes.into_iter().map(|node| (TraitKind::Category, node)));
-            own.push((TraitKind::Brand, model.products.brands.rows[product as usize]));
-            let is_analogue = analogues.binary_search(&product).is_ok();
-            own.extend(is_analogue.then_some((TraitKind::Analogue, product)));
+            nodes.into_iter().for_each(|node| categories.add(node, turn));
+            brands.add(model.products.brands.rows[product as usize], turn);
+            analogues.binary_search(&product).into_iter().for_each(|place| alike.add(place as u32, turn));
         }
-        own.sort_unstable();
-        own.dedup();
-        own.drain(..).filter(|(_, row)| *row != NONE).for_each(|key| *counts.entry(key).or_default() += 1);
     }
-    counts
+    let of = |kind, tally: Tally| tally.into_counts().map(move |(row, count)| ((kind, row), count));
+    let alike = of(TraitKind::Analogue, alike).map(|((kind, place), count)| ((kind, analogues[place as usize]), count));
+    let others =
+        of(TraitKind::Tag, tags).chain(of(TraitKind::Category, categories)).chain(of(TraitKind::Brand, brands));
+    others.chain(alike).collect()
+}
+
+/// Members by row of what they have, each once.
+struct Tally {
+    /// By row: the last member who has it, as the number of their turn, and how many have.
+    rows: Vec<(u32, u32)>,
+}
+
+impl Tally {
+    fn new(rows: usize) -> Self {
+        Self { rows: vec![(0, 0); rows] }
+    }
+
+    /// Whoever's turn it is has it; a row beyond all, as [`NONE`](crate::strings::NONE) is, counts nothing.
+    fn add(&mut self, row: u32, turn: u32) {
+        if let Some((last, count)) = self.rows.get_mut(row as usize).filter(|(last, _)| *last != turn) {
+            (*last, *count) = (turn, *count + 1);
+        }
+    }
+
+    fn into_counts(self) -> impl Iterator<Item = (u32, usize)> {
+        (0..).zip(self.rows).filter(|(_, (_, count))| *count > 0).map(|(row, (_, count))| (row, count as usize))
+    }
 }
 
 /// What traits are compared with.

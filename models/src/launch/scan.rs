@@ -8,7 +8,8 @@
 use std::ops::Range;
 
 use super::LaunchModel;
-use super::query::{LaunchQuery, Posting, Question, gallop};
+use super::query::LaunchQuery;
+use super::question::{Posting, Question, gallop};
 use super::signals::{
     ANALOGUE_SUMS, ANALOGUES_5, GOES_WITH, GOES_WITH_ANALOGUES, HABIT_PRIOR, HABIT_SIGNALS, HABITS, MEAN_HABITS,
     NOT_CARRIED, OTHER_LEVELS, PRICE, PRICE_PRIOR, PRICED, SEED_COSINE, SEED_PRODUCTS, SEED_VECTOR, SEEDS_BUY, STATICS,
@@ -404,8 +405,11 @@ mod tests {
                     let size: f32 = (0..SIGNALS.len()).map(|k| (weights[k] * signals[k]).abs()).sum();
                     assert!((score - weighed(&weights, &signals)).abs() < 1e-5 * size + 1e-5, "{row}: {score}");
                 }
-                let picked = model.score_some(query, &embeddings, &rows);
-                assert!(rows.iter().zip(&picked).all(|(row, score)| scores[*row as usize] == *score), "to the bit");
+                for step in [1, 7, 40, 1000] {
+                    let rows: Vec<u32> = (0..MEMBERS as u32).step_by(step).collect();
+                    let picked = model.score_some(query, &embeddings, &rows);
+                    assert!(rows.iter().zip(&picked).all(|(row, score)| scores[*row as usize] == *score), "to the bit");
+                }
             }
             let keep = |query: usize, first: u32, scores: &[f32], kept: &mut Vec<(u32, f32)>| {
                 kept.extend((first..).zip(scores.iter().copied()).filter(|_| query == 1));

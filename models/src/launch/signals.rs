@@ -1,7 +1,7 @@
 //! What the launch score looks at: the signals of one member for one product.
 
 use super::LaunchModel;
-use super::query::Question;
+use super::question::Question;
 use crate::artifact::Array;
 use crate::embeddings::Embeddings;
 use crate::kernels::ln_1p;

@@ -137,7 +137,7 @@ fn shares(popularity: &Popularity) -> Vec<f32> {
         Context { hour: Some(20), ..Context::default() },
         Context { store: named("s2"), channel: named("till"), hour: Some(9), ..Context::default() },
     ];
-    contexts.iter().flat_map(|context| (0..4).map(|product| popularity.here(context).share(product))).collect()
+    contexts.iter().flat_map(|context| popularity.here(context).shares(&[0, 1, 2, 3])).collect()
 }
 
 #[test]

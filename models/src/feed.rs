@@ -182,8 +182,8 @@ pub fn rank(model: &Model, persona: &Persona, products: &[u32]) -> Vec<FeedItem>
 /// Scores and sorts candidates, each named once.
 fn score(model: &Model, persona: &Persona, signals: &Signals<'_>, candidates: &[u32]) -> Vec<FeedItem> {
     if !persona.is_personal() {
-        let item = |product: &u32| FeedItem::new(*product, signals.here.share(*product), Source::Popular);
-        return sorted(candidates.iter().map(item).collect());
+        let item = |(product, share): (&u32, f32)| FeedItem::new(*product, share, Source::Popular);
+        return sorted(candidates.iter().zip(signals.here.shares(candidates)).map(item).collect());
     }
     let mut items = Vec::with_capacity(candidates.len());
     let (repeat, fresh): (Vec<u32>, Vec<u32>) = candidates.iter().partition(|product| persona.has_purchased(**product));

@@ -4,6 +4,8 @@ use rayon::prelude::*;
 
 use crate::artifact::{Array, ArtifactError, Section, SectionWriter};
 
+/// Sorted values that are compared side by side.
+const NEAR: usize = 16;
 /// Rows that are computed side by side.
 const COMPUTED_ROWS: usize = 1 << 16;
 
@@ -206,6 +208,27 @@ impl Matrix {
     }
 }
 
+/// Where the first of sorted values that is not below `wanted` stands, at `from` or later: in time that grows with the
+/// logarithm of how far that is.
+pub(crate) fn gallop(sorted: &[u32], from: usize, wanted: u32) -> usize {
+    let mut low = from;
+    // Mostly it is near: a few are compared side by side, without a branch for each.
+    if let Some(near) = sorted.get(from..).and_then(|rest| rest.first_chunk::<NEAR>()) {
+        let below: usize = near.iter().map(|value| usize::from(*value < wanted)).sum();
+        if below < near.len() {
+            return from + below;
+        }
+        low += near.len();
+    }
+    let mut step = 1;
+    while sorted.get(low + step).is_some_and(|value| *value < wanted) {
+        low += step;
+        step *= 2;
+    }
+    let end = (low + step + 1).min(sorted.len());
+    low + sorted[low.min(end)..end].partition_point(|value| *value < wanted)
+}
+
 fn accumulate(counts: &mut [u64]) {
     for i in 1..counts.len() {
         counts[i] += counts[i - 1];
@@ -219,6 +242,15 @@ mod tests {
     use std::collections::BTreeMap;
 
     proptest! {
+        #[test]
+        fn galloping_finds_what_a_search_finds(set in prop::collection::btree_set(0u32..300, 0..80), wanted in 0u32..310) {
+            let sorted: Vec<u32> = set.into_iter().collect();
+            let place = sorted.partition_point(|value| *value < wanted);
+            for from in 0..=place {
+                prop_assert_eq!(gallop(&sorted, from, wanted), place);
+            }
+        }
+
         #[test]
         fn transposing_twice_changes_nothing(cells in prop::collection::btree_map((0u32..9, 0u32..7), -3f32..3.0, 0..40)) {
             let entries: Vec<_> = cells.iter().map(|((r, c), v)| (*r, *c, *v)).collect();

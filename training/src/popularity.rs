@@ -186,6 +186,6 @@ mod tests {
         let p = fit(&dataset, &slice, &params);
         assert!((p.overall[0] - 1.5).abs() < 1e-6, "one of 30 days ago, one of today");
         let at = |store: &str| p.here(&Context { store: Some(store.to_owned()), ..Context::default() });
-        assert!(at("west").share(0) > p.share(0) && at("east").share(0) < p.share(0));
+        assert!(at("west").shares(&[0])[0] > p.share(0) && at("east").shares(&[0])[0] < p.share(0));
     }
 }

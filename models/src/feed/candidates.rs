@@ -38,12 +38,12 @@ impl Signals<'_> {
     pub fn launch_candidates(&self, page_size: usize, allowed: &(dyn Fn(u32) -> bool + Sync)) -> Vec<u32> {
         let popularity = &self.model.popularity;
         let is_launch = |row: &u32| popularity.is_new(*row, LAUNCH_DAYS) && allowed(*row);
+        let launches: Vec<u32> = (0..popularity.overall.len() as u32).filter(is_launch).collect();
+        let fits =
+            |vector: &Vec<f32>| launches.iter().map(|row| dot(vector, self.model.embeddings.product(*row))).collect();
+        let scores: Vec<f32> = self.persona.vector.as_ref().map_or_else(|| self.here.shares(&launches), fits);
         let mut top = Top::new(LAUNCHES.max(2 * page_size));
-        for row in (0..popularity.overall.len() as u32).filter(is_launch) {
-            let vector = self.persona.vector.as_ref();
-            let fit = |vector: &Vec<f32>| dot(vector, self.model.embeddings.product(row));
-            top.push(row, vector.map_or_else(|| self.here.share(row), fit));
-        }
+        launches.iter().zip(scores).for_each(|(row, score)| top.push(*row, score));
         top.into_sorted().iter().map(|s| s.row).collect()
     }
 

@@ -151,8 +151,10 @@ impl<'a> Signals<'a> {
     pub fn features(&self, candidates: &[u32], wanted: impl Fn(usize) -> bool) -> Vec<Features> {
         let sources: Vec<[f32; SCALED.len()]> = candidates.iter().map(|product| self.sources(*product)).collect();
         let scales = Scales::of(&sources);
-        let wanted = candidates.iter().zip(&sources).enumerate().filter(|(at, _)| wanted(*at));
-        wanted.map(|(_, (product, sources))| self.of(*product, sources, &scales)).collect()
+        let here = self.here.shares(candidates);
+        let facts: Vec<Facts> = candidates.iter().map(|product| Facts::of(self.model, *product)).collect();
+        let wanted = (0..candidates.len()).filter(|at| wanted(*at));
+        wanted.map(|at| self.of(candidates[at], &sources[at], here[at], &facts[at], &scales)).collect()
     }
 
     /// The scores of one candidate, in the order of [`SCALED`].
@@ -164,7 +166,7 @@ impl<'a> Signals<'a> {
         [taste, affinity, root(&self.recent), root(&self.basket), root(&self.neighbours)]
     }
 
-    fn of(&self, product: u32, sources: &[f32; SCALED.len()], scales: &Scales) -> Features {
+    fn of(&self, product: u32, sources: &[f32; SCALED.len()], here: f32, facts: &Facts, scales: &Scales) -> Features {
         let mut row = [0.0; FEATURES.len()];
         let mut set = |feature: Feature, value: f32| row[feature as usize] = value;
         for (k, (raw, scaled)) in SCALED.into_iter().enumerate() {
@@ -175,8 +177,8 @@ impl<'a> Signals<'a> {
         if let Some(past) = past.filter(|past| past.count > 0) {
             self.repeat(past, &mut set);
         }
-        self.popularity(product, &mut set);
-        self.habits(product, past, &mut set);
+        self.popularity(facts, here, &mut set);
+        self.habits(facts, past, &mut set);
         set(Feature::Trips, self.member.trips);
         set(Feature::Products, self.member.products);
         set(Feature::Idle, self.member.idle);
@@ -199,29 +201,24 @@ impl<'a> Signals<'a> {
         }
     }
 
-    fn popularity(&self, product: u32, set: &mut impl FnMut(Feature, f32)) {
+    fn popularity(&self, facts: &Facts, here: f32, set: &mut impl FnMut(Feature, f32)) {
         let prior = SHARE_PRIOR;
-        let p = &self.model.popularity;
-        let row = product as usize;
-        let chain = p.share(product) + prior;
-        let (long, short) = (p.long_share(product) + prior, p.short_share(product) + prior);
+        let [chain, long, short] = facts.shares.map(|share| share + prior);
         set(Feature::Popularity, chain.ln());
-        let here = self.here.share(product);
         set(Feature::PopularityScore, self.here.score_of(here));
         set(Feature::PopularityHere, ((here + prior) / chain).ln());
         set(Feature::LongTrend, (chain / long).ln());
         set(Feature::ShortTrend, (short / chain).ln());
-        set(Feature::Age, ln_1p(f32::from(p.age_days[row])));
-        if let (Some(rate), Some(gap)) = (self.model.repeat.rates.get(row), self.model.repeat.gaps.get(row)) {
-            set(Feature::ReturnRate, *rate);
+        set(Feature::Age, ln_1p(f32::from(facts.age_days)));
+        if let Some((rate, gap)) = facts.repeat {
+            set(Feature::ReturnRate, rate);
             set(Feature::ProductGap, gap.ln());
         }
     }
 
-    fn habits(&self, product: u32, past: Option<&Past>, set: &mut impl FnMut(Feature, f32)) {
-        let (products, h, row) = (&self.model.products, &self.habits, product as usize);
+    fn habits(&self, facts: &Facts, past: Option<&Past>, set: &mut impl FnMut(Feature, f32)) {
+        let (h, nodes) = (&self.habits, facts.nodes);
         let total = h.total.max(f32::MIN_POSITIVE);
-        let nodes = self.model.tree.levels(products.categories.rows[row]);
         let count = |node: u32| if node == NONE { 0.0 } else { h.categories.get(node) };
         let counts = nodes.map(count);
         set(Feature::Category1, ln_1p(counts[0]));
@@ -234,25 +231,53 @@ impl<'a> Signals<'a> {
             let last = h.last.get(nodes[0]);
             let idle = if last > 0.0 { LAST_OFFSET - last } else { LAST_OFFSET };
             set(Feature::CategoryIdle, ln_1p(idle));
-            let (share, in_category) = (self.model.popularity.share(product), self.model.tree.share(nodes[0]));
-            set(Feature::ShareInCategory, ((share + SHARE_PRIOR) / (in_category + 10.0 * SHARE_PRIOR)).ln());
+            let in_category = self.model.tree.share(nodes[0]);
+            let share = (facts.shares[0] + SHARE_PRIOR) / (in_category + 10.0 * SHARE_PRIOR);
+            set(Feature::ShareInCategory, share.ln());
             let own = past.map_or(0.0, |past| past.decayed);
             set(Feature::OwnShare, own / counts[0].max(1e-3));
         }
-        let brand = products.brands.rows[row];
-        if brand != NONE {
-            let count = h.brands.get(brand);
+        if facts.brand != NONE {
+            let count = h.brands.get(facts.brand);
             set(Feature::Brand, ln_1p(count));
             set(Feature::BrandShare, count / total);
         }
-        let price = products.prices[row];
-        if price > 0.0 {
-            let price = price.ln();
+        if facts.price > 0.0 {
+            let price = facts.price.ln();
             set(Feature::Price, price);
             set(Feature::PriceAgainstUsual, price - h.usual_price.unwrap_or(price));
             let paid = nodes[0] != NONE && counts[0] > 0.0;
             let in_category = if paid { h.log_prices.get(nodes[0]) / counts[0] - PRICE_OFFSET } else { price };
             set(Feature::PriceAgainstCategory, (price - in_category).clamp(-3.0, 3.0));
+        }
+    }
+}
+
+/// What is kept of a product, looked up for all candidates before any of it is reckoned with: memory fetches many
+/// things at a time, unless arithmetic stands between.
+#[derive(Debug)]
+struct Facts {
+    /// Its share of purchases over all, over months, and over a week.
+    shares: [f32; 3],
+    age_days: u16,
+    /// Share of its buyers who came back, and the usual gap in days.
+    repeat: Option<(f32, f32)>,
+    /// Of its category, finest first.
+    nodes: [u32; LEVELS],
+    brand: u32,
+    price: f32,
+}
+
+impl Facts {
+    fn of(model: &Model, product: u32) -> Self {
+        let (p, repeat, products, row) = (&model.popularity, &model.repeat, &model.products, product as usize);
+        Self {
+            shares: [p.share(product), p.long_share(product), p.short_share(product)],
+            age_days: p.age_days[row],
+            repeat: repeat.rates.get(row).copied().zip(repeat.gaps.get(row).copied()),
+            nodes: model.tree.levels(products.categories.rows[row]),
+            brand: products.brands.rows[row],
+            price: products.prices[row],
         }
     }
 }

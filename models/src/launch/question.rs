@@ -9,6 +9,7 @@ use crate::embeddings::Embeddings;
 use crate::kernels::{dot, ln_1p};
 use crate::quantized::QuantizedQuery;
 use crate::ranking::Scored;
+use crate::sparse::gallop;
 
 /// Rows with fewer others between them are looked for one after the other.
 const NEAR: u32 = 16;
@@ -149,43 +150,5 @@ impl Runs {
             start += run.len();
         }
         runs
-    }
-}
-
-/// Where the first of sorted values that is not below `wanted` stands, at `from` or later: in time that grows with the
-/// logarithm of how far that is.
-pub(super) fn gallop(sorted: &[u32], from: usize, wanted: u32) -> usize {
-    let mut low = from;
-    // Mostly it is near: a few are compared side by side, without a branch for each.
-    if let Some(near) = sorted.get(from..).and_then(|rest| rest.first_chunk::<{ NEAR as usize }>()) {
-        let below: usize = near.iter().map(|value| usize::from(*value < wanted)).sum();
-        if below < near.len() {
-            return from + below;
-        }
-        low += near.len();
-    }
-    let mut step = 1;
-    while sorted.get(low + step).is_some_and(|value| *value < wanted) {
-        low += step;
-        step *= 2;
-    }
-    let end = (low + step + 1).min(sorted.len());
-    low + sorted[low.min(end)..end].partition_point(|value| *value < wanted)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn galloping_finds_what_a_search_finds(set in prop::collection::btree_set(0u32..300, 0..80), wanted in 0u32..310) {
-            let sorted: Vec<u32> = set.into_iter().collect();
-            let place = sorted.partition_point(|value| *value < wanted);
-            for from in 0..=place {
-                prop_assert_eq!(gallop(&sorted, from, wanted), place);
-            }
-        }
     }
 }

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::LaunchModel;
 use super::query::LaunchQuery;
-use super::question::{Posting, Question, gallop};
+use super::question::{Posting, Question};
 use super::signals::{
     ANALOGUE_SUMS, ANALOGUES_5, GOES_WITH, GOES_WITH_ANALOGUES, HABIT_PRIOR, HABIT_SIGNALS, HABITS, MEAN_HABITS,
     NOT_CARRIED, OTHER_LEVELS, PRICE, PRICE_PRIOR, PRICED, SEED_COSINE, SEED_PRODUCTS, SEED_VECTOR, SEEDS_BUY, STATICS,
@@ -18,6 +18,7 @@ use super::signals::{
 use crate::artifact::Array;
 use crate::embeddings::Embeddings;
 use crate::kernels::{dispatched, dot_codes, ln_1p};
+use crate::sparse::gallop;
 
 /// Members of a block.
 pub(super) const BLOCK: usize = 2048;

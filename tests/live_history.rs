@@ -10,7 +10,8 @@ use kindred_models::popularity::{Context, Popularity};
 use kindred_models::state::{LiveEvent, NO_CHANNEL, State};
 use kindred_training::config::TrainConfig;
 use kindred_training::data::Event;
-use kindred_training::prepare::{Slice, history};
+use kindred_training::prepare::history;
+use kindred_training::slice::Slice;
 use proptest::prelude::*;
 use support::{Tables, trained_with};
 

@@ -59,6 +59,21 @@ impl Quantized {
         self.scales.is_empty()
     }
 
+    /// As some rows, in order, of a table of `len`, whose others are zero.
+    pub fn spread(self, rows: &[u32], len: usize, dimension: usize) -> Self {
+        if rows.len() == len {
+            return self;
+        }
+        let mut codes = vec![0; len * dimension];
+        let (mut scales, mut lengths) = (vec![0.0; len], vec![0.0; len]);
+        for (from, to) in rows.iter().enumerate() {
+            let to = *to as usize;
+            codes[to * dimension..][..dimension].copy_from_slice(self.row(from as u32, dimension));
+            (scales[to], lengths[to]) = (self.scales[from], self.lengths[from]);
+        }
+        Self { codes: codes.into(), scales: scales.into(), lengths: lengths.into() }
+    }
+
     /// Codes of a row of the query's length.
     #[inline]
     pub fn row(&self, row: u32, dimension: usize) -> &[i8] {

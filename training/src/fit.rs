@@ -26,9 +26,10 @@ use crate::config::{AffinityParams, ValidConfig};
 use crate::data::Dataset;
 use crate::error::TrainError;
 use crate::launches::{self, LaunchReport, PastLaunches};
-use crate::prepare::{self, Slice};
+use crate::prepare;
 use crate::progress::Progress;
 use crate::rank::{self, Comparison, Lessons};
+use crate::slice::Slice;
 
 /// Products that the scales of the launch signals are measured on, as if each were new.
 const SCALE_PRODUCTS: usize = 200;
@@ -65,23 +66,27 @@ pub fn fit(
     progress: &dyn Progress,
     stop: &Stop,
 ) -> Result<Fitted, TrainError> {
-    let mut model = sources(dataset, slice, config, progress, stop)?;
     let described = Described::of(dataset);
+    // Before the model itself: those of earlier moments take as much memory, and are gone by then.
+    let (learned, launches) = launches::fit(dataset, &described, slice, config, &mut earlier.launches, progress, stop)?;
+    progress.part("launches of the past");
+    let ranked = rank::fit(dataset, slice, config, &mut earlier.lessons, progress, stop)?;
+    progress.part("ranker");
+    let mut model = sources(dataset, slice, config, progress, stop)?;
     add_launch_signals(&mut model, dataset, &described, slice, config);
     stop.check()?;
     model.embeddings = with_cold_products(&model, &described.attributes);
     model.product_index = GatedIndex::exact(Model::exact_products(&model.embeddings), "not built yet".to_owned());
     stop.check()?;
-    let (learned, launches) = launches::fit(dataset, &described, slice, config, &mut earlier.launches, progress, stop)?;
     if let Some(expectation) = &learned.expectation {
         let params = &config.given.launch;
         model.launch.selling = launches::selling(dataset, slice, params, expectation).into();
     }
     model.launch.fit =
         LaunchFit { deviations: deviations(&model, &described.attributes), own_share: OWN_SHARE, ..learned };
-    let ranked = rank::fit(dataset, slice, config, &mut earlier.lessons, progress, stop)?;
     model.ranker = ranked.ranker;
     model.presence = crate::presence::fit(dataset, slice, &model.groups.segments, &config.given.popularity);
+    progress.part("launch signals, visits");
     Ok(Fitted { model, scorers: ranked.comparisons, launches })
 }
 
@@ -115,13 +120,16 @@ pub(crate) fn sources(
     // Baskets are many and small, and all count alike: cosines, without a regression.
     model.affinity.by_basket =
         affinity::fit(&baskets, products, &AffinityParams::of_baskets(given.affinity.neighbours), stop)?;
+    progress.part("affinity by basket");
     model.neighbours = crate::neighbours::fit(&model.history, products, &given.neighbours, stop)?;
+    progress.part("members alike");
     model.popularity = crate::popularity::fit(dataset, slice, &given.popularity);
     model.members = prepare::members(dataset, slice);
     model.groups = crate::groups::groups(slice, &model.members, &model.history);
     model.repeat = crate::repeat::fit(slice, &model.history, &dataset.products);
     model.tree = CategoryTree::new(&dataset.products.categories, &model.popularity.overall).into();
     model.info.counts = counts(&model, slice);
+    progress.part("popularity, repeats and groups");
     Ok(model)
 }
 
@@ -136,8 +144,11 @@ fn base(
     let (given, products) = (&config.given, dataset.products.len());
     let history = prepare::history(slice, &dataset.members, given);
     let weights = Matrix { rows: history.rows.clone(), values: history.weights.clone() };
+    progress.part("what each member bought");
     let embeddings = crate::ials::fit(&weights, products, &config.embeddings, progress, stop)?;
+    progress.part(&format!("embeddings, {} epochs", config.embeddings.epochs));
     let by_member = affinity::fit(&affinity::purchases(&history), products, &given.affinity, stop)?;
+    progress.part("affinity by member");
     Ok(Model {
         product_index: GatedIndex::exact(Model::exact_products(&embeddings), "not built yet".to_owned()),
         member_index: GatedIndex::without("not built yet".to_owned()),
@@ -168,7 +179,7 @@ fn counts(model: &Model, slice: &Slice) -> BTreeMap<String, u64> {
         ("members_with_purchases", fit.active_members),
         ("products", model.products.len()),
         ("products_bought", fit.bought_products),
-        ("events", slice.events.len()),
+        ("events", slice.events().count()),
         ("pairs", model.history.rows.columns.len()),
     ]
     .map(|(name, count)| (name.to_owned(), count as u64))

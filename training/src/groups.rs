@@ -6,7 +6,7 @@ use kindred_models::groups::{CONTACT_DAYS, Contacts, Groups, base_gap, segments}
 use kindred_models::history::History;
 
 use crate::data::Kind;
-use crate::prepare::Slice;
+use crate::slice::Slice;
 
 /// The members of a slice in their groups.
 pub(crate) fn groups(slice: &Slice, members: &Members, history: &History) -> Groups {
@@ -19,7 +19,7 @@ fn contacts(slice: &Slice) -> Option<Contacts> {
         return None;
     }
     let days_ago = |time: i64| (slice.as_of - time).div_euclid(DAY_SECONDS);
-    let sent = slice.events.iter().filter(|e| e.kind == Kind::Contact);
+    let sent = slice.events().filter(|e| e.kind == Kind::Contact);
     let recent =
         sent.map(|e| (e.member, days_ago(e.time))).filter(|(_, ago)| (0..i64::from(CONTACT_DAYS)).contains(ago));
     let (members, days_ago): (Vec<u32>, Vec<u16>) = recent.map(|(member, ago)| (member, ago as u16)).unzip();

@@ -8,7 +8,7 @@
 
 use kindred_models::embeddings::{Embeddings, Fit, Gramian, RowSolver, Scratch};
 use kindred_models::quantized::Quantized;
-use kindred_models::sparse::Matrix;
+use kindred_models::sparse::{Matrix, Rows};
 use kindred_models::stop::Stop;
 use linfa_linalg::eigh::{EigSort, Eigh};
 use ndarray::{Array1, Array2, ArrayView2, Axis};
@@ -39,12 +39,13 @@ pub fn fit(
     progress: &dyn Progress,
     stop: &Stop,
 ) -> Result<Embeddings, TrainError> {
+    let active = occupied(&weights.rows);
+    let all_members = weights.rows.len();
+    let weights = &with_rows(weights, &active);
     let by_product = weights.transposed(products);
-    let count =
-        |matrix: &Matrix| (0..matrix.rows.len() as u32).filter(|row| !matrix.rows.range(*row).is_empty()).count();
-    let (active_members, bought_products) = (count(weights), count(&by_product));
+    let (active_members, bought_products) = (active.len(), occupied(&by_product.rows).len());
     let mut items = random_vectors(&by_product, params);
-    let mut members = Array2::zeros((weights.rows.len(), params.factors));
+    let mut members = Array2::zeros((active_members, params.factors));
     spectral::approach(weights, &by_product, FIRST_NORM, &mut items, &mut members)?;
     members.fill(0.0);
     for epoch in 0..params.epochs {
@@ -62,12 +63,25 @@ pub fn fit(
     let members = members.into_raw_vec_and_offset().0;
     Ok(Embeddings {
         factors: params.factors,
-        members: Quantized::new(&members, params.factors),
+        members: Quantized::new(&members, params.factors).spread(&active, all_members, params.factors),
         products: items.into_raw_vec_and_offset().0.into(),
         product_gramian: product_gramian.to_vec().into(),
         member_gramian: member_gramian.iter().copied().collect::<Vec<_>>().into(),
         fit: Fit { factors: params.factors, objective: params.objective(), bought_products, active_members },
     })
+}
+
+/// Rows that are not empty.
+fn occupied(rows: &Rows) -> Vec<u32> {
+    (0..rows.len() as u32).filter(|row| !rows.range(*row).is_empty()).collect()
+}
+
+/// Some rows of a matrix, those that are not empty: neither time nor memory is spent on the others.
+fn with_rows(matrix: &Matrix, occupied: &[u32]) -> Matrix {
+    let ends = occupied.iter().map(|row| matrix.rows.range(*row).end as u64);
+    let offsets: Vec<u64> = std::iter::once(0).chain(ends).collect();
+    let rows = Rows { offsets: offsets.into(), columns: matrix.rows.columns.clone() };
+    Matrix { rows, values: matrix.values.clone() }
 }
 
 /// Vectors of random signs for the products that were bought, zero for the others.
@@ -180,6 +194,19 @@ mod tests {
         for (members, products) in [(3, 3), (0, 3), (3, 0), (0, 0)] {
             let e = fitted(&[], members, products, IalsParams::default());
             assert!(e.products.iter().all(|x| *x == 0.0) && e.members.scales.iter().all(|x| *x == 0.0));
+        }
+    }
+
+    #[test]
+    fn who_bought_nothing_changes_nothing() {
+        let params = IalsParams { factors: 6, ..IalsParams::default() };
+        let spaced: Vec<_> = checkerboard().into_iter().map(|(m, p, w)| (3 * m + 1, p, w)).collect();
+        let (near, far) = (fitted(&checkerboard(), 50, 50, params), fitted(&spaced, 152, 50, params));
+        assert_eq!((&*near.products, near.fit), (&*far.products, far.fit));
+        for row in 0..152 {
+            let nobody = vec![0.0; 6];
+            let expected = if row % 3 == 1 && row < 150 { near.member(row / 3) } else { nobody };
+            assert_eq!(far.member(row), expected, "{row}");
         }
     }
 

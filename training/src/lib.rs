@@ -22,6 +22,7 @@ mod presence;
 pub mod progress;
 pub mod rank;
 pub mod repeat;
+pub mod slice;
 mod spectral;
 pub mod tables;
 pub mod train;

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use kindred_models::events::day;
 use kindred_models::popularity::{DAYPARTS, Popularity, Segment, daypart};
-use kindred_models::sparse::Matrix;
+use kindred_models::ranking::Scored;
 use kindred_models::strings::{NONE, Strings};
+use rayon::prelude::*;
 
 use crate::config::PopularityParams;
 use crate::data::{Dataset, Event, Kind};
-use crate::prepare::Slice;
+use crate::slice::Slice;
 
 /// Counts purchases, less refunds, decayed.
 pub fn fit(dataset: &Dataset, slice: &Slice, params: &PopularityParams) -> Popularity {
@@ -23,8 +24,8 @@ pub fn fit(dataset: &Dataset, slice: &Slice, params: &PopularityParams) -> Popul
         DAYPARTS.iter().position(|name| *name == daypart(hour as u8)).map(|row| row as u32)
     };
     let known = |row: u32| (row != u32::MAX).then_some(row);
-    let segment = |names: Vec<String>, of: &dyn Fn(&Event) -> Option<u32>| segment(slice, names, half_life, of);
-    let has_hours = slice.has_time() && slice.events.windows(2).any(|e| (e[0].time - e[1].time) % 86_400 != 0);
+    let segment =
+        |names: Vec<String>, of: &dyn Fn(&Event) -> Option<u32>| segment(slice, products, names, half_life, of);
     let stores = segment(dataset.events.stores.clone(), &|e| known(e.store));
     Popularity {
         overall: overall(half_life).into(),
@@ -33,8 +34,7 @@ pub fn fit(dataset: &Dataset, slice: &Slice, params: &PopularityParams) -> Popul
         age_days: ages(slice, products).into(),
         cities: segment(cities.values.iter().map(str::to_owned).collect(), &|e| known(cities.rows[e.member as usize])),
         channels: segment(dataset.events.channels.clone(), &|e| (e.channel != u16::MAX).then_some(e.channel.into())),
-        // A table of dates alone knows no part of the day.
-        dayparts: if has_hours { segment(dayparts, &of_day) } else { segment(Vec::new(), &|_| None) },
+        dayparts: if slice.has_hours() { segment(dayparts, &of_day) } else { segment(Vec::new(), &|_| None) },
         city_of_store: city_of_store(dataset, slice, &stores).into(),
         stores,
         ..Popularity::default()
@@ -53,7 +53,7 @@ fn sign(event: &Event) -> Option<f32> {
 
 pub(crate) fn overall(slice: &Slice, products: usize, half_life: f32) -> Vec<f32> {
     let mut counts = vec![0f64; products];
-    for event in &slice.events {
+    for event in slice.events() {
         if let Some(sign) = sign(event) {
             counts[event.product as usize] += f64::from(sign * slice.decay(event.time, half_life));
         }
@@ -64,7 +64,7 @@ pub(crate) fn overall(slice: &Slice, products: usize, half_life: f32) -> Vec<f32
 /// Days from the first purchase of each product.
 fn ages(slice: &Slice, products: usize) -> Vec<u16> {
     let mut first = vec![i64::MAX; products];
-    for event in slice.events.iter().filter(|e| e.kind == Kind::Purchase) {
+    for event in slice.events().filter(|e| e.kind == Kind::Purchase) {
         let first = &mut first[event.product as usize];
         *first = event.time.min(*first);
     }
@@ -73,29 +73,49 @@ fn ages(slice: &Slice, products: usize) -> Vec<u16> {
 }
 
 /// Counts by a part of the chain; `of` gives a row of `names`, which need not be sorted.
-fn segment(slice: &Slice, names: Vec<String>, half_life: f32, of: &dyn Fn(&Event) -> Option<u32>) -> Segment {
+fn segment(
+    slice: &Slice,
+    products: usize,
+    names: Vec<String>,
+    half_life: f32,
+    of: &dyn Fn(&Event) -> Option<u32>,
+) -> Segment {
     let mut order: Vec<u32> = (0..names.len() as u32).collect();
     order.sort_by_key(|row| &names[*row as usize]);
     let mut sorted_row = vec![0u32; names.len()];
     order.iter().zip(0..).for_each(|(row, sorted)| sorted_row[*row as usize] = sorted);
-    let mut counts = BTreeMap::<(u32, u32), f64>::new();
-    for event in &slice.events {
-        if let (Some(sign), Some(row)) = (sign(event), of(event)) {
-            let count = f64::from(sign * slice.decay(event.time, half_life));
-            *counts.entry((sorted_row[row as usize], event.product)).or_default() += count;
-        }
+    let counted = || slice.events().filter_map(|e| Some((sorted_row[of(e)? as usize] as usize, e, sign(e)?)));
+    let mut ends = vec![0usize; names.len() + 1];
+    counted().for_each(|(row, ..)| ends[row + 1] += 1);
+    (0..names.len()).for_each(|row| ends[row + 1] += ends[row]);
+    let (mut next, mut amounts) = (ends.clone(), vec![(0u32, 0f32); ends[names.len()]]);
+    for (row, event, sign) in counted() {
+        amounts[next[row]] = (event.product, sign * slice.decay(event.time, half_life));
+        next[row] += 1;
     }
-    let entries: Vec<(u32, u32, f32)> =
-        counts.into_iter().filter(|(_, x)| *x > 0.0).map(|((row, product), x)| (row, product, x as f32)).collect();
+    let rows: Vec<Vec<Scored>> = (0..names.len())
+        .into_par_iter()
+        .map_init(|| vec![0f64; products], |sums, row| summed(&amounts[ends[row]..ends[row + 1]], sums))
+        .collect();
     let sorted: Strings = order.iter().map(|row| &names[*row as usize]).collect();
-    Segment::new(sorted, Matrix::from_sorted(names.len(), &entries))
+    Segment::new(sorted, crate::affinity::from_rows(&rows))
+}
+
+/// The sum of each product's amounts, those above 0, by product; `sums` are 0 per product, and left so.
+fn summed(amounts: &[(u32, f32)], sums: &mut [f64]) -> Vec<Scored> {
+    let mut products: Vec<u32> = amounts.iter().map(|(product, _)| *product).collect();
+    products.sort_unstable();
+    products.dedup();
+    amounts.iter().for_each(|(product, amount)| sums[*product as usize] += f64::from(*amount));
+    let sum = |row: u32| Scored { row, score: std::mem::take(&mut sums[row as usize]) as f32 };
+    products.into_iter().map(sum).filter(|sum| sum.score > 0.0).collect()
 }
 
 /// Per store, the city where most purchases' members live.
 fn city_of_store(dataset: &Dataset, slice: &Slice, stores: &Segment) -> Vec<u32> {
     let rows: Vec<u32> = dataset.events.stores.iter().map(|name| stores.names.find(name).unwrap_or(NONE)).collect();
     let mut counts = vec![BTreeMap::<u32, u64>::new(); stores.names.len()];
-    for event in slice.events.iter().filter(|e| e.kind == Kind::Purchase && e.store != u32::MAX) {
+    for event in slice.events().filter(|e| e.kind == Kind::Purchase && e.store != u32::MAX) {
         let city = dataset.members.cities.rows[event.member as usize];
         if city != NONE {
             *counts[rows[event.store as usize] as usize].entry(city).or_default() += 1;
@@ -139,7 +159,7 @@ mod tests {
                 ..Members::default()
             },
             events: Events {
-                list: events,
+                list: events.into(),
                 stores: vec!["west".to_owned(), "east".to_owned()],
                 channels: vec!["online".to_owned(), "till".to_owned()],
             },

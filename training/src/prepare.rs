@@ -1,97 +1,14 @@
 //! From events to interactions: one entry per member and product, as of a moment.
 
 use kindred_models::catalogue::Members;
-use kindred_models::events::{self, day, decayed};
-use kindred_models::history::{History, UNKNOWN_DAYS};
+use kindred_models::events::day;
+use kindred_models::history::History;
 use kindred_models::sparse::Rows;
-use kindred_models::strings::{Labels, NONE};
-use rayon::prelude::*;
+use kindred_models::strings::Labels;
 
 use crate::config::{IalsParams, TrainConfig};
 use crate::data::{Dataset, Event, Kind};
-use crate::rank::mix;
-
-/// Which events are looked at.
-#[derive(Clone, Debug)]
-pub struct Slice {
-    /// The events, sorted by member, product and time.
-    pub events: Vec<Event>,
-    /// Moment of the newest event; 0 where events have no time.
-    pub as_of: i64,
-    has_time: bool,
-}
-
-impl Slice {
-    /// Everything.
-    pub fn all(dataset: &Dataset) -> Self {
-        Self::of(dataset.events.list.clone(), dataset.has_time)
-    }
-
-    /// Of events in the dataset's order.
-    pub fn of(events: Vec<Event>, has_time: bool) -> Self {
-        let as_of = events.par_iter().map(|e| e.time).max().unwrap_or(0);
-        Self { events, as_of, has_time }
-    }
-
-    /// What was known at a moment.
-    pub fn until(&self, cut: i64) -> Self {
-        let mut slice = Self::of(self.events.iter().filter(|e| e.time <= cut).copied().collect(), self.has_time);
-        slice.as_of = cut;
-        slice
-    }
-
-    /// The events of about so many of the members at most, the same whenever it is asked.
-    pub(crate) fn thinned(mut self, max_members: usize) -> Self {
-        let members = self.events.chunk_by(|a, b| a.member == b.member).count();
-        let share = max_members as f64 / members.max(1) as f64;
-        if share < 1.0 {
-            let limit = (share * u64::MAX as f64) as u64;
-            // By a hash, not in order: ids may follow when members joined.
-            self.events.retain(|e| mix(u64::from(e.member)) <= limit);
-        }
-        self
-    }
-
-    /// What an event of `half_life_days` ago counts: a half; 1 where there is no time or no decay.
-    pub(crate) fn decay(&self, time: i64, half_life_days: f32) -> f32 {
-        if self.has_time { decayed((self.as_of - time).max(0), half_life_days) } else { 1.0 }
-    }
-
-    fn days_since(&self, time: Option<i64>) -> u16 {
-        match time {
-            Some(time) if self.has_time => {
-                ((self.as_of - time).max(0) / 86_400).min(i64::from(UNKNOWN_DAYS - 1)) as u16
-            }
-            _ => UNKNOWN_DAYS,
-        }
-    }
-
-    /// Days on which a member bought anything, in order; one day where events have no time.
-    fn shopping_days(&self, member: u32) -> Vec<i64> {
-        let first = self.events.partition_point(|e| e.member < member);
-        let events = self.events[first..].iter().take_while(|e| e.member == member);
-        let mut days: Vec<i64> = events.filter(|e| e.kind == Kind::Purchase).map(|e| day(e.time)).collect();
-        days.sort_unstable();
-        days.dedup();
-        days
-    }
-
-    /// Whether events have a time.
-    pub fn has_time(&self) -> bool {
-        self.has_time
-    }
-
-    /// Events as runs of one member and product; those that speak of no product are in none.
-    pub(crate) fn pairs(&self) -> impl Iterator<Item = &[Event]> {
-        pairs(&self.events)
-    }
-}
-
-/// Events, in the dataset's order, as runs of one member and product; those that speak of no product are in none.
-pub(crate) fn pairs(events: &[Event]) -> impl Iterator<Item = &[Event]> {
-    let runs = events.chunk_by(|a, b| a.member == b.member && a.product == b.product);
-    runs.filter(|run| run[0].product != NONE)
-}
+use crate::slice::{Slice, kept_purchases};
 
 /// What a slice says of one member and product.
 #[derive(Clone, Copy, Debug, Default)]
@@ -127,11 +44,6 @@ impl Pair {
             last_purchase: kept.last().copied(),
         }
     }
-}
-
-/// Moments of a pair's purchases that were not brought back, in order.
-pub(crate) fn kept_purchases(events: &[Event]) -> Vec<i64> {
-    events::kept_purchases(events.iter().map(|e| (e.kind, e.time))).0
 }
 
 impl Pair {
@@ -202,7 +114,7 @@ pub fn members(dataset: &Dataset, slice: &Slice) -> Members {
     let members = &dataset.members;
     let mut last = vec![(i64::MIN, ""); members.len()];
     let usable = |e: &&Event| e.kind == Kind::Purchase && members.consent(e.member).personalization;
-    for event in slice.events.iter().filter(usable) {
+    for event in slice.events().filter(usable) {
         if let Some(store) = dataset.events.stores.get(event.store as usize) {
             let last = &mut last[event.member as usize];
             *last = (event.time, store.as_str()).max(*last);
@@ -243,7 +155,7 @@ mod tests {
         config.embeddings.half_life_days = 100.0;
         config.repeat.half_life_days = 50.0;
         let slice = slice(events);
-        Pair::of(&slice.events, &slice, &config)
+        Pair::of(slice.pairs().next().unwrap(), &slice, &config)
     }
 
     #[test]
@@ -295,7 +207,7 @@ mod tests {
             products: kindred_models::catalogue::Products::default(),
             launched_at: Vec::new(),
             members,
-            events: Events { list: events, stores, channels: Vec::new() },
+            events: Events { list: events.into(), stores, channels: Vec::new() },
             has_time: true,
             learned_state: None,
             rejects: Vec::new(),

@@ -5,12 +5,12 @@ use kindred_models::bitmaps::Bitmaps;
 use kindred_models::catalogue::Members;
 use kindred_models::groups::Segment;
 use kindred_models::presence::{HOURS, Habit, Others, Presence};
-use kindred_models::sparse::Matrix;
+use kindred_models::sparse::{Matrix, Rows};
 use kindred_models::strings::{NONE, Strings};
 
 use crate::config::PopularityParams;
 use crate::data::{Dataset, Event, Kind};
-use crate::prepare::Slice;
+use crate::slice::Slice;
 
 /// Seconds of an hour.
 const HOUR: i64 = 3600;
@@ -41,10 +41,14 @@ impl Visit {
 }
 
 /// The visits among events, as far as they may be used: what was done within an hour, through one channel, is one.
-pub(crate) fn visits(events: &[Event], members: &Members, params: &PopularityParams) -> Vec<Visit> {
+pub(crate) fn visits<'a>(
+    events: impl Iterator<Item = &'a Event>,
+    members: &Members,
+    params: &PopularityParams,
+) -> Vec<Visit> {
     let offset = 60 * i64::from(params.utc_offset_minutes);
     let is_visit = |e: &&Event| !matches!(e.kind, Kind::Contact | Kind::Refund);
-    let usable = events.iter().filter(is_visit).filter(|e| members.consent(e.member).personalization);
+    let usable = events.filter(is_visit).filter(|e| members.consent(e.member).personalization);
     let visit = |e: &Event| Visit { member: e.member, hour: (e.time + offset).div_euclid(HOUR), channel: e.channel };
     let mut visits: Vec<Visit> = usable.map(visit).collect();
     visits.sort_unstable();
@@ -54,53 +58,80 @@ pub(crate) fn visits(events: &[Event], members: &Members, params: &PopularityPar
 
 /// Counts visits.
 pub(crate) fn fit(dataset: &Dataset, slice: &Slice, segments: &Bitmaps, params: &PopularityParams) -> Presence {
-    let visits = visits(&slice.events, &dataset.members, params);
     let mut names = dataset.events.channels.clone();
     names.sort_unstable();
     let channel_names: Strings = names.iter().collect();
     let members = dataset.members.len();
-    // A table of dates alone knows no hour.
-    let has_hours = slice.has_time() && slice.events.windows(2).any(|e| (e[0].time - e[1].time) % 86_400 != 0);
-    let by_hour = |visit: &Visit| has_hours.then(|| visit.hour_of_day());
-    let by_channel = |visit: &Visit| visit.channel(&dataset.events.channels, &channel_names);
-    Presence {
-        hours: habit(&visits, members, HOURS, segments, &by_hour),
-        channels: habit(&visits, members, names.len(), segments, &by_channel),
-        channel_names,
+    let (has_hours, mut hours, mut channels) = (slice.has_hours(), Counts::new(members), Counts::new(members));
+    for (member, events) in slice.members() {
+        let visits = visits(events, &dataset.members, params);
+        if has_hours {
+            hours.add(member, visits.iter().map(Visit::hour_of_day).collect());
+        }
+        let by_channel = |visit: &Visit| visit.channel(&dataset.events.channels, &channel_names);
+        channels.add(member, visits.iter().filter_map(by_channel).collect());
     }
-}
-
-fn habit(
-    visits: &[Visit],
-    members: usize,
-    slots: usize,
-    segments: &Bitmaps,
-    slot: &dyn Fn(&Visit) -> Option<u32>,
-) -> Habit {
-    let mut placed: Vec<(u32, u32)> = visits.iter().filter_map(|visit| Some((visit.member, slot(visit)?))).collect();
-    if placed.is_empty() {
-        return Habit::default();
-    }
-    placed.sort_unstable();
-    let runs = placed.chunk_by(|a, b| a == b);
-    let counts: Vec<(u32, u32, f32)> = runs.map(|run| (run[0].0, run[0].1, run.len() as f32)).collect();
     let mut segment_of = vec![NONE; members];
     for segment in Segment::ALL {
         segments.get(segment as u32).iter().for_each(|row| segment_of[row as usize] = segment as u32);
     }
-    let shares = shares(&counts, slots, &segment_of);
-    let visits = Matrix::from_sorted(members, &counts);
-    let strength = strength(&visits, &shares, &segment_of);
+    Presence {
+        hours: habit(hours, HOURS, &segment_of),
+        channels: habit(channels, names.len(), &segment_of),
+        channel_names,
+    }
+}
+
+/// Visits by member and slot.
+#[derive(Debug)]
+struct Counts {
+    offsets: Vec<u64>,
+    slots: Vec<u32>,
+    visits: Vec<f32>,
+}
+
+impl Counts {
+    fn new(members: usize) -> Self {
+        Self { offsets: vec![0; members + 1], slots: Vec::new(), visits: Vec::new() }
+    }
+
+    /// Adds a member's visits, a slot each. Members come in order.
+    fn add(&mut self, member: u32, mut slots: Vec<u32>) {
+        slots.sort_unstable();
+        for run in slots.chunk_by(|a, b| a == b) {
+            self.slots.push(run[0]);
+            self.visits.push(run.len() as f32);
+            self.offsets[member as usize + 1] += 1;
+        }
+    }
+
+    fn into_matrix(mut self) -> Matrix {
+        (1..self.offsets.len()).for_each(|i| self.offsets[i] += self.offsets[i - 1]);
+        let rows = Rows { offsets: self.offsets.into(), columns: self.slots.into() };
+        Matrix { rows, values: self.visits.into() }
+    }
+}
+
+fn habit(counts: Counts, slots: usize, segment_of: &[u32]) -> Habit {
+    if counts.visits.is_empty() {
+        return Habit::default();
+    }
+    let visits = counts.into_matrix();
+    let shares = shares(&visits, slots, segment_of);
+    let strength = strength(&visits, &shares, segment_of);
     Habit { visits, others: Others { shares, strength } }
 }
 
 /// Shares of the slots by segment, and of all.
-fn shares(counts: &[(u32, u32, f32)], slots: usize, segment_of: &[u32]) -> Vec<Vec<f32>> {
+fn shares(visits: &Matrix, slots: usize, segment_of: &[u32]) -> Vec<Vec<f32>> {
     let mut sums = vec![vec![0.0f64; slots]; Segment::ALL.len() + 1];
-    for (member, slot, visits) in counts {
-        sums[Segment::ALL.len()][*slot as usize] += f64::from(*visits);
-        if let Some(of_segment) = sums.get_mut(segment_of[*member as usize] as usize) {
-            of_segment[*slot as usize] += f64::from(*visits);
+    for (member, segment) in (0u32..).zip(segment_of) {
+        let (slots, visits) = visits.row(member);
+        for (slot, visits) in slots.iter().zip(visits) {
+            sums[Segment::ALL.len()][*slot as usize] += f64::from(*visits);
+            if let Some(of_segment) = sums.get_mut(*segment as usize) {
+                of_segment[*slot as usize] += f64::from(*visits);
+            }
         }
     }
     // One visit more in each slot: nothing is impossible.
@@ -154,21 +185,26 @@ mod tests {
         ];
         let members = Members { consents: vec![3].into(), ..Members::default() };
         let params = PopularityParams { utc_offset_minutes: 480, ..PopularityParams::default() };
-        let found = visits(&events, &members, &params);
+        let found = visits(events.iter(), &members, &params);
         assert_eq!(found, [visit(0, 18, 0), visit(0, 42, 0)]);
         assert_eq!(found.iter().map(Visit::hour_of_day).collect::<Vec<_>>(), [18, 18]);
         let silent = Members { consents: vec![2].into(), ..Members::default() };
-        assert!(visits(&events, &silent, &params).is_empty(), "nothing is learned of who does not allow it");
+        assert!(visits(events.iter(), &silent, &params).is_empty(), "nothing is learned of who does not allow it");
     }
 
     #[test]
     fn own_visits_count_more_where_members_keep_to_their_own() {
-        let hour = |visit: &Visit| Some(visit.hour_of_day());
         // Each member has an hour of their own, or all come at any hour.
         let own: Vec<Visit> = (0..24).flat_map(|m| (0..10).map(move |d| visit(m, 24 * d + i64::from(m), 0))).collect();
         let any: Vec<Visit> =
             (0..24).flat_map(|m| (0..10).map(move |d| visit(m, 24 * d + (7 * d + i64::from(m) * 5) % 24, 0))).collect();
-        let fit = |visits: &[Visit]| habit(visits, 24, HOURS, &Bitmaps::default(), &hour);
+        let fit = |visits: &[Visit]| {
+            let mut counts = Counts::new(24);
+            for of_member in visits.chunk_by(|a, b| a.member == b.member) {
+                counts.add(of_member[0].member, of_member.iter().map(Visit::hour_of_day).collect());
+            }
+            habit(counts, HOURS, &[NONE; 24])
+        };
         let (own, any) = (fit(&own), fit(&any));
         assert!(own.others.strength <= 1.0 && any.others.strength >= 64.0, "{:?} {:?}", own.others, any.others);
         assert!(own.shares(Some(5), None, &[])[5] > 0.9);

@@ -6,6 +6,8 @@ pub trait Progress: Sync {
     fn start(&self, stage: &str, total: u64);
     /// So many steps more are done.
     fn advance(&self, steps: u64);
+    /// A part of the stage is done: what it was, in a few words.
+    fn part(&self, what: &str);
     /// Something that the user should know, and that does not end the run.
     fn warn(&self, message: &str);
     /// The stage is done; `outcome` says in a few words what came of it.
@@ -19,6 +21,7 @@ pub struct Quiet;
 impl Progress for Quiet {
     fn start(&self, _: &str, _: u64) {}
     fn advance(&self, _: u64) {}
+    fn part(&self, _: &str) {}
     fn warn(&self, _: &str) {}
     fn finish(&self, _: &str) {}
 }

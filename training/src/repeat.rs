@@ -8,7 +8,7 @@ use kindred_models::repeat::{CLASSES, Hazards, Repeat};
 use kindred_models::strings::NONE;
 
 use crate::data::{Event, Kind};
-use crate::prepare::{Slice, kept_purchases};
+use crate::slice::{Slice, kept_purchases};
 
 /// Gaps, or buyers, at which a product weighs as much as its category, and a category as the base.
 const PRIOR: f64 = 5.0;

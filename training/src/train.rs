@@ -13,9 +13,9 @@ use crate::data::Dataset;
 use crate::error::TrainError;
 use crate::evaluate::{Evaluation, evaluate, html};
 use crate::fit::{Earlier, Fitted, fit};
-use crate::prepare::Slice;
 use crate::progress::Progress;
 use crate::rank::Comparison;
+use crate::slice::Slice;
 
 /// What a run gave.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use crate::config::AffinityParams;
 use crate::data::Kind;
 use crate::error::TrainError;
-use crate::prepare::Slice;
+use crate::slice::Slice;
 
 /// Groups per product that are looked at, evenly spaced: bounds the time that a best-seller takes.
 const MAX_GROUPS: usize = 50_000;
@@ -81,19 +81,21 @@ pub fn purchases(history: &History) -> Matrix {
 
 /// Baskets × products: what one member bought on one day.
 pub fn baskets(slice: &Slice, allowed: impl Fn(u32) -> bool) -> Matrix {
-    let mut entries = Vec::new();
-    let mut count = 0;
-    for events in slice.events.chunk_by(|a, b| a.member == b.member).filter(|events| allowed(events[0].member)) {
-        let purchases = events.iter().filter(|e| e.kind == Kind::Purchase);
-        let mut bought: Vec<(i64, u32)> = purchases.map(|e| (day(e.time), e.product)).collect();
+    let (mut offsets, mut columns) = (vec![0u64], Vec::new());
+    let mut bought: Vec<(i64, u32)> = Vec::new();
+    for (_, events) in slice.members().filter(|(member, _)| allowed(*member)) {
+        let purchases = events.filter(|e| e.kind == Kind::Purchase);
+        bought.clear();
+        bought.extend(purchases.map(|e| (day(e.time), e.product)));
         bought.sort_unstable();
         bought.dedup();
         for basket in bought.chunk_by(|a, b| a.0 == b.0) {
-            entries.extend(basket.iter().map(|(_, product)| (count, *product, 1.0)));
-            count += 1;
+            columns.extend(basket.iter().map(|(_, product)| *product));
+            offsets.push(columns.len() as u64);
         }
     }
-    Matrix::from_sorted(count as usize, &entries)
+    let values = vec![1.0; columns.len()];
+    Matrix { rows: Rows { offsets: offsets.into(), columns: columns.into() }, values: values.into() }
 }
 
 /// Rows whose entries are sorted by column.

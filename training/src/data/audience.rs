@@ -9,8 +9,8 @@ use super::events;
 use super::gate;
 use super::ids::{Ids, NoId};
 use crate::config::{DataConfig, TableConfig};
-use crate::prepare::kept_purchases;
 use crate::progress::Progress;
+use crate::slice::{kept_purchases, pairs};
 use crate::tables::{Reason, Rejects, TableError, table_files};
 
 /// One member of an audience.
@@ -85,10 +85,11 @@ pub fn read_purchases(
     let read = events::read(config, now, progress)?;
     let ((members, _), member_rows) = read.members.into_sorted();
     let ((products, _), product_rows) = read.products.into_sorted();
-    let mut events = read.events.sorted(&member_rows, &product_rows).list;
-    events.retain(|e| times.contains(&e.time));
+    let mut list = read.list;
+    list.retain(|e| times.contains(&e.time));
+    let events = read.events.with(list, &member_rows, &product_rows);
     let mut purchases = Purchases::default();
-    for pair in events.chunk_by(|a, b| a.member == b.member && a.product == b.product) {
+    for pair in pairs(&events.list) {
         if !kept_purchases(pair).is_empty() {
             let buyers = purchases.by_product.entry(products.get(pair[0].product).to_owned()).or_default();
             buyers.insert(members.get(pair[0].member).to_owned());

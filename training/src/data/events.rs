@@ -2,11 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 
 pub use kindred_models::events::Kind;
 use kindred_models::events::{DAY_SECONDS, day};
 use kindred_models::state::KEPT_EVENTS;
 use kindred_models::strings::NONE;
+use rayon::prelude::*;
 
 use super::columns::Columns;
 use super::ids::{Ids, NoId};
@@ -42,7 +44,7 @@ pub struct Event {
 #[derive(Clone, Debug, Default)]
 pub struct Events {
     /// The events.
-    pub list: Vec<Event>,
+    pub list: Arc<Vec<Event>>,
     /// Names of the stores.
     pub stores: Vec<String>,
     /// Names of the channels.
@@ -50,21 +52,24 @@ pub struct Events {
 }
 
 impl Events {
-    /// Brings members and products to their final rows, and sorts.
-    pub(super) fn sorted(mut self, members: &[u32], products: &[u32]) -> Self {
-        use rayon::prelude::*;
-        self.list.par_iter_mut().for_each(|event| {
+    /// With a list of which members and products are brought to their final rows, sorted.
+    pub(super) fn with(self, mut list: Vec<Event>, members: &[u32], products: &[u32]) -> Self {
+        list.par_iter_mut().for_each(|event| {
             event.member = members[event.member as usize];
             event.product = products.get(event.product as usize).copied().unwrap_or(NONE);
         });
-        self.list.par_sort_unstable();
-        self
+        list.par_sort_unstable();
+        list.shrink_to_fit();
+        Self { list: list.into(), ..self }
     }
 }
 
 /// The events table with the ids that it named.
 #[derive(Debug, Default)]
 pub(super) struct ReadEvents {
+    /// As they were read: by the order in which members and products were named first.
+    pub(super) list: Vec<Event>,
+    /// Names of stores and channels.
     pub(super) events: Events,
     pub(super) members: Ids,
     pub(super) products: Ids,
@@ -100,7 +105,7 @@ pub(super) fn read(config: &DataConfig, now: i64, progress: &dyn Progress) -> Re
     }
     progress.advance(read.rejects.rows % REPORT_ROWS);
     gate("events", &read.rejects, config)?;
-    if read.events.list.is_empty() {
+    if read.list.is_empty() {
         return Err(TableError::Empty(path.display().to_string()));
     }
     Ok(read)
@@ -133,7 +138,7 @@ impl ReadEvents {
             // Nothing happened.
             return Ok(());
         }
-        let table = self.events.list.len();
+        let table = self.list.len();
         self.is_kept = true;
         for file in table_files(path)? {
             let optional = ["kind", "quantity", "store_id", "channel", "amount", "basket_id"];
@@ -143,21 +148,21 @@ impl ReadEvents {
             let unit = if unit == TimeUnit::None { unit } else { TimeUnit::Timestamp };
             self.add_file(&file, &columns, unit, progress)?;
         }
-        let kept = self.events.list.split_off(table);
+        let kept = self.list.split_off(table);
         let earliest = kept.iter().map(|e| e.time).min().unwrap_or(i64::MAX).saturating_sub(DAY_SECONDS);
         // A table of days says no more than the day.
         let moment = |time: i64| if unit == TimeUnit::Date { day(time) } else { time };
         let name = |e: &Event| (e.member, e.product, moment(e.time), e.kind);
-        let known: HashSet<_> = self.events.list.iter().filter(|e| e.time >= earliest).map(name).collect();
+        let known: HashSet<_> = self.list.iter().filter(|e| e.time >= earliest).map(name).collect();
         let is_new = |e: &Event| unit == TimeUnit::None || !known.contains(&name(e));
-        self.events.list.extend(kept.into_iter().filter(is_new));
+        self.list.extend(kept.into_iter().filter(is_new));
         Ok(())
     }
 
     /// Forgets members; gives the numbers of those that were known.
     pub(super) fn forget(&mut self, is_meant: impl Fn(&str) -> bool) -> HashSet<u32> {
         let gone = self.members.forget(is_meant);
-        self.events.list.retain(|e| !gone.contains(&e.member));
+        self.list.retain(|e| !gone.contains(&e.member));
         gone
     }
 
@@ -198,7 +203,7 @@ impl ReadEvents {
         };
         let channel = columns.get("channel", cells).text().map_or(u16::MAX, |name| self.channel(name));
         self.latest = self.latest.max(time);
-        self.events.list.push(Event { member, product, time, store, channel, kind });
+        self.list.push(Event { member, product, time, store, channel, kind });
         Ok(())
     }
 

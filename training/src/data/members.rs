@@ -214,7 +214,7 @@ impl ReadMembers {
         }
         let (tag_names, tags) = named(sorted.iter().map(|m| &m.tags));
         let label = |of: fn(&Member) -> &Option<String>| {
-            Labels::encode(&sorted.iter().map(|m| of(m).clone()).collect::<Vec<_>>())
+            Labels::encode(&sorted.iter().map(|m| of(m).as_deref()).collect::<Vec<_>>())
         };
         let consents: Vec<u8> = sorted.iter().map(|m| m.consent_at(moment).to_bits()).collect();
         Members {

@@ -70,7 +70,7 @@ impl Dataset {
             products,
             launched_at,
             members: members.into_columns(member_ids, &member_rows, age_at),
-            events: read.events.sorted(&member_rows, &product_rows),
+            events: read.events.with(read.list, &member_rows, &product_rows),
             has_time,
             rejects,
             learned_state: kept.map(|(kept, key)| (kept.seq, store_name(&key))),

@@ -12,7 +12,7 @@ use super::thin;
 use crate::config::LaunchParams;
 use crate::data::{Event, Kind};
 use crate::launches::{Foretold, SEED_COUNTS, choose_seeds, summary};
-use crate::prepare::{kept_purchases, pairs};
+use crate::slice::{kept_purchases, pairs};
 
 /// Size of the audiences, as a share of the members.
 const SHARE: f64 = 0.1;

@@ -9,7 +9,7 @@ use kindred_models::stop::{Stop, Stopped};
 
 use crate::config::LaunchParams;
 use crate::data::{Dataset, Event};
-use crate::prepare::{Slice, kept_purchases, pairs};
+use crate::slice::{Slice, kept_purchases, pairs};
 
 /// A product first sold after the cut.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub(super) fn replayable(
     active: &[u32],
     params: &LaunchParams,
 ) -> Vec<Launch> {
-    let sold: HashSet<u32> = slice.events.iter().map(|e| e.product).collect();
+    let sold: HashSet<u32> = slice.events().map(|e| e.product).collect();
     let was_there =
         |product: u32| dataset.launched_at[product as usize].is_some_and(|launched| launched <= slice.as_of);
     let mut launches = BTreeMap::<u32, Launch>::new();

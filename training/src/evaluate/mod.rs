@@ -37,9 +37,9 @@ use crate::data::{Dataset, Event};
 use crate::error::TrainError;
 use crate::fit::{Earlier, Fitted, fit};
 use crate::launches::LaunchReport;
-use crate::prepare::Slice;
 use crate::progress::Progress;
 use crate::rank::Comparison;
+use crate::slice::Slice;
 use rankings::Baselines;
 
 /// Products in a member's history, the classes that recall is shown by.
@@ -166,7 +166,7 @@ pub fn evaluate(
     let params = &config.given.evaluate;
     let (slice, test) = split(&Slice::all(dataset), params.test_days, config.embeddings.seed);
     let mut evaluation = Evaluation { test_days: params.test_days, ..Evaluation::default() };
-    if slice.events.is_empty() || test.is_empty() {
+    if slice.events().next().is_none() || test.is_empty() {
         return Ok(evaluation);
     }
     let Fitted { mut model, scorers, launches } = fit(dataset, &slice, config, earlier, progress, stop)?;

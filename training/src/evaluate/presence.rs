@@ -16,7 +16,7 @@ pub(super) fn judge(
     test: &[Event],
     params: &PopularityParams,
 ) -> BTreeMap<String, f64> {
-    let (visits, presence) = (visits(test, &model.members, params), &model.presence);
+    let (visits, presence) = (visits(test.iter(), &model.members, params), &model.presence);
     let by_channel = |visit: &Visit| visit.channel(&dataset.events.channels, &presence.channel_names);
     let mut metrics = BTreeMap::new();
     for (name, habit, slot) in [

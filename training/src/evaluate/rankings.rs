@@ -6,7 +6,7 @@ use kindred_models::ranking::{Scored, Top};
 
 use super::Task;
 use super::metrics::PAGE;
-use crate::prepare::Slice;
+use crate::slice::Slice;
 
 /// Days after which a purchase counts half in what is recent.
 const RECENT_HALF_LIFE_DAYS: f32 = 14.0;

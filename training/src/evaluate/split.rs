@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use super::Task;
 use crate::data::{Event, Kind};
-use crate::prepare::Slice;
+use crate::slice::Slice;
 
 /// Share of a member's products held out where events have no time.
 const RANDOM_SHARE: f64 = 0.2;
@@ -16,16 +16,15 @@ const RANDOM_SHARE: f64 = 0.2;
 /// events have no time, a random fifth of every member's products. What was bought at one moment is never on
 /// both sides.
 pub fn split(all: &Slice, test_days: u32, seed: u64) -> (Slice, Vec<Event>) {
-    let events = &all.events;
     if all.has_time() {
         let cut = all.as_of - i64::from(test_days) * 86_400;
-        let test = events.iter().filter(|e| e.time > cut).copied().collect();
+        let test = all.events().filter(|e| e.time > cut).copied().collect();
         return (all.until(cut), test);
     }
     // One draw per member and product, so that both sides never share a pair.
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
     let (mut train, mut test) = (Vec::new(), Vec::new());
-    for pair in events.chunk_by(|a, b| a.member == b.member && a.product == b.product) {
+    for pair in all.runs() {
         let side = if rng.random_bool(RANDOM_SHARE) { &mut test } else { &mut train };
         side.extend_from_slice(pair);
     }

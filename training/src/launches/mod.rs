@@ -22,8 +22,8 @@ use crate::config::{LaunchParams, ValidConfig};
 use crate::data::Dataset;
 use crate::error::TrainError;
 use crate::fit::{self, Described};
-use crate::prepare::Slice;
 use crate::progress::Progress;
+use crate::slice::Slice;
 pub(crate) use expectation::{Foretold, summary};
 use logit::PENALTY;
 pub(crate) use replay::{Past, SEED_COUNTS, choose_seeds};
@@ -154,7 +154,7 @@ fn cuts(slice: &Slice, config: &ValidConfig) -> Vec<i64> {
     if !slice.has_time() {
         return Vec::new();
     }
-    let first = slice.events.iter().map(|e| e.time).min().unwrap_or(slice.as_of);
+    let first = slice.start();
     let cut = |k: u32| slice.as_of - i64::from(params.horizon_days + (k + 1) * params.step_days) * 86_400;
     (0..params.replays).map(cut).take_while(|cut| *cut - first >= MIN_HISTORY_DAYS * 86_400).collect()
 }

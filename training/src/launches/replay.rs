@@ -12,8 +12,8 @@ use super::statics::launch_times;
 use crate::config::LaunchParams;
 use crate::data::Dataset;
 use crate::error::TrainError;
-use crate::prepare::{Slice, kept_purchases};
 use crate::rank::mix;
+use crate::slice::{Slice, kept_purchases};
 
 /// Members who did not buy that are kept per launch, about.
 const OTHERS: usize = 2000;

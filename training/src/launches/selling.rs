@@ -7,7 +7,7 @@ use super::replay::had_bought;
 use super::statics::launch_times;
 use crate::config::LaunchParams;
 use crate::data::Dataset;
-use crate::prepare::{Slice, kept_purchases};
+use crate::slice::{Slice, kept_purchases};
 
 /// Products, over all moments, below which nothing is said.
 const MIN_PRODUCTS: usize = 30;

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use crate::config::TrainConfig;
 use crate::data::{Dataset, Kind};
-use crate::prepare::Slice;
+use crate::slice::Slice;
 
 /// Days after its launch within which who buys a product is early.
 const EARLY_SECONDS: i64 = 28 * 86_400;
@@ -54,8 +54,8 @@ fn early(dataset: &Dataset, slice: &Slice, history: &History, config: &TrainConf
         return early;
     }
     let launched = launch_times(dataset, slice);
-    let start = slice.events.iter().map(|e| e.time).min().unwrap_or(slice.as_of);
-    for event in slice.events.iter().filter(|e| e.kind == Kind::Purchase) {
+    let start = slice.start();
+    for event in slice.events().filter(|e| e.kind == Kind::Purchase) {
         let at = launched[event.product as usize];
         let is_early = at > start + EARLY_SECONDS && event.time - at <= EARLY_SECONDS;
         if is_early && !history.rows.range(event.member).is_empty() {
@@ -69,7 +69,7 @@ fn early(dataset: &Dataset, slice: &Slice, history: &History, config: &TrainConf
 /// known yet.
 pub(super) fn launch_times(dataset: &Dataset, slice: &Slice) -> Vec<i64> {
     let mut times: Vec<i64> = vec![i64::MAX; dataset.products.len()];
-    for event in slice.events.iter().filter(|e| e.kind == Kind::Purchase) {
+    for event in slice.events().filter(|e| e.kind == Kind::Purchase) {
         let time = &mut times[event.product as usize];
         *time = event.time.min(*time);
     }

@@ -8,9 +8,9 @@ use kindred_models::stop::Stop;
 use rayon::prelude::*;
 
 use crate::config::RankerParams;
-use crate::data::Kind;
+use crate::data::{Event, Kind};
 use crate::error::TrainError;
-use crate::prepare::Slice;
+use crate::slice::Slice;
 
 /// Length of the page that candidates are asked for.
 const PAGE: usize = 20;
@@ -49,19 +49,14 @@ pub(super) type Member = (u32, HashSet<u32>);
 impl Horizon {
     pub(super) fn new(model: Model, slice: &Slice, cut: i64, params: &RankerParams) -> Self {
         let end = cut + i64::from(params.horizon_days) * 86_400;
-        let mut bought = vec![None; model.members.len()];
-        for events in slice.events.chunk_by(|a, b| a.member == b.member) {
-            let after = events.iter().filter(|e| e.kind == Kind::Purchase && e.time > cut && e.time <= end);
-            bought[events[0].member as usize] = Some(after.map(|e| e.product).collect::<HashSet<u32>>());
-        }
-        let has_history = |member: u32| model.history.member(member).any(|p| p.count > 0);
-        let mut members: Vec<Member> = (0..model.members.len() as u32)
-            .filter(|member| has_history(*member))
-            .filter_map(|member| Some((member, bought[member as usize].take()?)))
-            .collect();
+        let has_history = |member: &u32| model.history.member(*member).any(|p| p.count > 0);
+        let mut members: Vec<u32> = (0..model.members.len() as u32).filter(has_history).collect();
         // By a hash, not in order: ids may follow when members joined.
-        members.sort_by_key(|(member, _)| mix(u64::from(*member)));
+        members.sort_by_key(|member| mix(u64::from(*member)));
         members.truncate(params.max_members);
+        let is_bought = |e: &&Event| e.kind == Kind::Purchase && e.time > cut && e.time <= end;
+        let bought = |member: u32| slice.of_member(member).filter(is_bought).map(|e| e.product).collect();
+        let members = members.into_iter().map(|member| (member, bought(member))).collect();
         Self { model, members }
     }
 

@@ -25,8 +25,8 @@ use crate::config::{RankerParams, ValidConfig};
 use crate::data::Dataset;
 use crate::error::TrainError;
 use crate::fit::sources;
-use crate::prepare::Slice;
 use crate::progress::Progress;
+use crate::slice::Slice;
 pub use examples::Task;
 pub(crate) use examples::mix;
 use examples::{Examples, Horizon};
@@ -147,7 +147,7 @@ fn cuts(slice: &Slice, params: &RankerParams) -> Vec<i64> {
     if !slice.has_time() {
         return Vec::new();
     }
-    let first = slice.events.iter().map(|e| e.time).min().unwrap_or(slice.as_of);
+    let first = slice.start();
     let cut = |k: u32| slice.as_of - i64::from(params.horizon_days + k * params.step_days) * 86_400;
     (0..params.slices).map(cut).take_while(|cut| *cut - first >= MIN_HISTORY_DAYS * 86_400).collect()
 }

@@ -31,8 +31,9 @@ use crate::config::{TrainConfig, ValidConfig};
 use crate::data::{Dataset, Event};
 use crate::error::TrainError;
 use crate::evaluate::{Estimate, Judged, PAGE, Task, split, summarize, thin, truths};
-use crate::prepare::{self, Slice};
+use crate::prepare;
 use crate::progress::{Progress, Quiet};
+use crate::slice::Slice;
 use crate::train::{parameters, prepare};
 use space::{Dimension, propose, space};
 use trials::Trials;
@@ -190,7 +191,7 @@ impl<'a> Window<'a> {
         let history = prepare::history(&slice, members, &config.given);
         let mut truths = truths(&history, &test, Task::New);
         thin(&mut truths, params.max_members);
-        let digest = digest(slice.events.iter().chain(&test));
+        let digest = digest(slice.events().chain(&test));
         (!truths.is_empty()).then_some(Self { slice, members, products: dataset.products.len(), truths, digest })
     }
 

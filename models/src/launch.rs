@@ -125,7 +125,10 @@ impl LaunchModel {
         let total = statics.activity.iter().sum::<f32>().max(f32::MIN_POSITIVE);
         let rate = |feature| (habits.row(feature).1.iter().sum::<f32>() / total).max(1e-6);
         let rates: Vec<f32> = (0..habits.rows.len() as u32).map(rate).collect();
-        let buyers = history.positive().transposed(products);
+        let buyers = Matrix::transposed_of(history.rows.len(), products, |member, into| {
+            let (products, decayed) = history.row(member);
+            into.extend(products.iter().zip(decayed).filter(|(_, x)| **x > 0.0).map(|(product, x)| (*product, *x)));
+        });
         Self { statics, rates: rates.into(), habits, buyers, selling: Array::default(), fit: LaunchFit::default() }
     }
 

@@ -114,20 +114,6 @@ impl Matrix {
         Self { rows: Rows { offsets: offsets.into(), columns: columns.into() }, values: values.into() }
     }
 
-    /// The entries above 0.
-    pub fn positive(&self) -> Self {
-        let (mut offsets, mut columns, mut values) = (vec![0u64], Vec::new(), Vec::new());
-        for row in 0..self.rows.len() as u32 {
-            let (of_row, with) = self.row(row);
-            for (column, value) in of_row.iter().zip(with).filter(|(_, value)| **value > 0.0) {
-                columns.push(*column);
-                values.push(*value);
-            }
-            offsets.push(columns.len() as u64);
-        }
-        Self { rows: Rows { offsets: offsets.into(), columns: columns.into() }, values: values.into() }
-    }
-
     /// The columns and values of a row.
     #[inline]
     pub fn row(&self, row: u32) -> (&[u32], &[f32]) {

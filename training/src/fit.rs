@@ -10,7 +10,9 @@ use kindred_models::content::{Attributes, ContentIndex};
 use kindred_models::embeddings::Embeddings;
 use kindred_models::groups::Groups;
 use kindred_models::index::GatedIndex;
-use kindred_models::launch::{self, ANALOGUES, LaunchFit, LaunchModel, LaunchQuery, OWN_SHARE, Signals, mean_vector};
+use kindred_models::launch::{
+    self, ANALOGUES, LaunchFit, LaunchModel, LaunchQuery, OWN_SHARE, Signals, Statics, mean_vector,
+};
 use kindred_models::model::ModelInfo;
 use kindred_models::neighbours::Neighbours;
 use kindred_models::popularity::Popularity;
@@ -54,13 +56,13 @@ pub struct Earlier {
     launches: PastLaunches,
 }
 
-/// Fits a model, served by exact indexes, to a slice of the dataset.
+/// Fits a model, served by exact indexes, to a slice of the dataset, which is let go once it is counted.
 ///
 /// # Errors
 /// [`TrainError::Stopped`] once `stop` is raised.
 pub fn fit(
     dataset: &Dataset,
-    slice: &Slice,
+    slice: Slice,
     config: &ValidConfig,
     earlier: &mut Earlier,
     progress: &dyn Progress,
@@ -68,25 +70,28 @@ pub fn fit(
 ) -> Result<Fitted, TrainError> {
     let described = Described::of(dataset);
     // Before the model itself: those of earlier moments take as much memory, and are gone by then.
-    let (learned, launches) = launches::fit(dataset, &described, slice, config, &mut earlier.launches, progress, stop)?;
+    let (learned, launches) =
+        launches::fit(dataset, &described, &slice, config, &mut earlier.launches, progress, stop)?;
     progress.part("launches of the past");
-    let ranked = rank::fit(dataset, slice, config, &mut earlier.lessons, progress, stop)?;
+    let ranked = rank::fit(dataset, &slice, config, &mut earlier.lessons, progress, stop)?;
     progress.part("ranker");
-    let mut model = sources(dataset, slice, config, progress, stop)?;
-    add_launch_signals(&mut model, dataset, &described, slice, config);
+    let mut model = sources(dataset, &slice, config, progress, stop)?;
+    model.presence = crate::presence::fit(dataset, &slice, &model.groups.segments, &config.given.popularity);
+    let selling = learned.expectation.as_ref().map(|e| launches::selling(dataset, &slice, &config.given.launch, e));
+    let statics = launches::statics(dataset, &slice, &model.history, &config.given);
+    // What is left to count takes as much memory as the events.
+    drop(slice);
+    progress.part("visits, and what launches ask of a member");
+    add_launch_signals(&mut model, &described, statics);
+    model.launch.selling = selling.unwrap_or_default().into();
     stop.check()?;
     model.embeddings = with_cold_products(&model, &described.attributes);
     model.product_index = GatedIndex::exact(Model::exact_products(&model.embeddings), "not built yet".to_owned());
     stop.check()?;
-    if let Some(expectation) = &learned.expectation {
-        let params = &config.given.launch;
-        model.launch.selling = launches::selling(dataset, slice, params, expectation).into();
-    }
     model.launch.fit =
         LaunchFit { deviations: deviations(&model, &described.attributes), own_share: OWN_SHARE, ..learned };
     model.ranker = ranked.ranker;
-    model.presence = crate::presence::fit(dataset, slice, &model.groups.segments, &config.given.popularity);
-    progress.part("launch signals, visits");
+    progress.part("launch signals");
     Ok(Fitted { model, scorers: ranked.comparisons, launches })
 }
 
@@ -101,7 +106,8 @@ pub(crate) fn as_of(
 ) -> Result<Model, TrainError> {
     let mut model = base(dataset, slice, config, progress, stop)?;
     model.members = prepare::members(dataset, slice);
-    add_launch_signals(&mut model, dataset, described, slice, config);
+    let statics = launches::statics(dataset, slice, &model.history, &config.given);
+    add_launch_signals(&mut model, described, statics);
     stop.check()?;
     Ok(model)
 }
@@ -209,17 +215,10 @@ impl Described {
 }
 
 /// Adds content, and what the launch score looks at.
-fn add_launch_signals(
-    model: &mut Model,
-    dataset: &Dataset,
-    described: &Described,
-    slice: &Slice,
-    config: &ValidConfig,
-) {
+fn add_launch_signals(model: &mut Model, described: &Described, statics: Statics) {
     model.content = described.content.clone();
     let bought = Matrix { rows: model.history.rows.clone(), values: model.history.decayed.clone() };
     let habits = habits(&bought, described);
-    let statics = launches::statics(dataset, slice, &model.history, &config.given);
     model.launch = LaunchModel::new(&bought, statics, habits, described.attributes.len());
 }
 

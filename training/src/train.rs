@@ -43,12 +43,14 @@ pub fn train(
 ) -> Result<Trained, TrainError> {
     // Before hours of work: the registry can be written to, and nobody else does.
     let mut writer = Writer::create(registry)?;
-    let dataset = prepare(config, trained_at, progress)?;
+    let mut dataset = prepare(config, trained_at, progress)?;
     let mut earlier = Earlier::default();
     let evaluation = judge(config, &dataset, registry, &mut earlier, progress, stop)?;
     progress.start("fit", 0);
-    let Fitted { mut model, scorers, launches } =
-        fit(&dataset, &Slice::all(&dataset), config, &mut earlier, progress, stop)?;
+    let all = Slice::all(&dataset);
+    // The slice is their last reader.
+    dataset.events.list = Default::default();
+    let Fitted { mut model, scorers, launches } = fit(&dataset, all, config, &mut earlier, progress, stop)?;
     model.info.metrics = evaluation.metrics();
     model.info.metrics.extend(launches.metrics());
     model.info.metrics.extend(scorers.iter().flat_map(Comparison::metrics));

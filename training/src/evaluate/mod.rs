@@ -169,7 +169,7 @@ pub fn evaluate(
     if slice.events().next().is_none() || test.is_empty() {
         return Ok(evaluation);
     }
-    let Fitted { mut model, scorers, launches } = fit(dataset, &slice, config, earlier, progress, stop)?;
+    let Fitted { mut model, scorers, launches } = fit(dataset, slice.clone(), config, earlier, progress, stop)?;
     evaluation.launch_replays = launches;
     // What is available today says nothing of then; what was launched later was not there.
     let was_launched = |at: &Option<i64>| !slice.has_time() || at.is_none_or(|at| at <= slice.as_of);

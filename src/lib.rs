@@ -3,10 +3,6 @@
 //! This crate is how it is served: the command line ([`cli`]) and the gRPC server ([`server`]). What is
 //! learned and how it answers is in `kindred-models`, how it is learned in `kindred-training`.
 
-/// Training frees gigabytes of small strings once they are numbered: the system's allocator would keep them.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 pub mod access;
 pub mod batch;
 pub mod cli;

@@ -5,6 +5,10 @@
 //! that `kindred demo` leaves. Twice the capacity is offered for so many seconds, 30 if it is not said.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+/// As the program has it: the constant RPC is answered from here.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod generator;
 mod server;
 

@@ -13,6 +13,7 @@ mod solve;
 use serde::{Deserialize, Serialize};
 
 use crate::artifact::{Array, ArtifactError, Reader, Writer};
+use crate::linalg::Table;
 use crate::quantized::Quantized;
 pub use solve::{Gramian, Objective, RowSolver, Scratch};
 
@@ -62,7 +63,7 @@ impl Embeddings {
     pub fn fold_in_member(&self, products: &[u32], weights: &[f32]) -> Vec<f32> {
         let mut vector = vec![0.0; self.factors];
         let solver = RowSolver {
-            table: &self.products,
+            table: Table::Single(&self.products),
             gramian: Gramian::Diagonal(&self.product_gramian),
             population: self.fit.bought_products,
             objective: self.fit.objective,
@@ -76,7 +77,7 @@ impl Embeddings {
         let mut vector = vec![0.0; self.factors];
         let (rows, weights): (Vec<u32>, Vec<f32>) = (0..members.len() as u32).map(|row| (row, 1.0)).unzip();
         let solver = RowSolver {
-            table: &self.members.decoded(members.iter().copied(), self.factors),
+            table: Table::Single(&self.members.decoded(members.iter().copied(), self.factors)),
             gramian: Gramian::Dense(&self.member_gramian),
             population: self.fit.active_members,
             objective: self.fit.objective,

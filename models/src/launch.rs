@@ -76,7 +76,8 @@ pub struct LaunchFit {
     pub learned: Option<Signals>,
     /// What to expect of a launch; `None` where too few could be replayed to say.
     pub expectation: Option<Expectation>,
-    /// Weights of the signals of seeds, by their number, fewest first; empty where none were learned.
+    /// Weights of the signals of seeds, by their number, fewest first; empty where none were learned: beside
+    /// weights of launches that were learned, seeds then count by nothing but what they tilt these by.
     pub seeds: Vec<SeedFit>,
 }
 

@@ -1,9 +1,21 @@
 //! Symmetric positive definite systems.
 
+use half::bf16;
+
 use crate::kernels::{dispatched, dot, sum_of_products};
 
 /// Rows whose inner products are taken before they are added up, while they are at hand.
 const BLOCK: usize = 32;
+/// Places of rows that were gathered.
+const IN_ORDER: [u32; BLOCK] = {
+    let mut places = [0; BLOCK];
+    let mut i = 0;
+    while i < BLOCK {
+        places[i] = i as u32;
+        i += 1;
+    }
+    places
+};
 
 /// Solves `A x = b` in place for a symmetric positive definite `A` (row-major, `n × n`, lower triangle
 /// read; the upper becomes its Cholesky factor); `b` becomes `x`. Pivots are kept above a tiny floor, so
@@ -54,11 +66,30 @@ dispatched! {
     }
 }
 
+/// Vectors, row by row.
+#[derive(Clone, Copy, Debug)]
+pub enum Table<'a> {
+    /// In single precision.
+    Single(&'a [f32]),
+    /// In the upper half of single precision.
+    Half(&'a [bf16]),
+}
+
+/// What a coordinate is kept as.
+pub trait Coordinate: Copy + Default + Send + Sync {
+    /// Decodes a row.
+    fn load(row: &[Self], into: &mut [f32]);
+    /// Encodes a row.
+    fn store(row: &[f32], into: &mut [Self]);
+    /// Names a table of such.
+    fn table(values: &[Self]) -> Table<'_>;
+}
+
 /// Rows of a table, `A`, with a weight each, `W`.
 #[derive(Clone, Copy, Debug)]
 pub struct Observed<'a> {
-    /// Vectors, row by row.
-    pub table: &'a [f32],
+    /// Where the rows stand.
+    pub table: Table<'a>,
     /// Rows that were observed.
     pub rows: &'a [u32],
     /// Weight of each.
@@ -68,8 +99,10 @@ pub struct Observed<'a> {
 dispatched! {
     /// Adds `AᵀW1` to `out`, as long as a vector.
     pub fn add_weighted(observed: Observed<'_>, out: &mut [f32]) {
+        let mut gathered = vec![0.0; observed.table.room(out.len())];
         for (rows, weights) in observed.rows.chunks(BLOCK).zip(observed.weights.chunks(BLOCK)) {
-            add_rows(observed.table, rows, weights, out);
+            let (table, rows) = observed.table.at_hand(rows, out.len(), &mut gathered);
+            add_rows(table, rows, weights, out);
         }
     }
 }
@@ -87,10 +120,11 @@ dispatched! {
     ) {
         let d = x.len();
         work.clear();
-        work.resize(3 * d, 0.0);
+        work.resize(3 * d + observed.table.room(d), 0.0);
         let (residual, rest) = work.split_at_mut(d);
-        let (direction, image) = rest.split_at_mut(d);
-        observed.add_residual(1.0, x, residual);
+        let (direction, rest) = rest.split_at_mut(d);
+        let (image, gathered) = rest.split_at_mut(d);
+        observed.add_residual(1.0, x, gathered, residual);
         for k in 0..d {
             residual[k] -= diagonal[k] * x[k];
             direction[k] = residual[k] / diagonal[k];
@@ -99,7 +133,7 @@ dispatched! {
         for _ in 0..steps {
             image.fill(0.0);
             // Its negative, less what the diagonal adds.
-            observed.add_residual(0.0, direction, image);
+            observed.add_residual(0.0, direction, gathered, image);
             for k in 0..d {
                 image[k] -= diagonal[k] * direction[k];
             }
@@ -125,17 +159,87 @@ dispatched! {
 }
 
 impl Observed<'_> {
-    /// Adds `AᵀW(target − Ax)` to `out`.
+    /// Adds `AᵀW(target − Ax)` to `out`; `gathered` is [room](Table::room).
     #[inline(always)]
-    fn add_residual(self, target: f32, x: &[f32], out: &mut [f32]) {
+    fn add_residual(self, target: f32, x: &[f32], gathered: &mut [f32], out: &mut [f32]) {
         let d = x.len();
         let mut left = [0f32; BLOCK];
         for (rows, weights) in self.rows.chunks(BLOCK).zip(self.weights.chunks(BLOCK)) {
+            let (table, rows) = self.table.at_hand(rows, d, gathered);
             for ((left, row), weight) in left.iter_mut().zip(rows).zip(weights) {
-                *left = weight * (target - dot(&self.table[*row as usize * d..][..d], x));
+                *left = weight * (target - dot(&table[*row as usize * d..][..d], x));
             }
-            add_rows(self.table, rows, &left, out);
+            add_rows(table, rows, &left, out);
         }
+    }
+}
+
+impl Table<'_> {
+    /// Numbers that a block of rows takes which have to be decoded.
+    fn room(self, d: usize) -> usize {
+        match self {
+            Self::Single(_) => 0,
+            Self::Half(_) => BLOCK * d,
+        }
+    }
+
+    /// Up to a block of rows, each `d` long, as places in a table that can be read: this one, or `room`.
+    #[inline(always)]
+    fn at_hand<'b>(self, rows: &'b [u32], d: usize, room: &'b mut [f32]) -> (&'b [f32], &'b [u32])
+    where
+        Self: 'b,
+    {
+        match self {
+            Self::Single(values) => (values, rows),
+            Self::Half(values) => {
+                for (row, into) in rows.iter().zip(room.chunks_exact_mut(d)) {
+                    bf16::load(&values[*row as usize * d..][..d], into);
+                }
+                (room, &IN_ORDER[..rows.len()])
+            }
+        }
+    }
+
+    /// Appends rows, each `d` long.
+    pub(crate) fn gather(self, rows: &[u32], d: usize, into: &mut Vec<f32>) {
+        for row in rows {
+            let range = *row as usize * d..(*row as usize + 1) * d;
+            match self {
+                Self::Single(values) => into.extend_from_slice(&values[range]),
+                Self::Half(values) => into.extend(values[range].iter().map(|x| x.to_f32())),
+            }
+        }
+    }
+}
+
+impl Coordinate for f32 {
+    fn load(row: &[Self], into: &mut [f32]) {
+        into.copy_from_slice(row);
+    }
+
+    fn store(row: &[f32], into: &mut [Self]) {
+        into.copy_from_slice(row);
+    }
+
+    fn table(values: &[Self]) -> Table<'_> {
+        Table::Single(values)
+    }
+}
+
+impl Coordinate for bf16 {
+    #[inline(always)]
+    fn load(row: &[Self], into: &mut [f32]) {
+        for (into, x) in into.iter_mut().zip(row) {
+            *into = x.to_f32();
+        }
+    }
+
+    fn store(row: &[f32], into: &mut [Self]) {
+        into.iter_mut().zip(row).for_each(|(into, x)| *into = bf16::from_f32(*x));
+    }
+
+    fn table(values: &[Self]) -> Table<'_> {
+        Table::Half(values)
     }
 }
 
@@ -184,7 +288,7 @@ mod tests {
         ) {
             let (rows, weights) = (Vec::from_iter(0..n as u32), &weights[..n]);
             let diagonal: Vec<f32> = (0..9).map(|k| 0.5 + k as f32 / 4.0).collect();
-            let observed = Observed { table: &values, rows: &rows, weights };
+            let observed = Observed { table: Table::Single(&values), rows: &rows, weights };
             approach_ridge(observed, &diagonal, n + 2, &mut Vec::new(), &mut x);
             // (diag + AᵀWA) x = AᵀW1, term by term.
             let row = |i: usize| &values[i * 9..(i + 1) * 9];
@@ -199,7 +303,7 @@ mod tests {
         fn rows_of_any_number_are_added(n in 0usize..80, seed in prop::collection::vec(-1f32..1.0, 80 * 5)) {
             let rows: Vec<u32> = (0..n as u32).map(|i| i * 37 % 80).collect();
             let weights: Vec<f32> = (0..n).map(|i| 1.0 + (i % 7) as f32).collect();
-            let observed = Observed { table: &seed, rows: &rows, weights: &weights };
+            let observed = Observed { table: Table::Single(&seed), rows: &rows, weights: &weights };
             let by_width = crate::kernels::widest::each(|| {
                 let mut sum = vec![0.5f32; 5];
                 add_weighted(observed, &mut sum);
@@ -219,6 +323,25 @@ mod tests {
                     prop_assert!((x[k] * 1e6 - exact).abs() < 0.05, "{} {exact}", x[k] * 1e6);
                 }
             }
+        }
+
+        #[test]
+        fn half_a_table_is_the_whole_one_rounded(n in 0usize..80, seed in prop::collection::vec(-1f32..1.0, 80 * 5)) {
+            let half: Vec<bf16> = seed.iter().map(|x| bf16::from_f32(*x)).collect();
+            let mut whole = vec![0.0; seed.len()];
+            bf16::load(&half, &mut whole);
+            prop_assert!(whole.iter().zip(&seed).all(|(a, b)| (a - b).abs() <= b.abs() / 256.0));
+            let (rows, weights) = (Vec::from_iter((0..n as u32).map(|i| i * 37 % 80)), vec![1.5; n]);
+            let of = |table| {
+                let (mut sum, mut x) = (vec![0f32; 5], vec![0.1f32; 5]);
+                let observed = Observed { table, rows: &rows, weights: &weights };
+                add_weighted(observed, &mut sum);
+                approach_ridge(observed, &[2.0; 5], 3, &mut Vec::new(), &mut x);
+                let mut gathered = Vec::new();
+                table.gather(&rows, 5, &mut gathered);
+                (sum, x, gathered)
+            };
+            prop_assert_eq!(of(Table::Half(&half)), of(Table::Single(&whole)));
         }
 
         #[test]

@@ -59,17 +59,15 @@ impl Quantized {
         self.scales.is_empty()
     }
 
-    /// As some rows, in order, of a table of `len`, whose others are zero.
-    pub fn spread(self, rows: &[u32], len: usize, dimension: usize) -> Self {
-        if rows.len() == len {
-            return self;
-        }
+    /// Parts, one after the other, as some rows, in order, of a table of `len`, whose others are zero.
+    pub fn spread(parts: &[Self], rows: &[u32], len: usize, dimension: usize) -> Self {
         let mut codes = vec![0; len * dimension];
         let (mut scales, mut lengths) = (vec![0.0; len], vec![0.0; len]);
-        for (from, to) in rows.iter().enumerate() {
+        let each = parts.iter().flat_map(|part| (0..part.len()).map(move |row| (part, row)));
+        for ((part, from), to) in each.zip(rows) {
             let to = *to as usize;
-            codes[to * dimension..][..dimension].copy_from_slice(self.row(from as u32, dimension));
-            (scales[to], lengths[to]) = (self.scales[from], self.lengths[from]);
+            codes[to * dimension..][..dimension].copy_from_slice(part.row(from as u32, dimension));
+            (scales[to], lengths[to]) = (part.scales[from], part.lengths[from]);
         }
         Self { codes: codes.into(), scales: scales.into(), lengths: lengths.into() }
     }

@@ -72,9 +72,9 @@ pub fn fit(
     // Before the model itself: those of earlier moments take as much memory, and are gone by then.
     let (learned, launches) =
         launches::fit(dataset, &described, &slice, config, &mut earlier.launches, progress, stop)?;
-    progress.part("launches of the past");
+    progress.part("weights of launches");
     let ranked = rank::fit(dataset, &slice, config, &mut earlier.lessons, progress, stop)?;
-    progress.part("ranker");
+    progress.part("scorers of the ranker");
     let mut model = sources(dataset, &slice, config, progress, stop)?;
     model.presence = crate::presence::fit(dataset, &slice, &model.groups.segments, &config.given.popularity);
     let selling = learned.expectation.as_ref().map(|e| launches::selling(dataset, &slice, &config.given.launch, e));

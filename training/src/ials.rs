@@ -6,12 +6,13 @@
 //! step then costs `O(n d)`, and a solve `O(n² d)` where `n < d`.
 //! Sums are taken in an order that does not depend on the number of threads.
 
+use half::bf16;
 use kindred_models::embeddings::{Embeddings, Fit, Gramian, RowSolver, Scratch};
+use kindred_models::linalg::Coordinate;
 use kindred_models::quantized::Quantized;
 use kindred_models::sparse::{Matrix, Rows};
 use kindred_models::stop::Stop;
-use linfa_linalg::eigh::{EigSort, Eigh};
-use ndarray::{Array1, Array2, ArrayView2, Axis};
+use ndarray::Array2;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use rayon::prelude::*;
@@ -20,9 +21,8 @@ use crate::config::IalsValidParams;
 use crate::error::TrainError;
 use crate::progress::Progress;
 use crate::spectral;
+use crate::vectors::{CHUNK_ROWS, CHUNKS, Vectors, gramian};
 
-/// Rows per task when a table is summed or rotated.
-const CHUNK_ROWS: usize = 4096;
 /// Steps that each pass takes every row nearer to its solution.
 const STEPS: usize = 3;
 /// How long the products' first vectors are, see [`spectral::approach`].
@@ -45,28 +45,28 @@ pub fn fit(
     let by_product = weights.transposed(products);
     let (active_members, bought_products) = (active.len(), occupied(&by_product.rows).len());
     let mut items = random_vectors(&by_product, params);
-    let mut members = Array2::zeros((active_members, params.factors));
+    let mut members = Vectors::<bf16>::zeros(active_members, params.factors);
     spectral::approach(weights, &by_product, FIRST_NORM, &mut items, &mut members)?;
-    members.fill(0.0);
-    for epoch in 0..params.epochs {
+    members.values.fill(bf16::ZERO);
+    for _ in 1..params.epochs {
         stop.check()?;
-        let is_last = epoch + 1 == params.epochs;
-        solve_side(&mut items, bought_products, weights, &mut members, is_last, params)?;
-        if !is_last {
-            solve_side(&mut members, active_members, &by_product, &mut items, false, params)?;
-        }
+        approach(&mut items, bought_products, weights, &mut members, params)?;
+        approach(&mut members, active_members, &by_product, &mut items, params)?;
         progress.advance(1);
     }
-    // The last half-epoch was the members': their vectors are what a fold-in of their purchases gives.
-    let product_gramian = gramian(&items.view()).diag().mapv(|x| x as f32);
-    let member_gramian = gramian(&members.view()).mapv(|x| x as f32);
-    let members = members.into_raw_vec_and_offset().0;
+    stop.check()?;
+    drop((by_product, members));
+    // The last half-epoch is the members': their vectors are what a fold-in of their purchases gives.
+    let solved = solve_members(&mut items, bought_products, weights, params)?;
+    progress.advance(1);
+    let product_gramian: Vec<f32> = items.gramian().diag().iter().map(|x| *x as f32).collect();
+    let member_gramian: Vec<f32> = solved.gramian.iter().map(|x| *x as f32).collect();
     Ok(Embeddings {
         factors: params.factors,
-        members: Quantized::new(&members, params.factors).spread(&active, all_members, params.factors),
-        products: items.into_raw_vec_and_offset().0.into(),
-        product_gramian: product_gramian.to_vec().into(),
-        member_gramian: member_gramian.iter().copied().collect::<Vec<_>>().into(),
+        members: Quantized::spread(&solved.parts, &active, all_members, params.factors),
+        products: items.values.into(),
+        product_gramian: product_gramian.into(),
+        member_gramian: member_gramian.into(),
         fit: Fit { factors: params.factors, objective: params.objective(), bought_products, active_members },
     })
 }
@@ -85,76 +85,89 @@ fn with_rows(matrix: &Matrix, occupied: &[u32]) -> Matrix {
 }
 
 /// Vectors of random signs for the products that were bought, zero for the others.
-fn random_vectors(by_product: &Matrix, params: &IalsValidParams) -> Array2<f32> {
+fn random_vectors(by_product: &Matrix, params: &IalsValidParams) -> Vectors<f32> {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(params.seed);
-    let mut items = Array2::zeros((by_product.rows.len(), params.factors));
-    for (row, mut vector) in items.outer_iter_mut().enumerate() {
+    let mut items = Vectors::zeros(by_product.rows.len(), params.factors);
+    for (row, vector) in items.values.chunks_exact_mut(params.factors).enumerate() {
         if !by_product.rows.range(row as u32).is_empty() {
-            vector.mapv_inplace(|_| if rng.random::<bool>() { 1.0 } else { -1.0 });
+            vector.iter_mut().for_each(|x| *x = if rng.random::<bool>() { 1.0 } else { -1.0 });
         }
     }
     items
 }
 
-/// One half-epoch: diagonalizes the fixed side's Gramian, and solves all rows of the other side, or takes them nearer
-/// to their solution.
-fn solve_side(
-    fixed: &mut Array2<f32>,
+/// A half-epoch: turns both sides into the basis in which the fixed side's Gramian is diagonal, and takes all rows of
+/// the other nearer to their solution.
+fn approach<F: Coordinate, S: Coordinate>(
+    fixed: &mut Vectors<F>,
     population: usize,
     observed: &Matrix,
-    solved: &mut Array2<f32>,
-    exactly: bool,
+    solved: &mut Vectors<S>,
     params: &IalsValidParams,
 ) -> Result<(), TrainError> {
-    let (values, rotation) = eigenbasis(fixed)?;
-    rotate(fixed, &rotation);
-    if !exactly {
-        rotate(solved, &rotation);
-    }
-    let solver = RowSolver {
-        table: fixed.as_slice().expect("tables are made row by row, and turned in place"),
-        gramian: Gramian::Diagonal(&values),
-        population,
-        objective: params.objective(),
-    };
-    let rows = solved.axis_iter_mut(Axis(0)).into_par_iter().enumerate();
-    rows.for_each_init(Scratch::default, |scratch, (row, mut vector)| {
-        let (columns, weights) = observed.row(row as u32);
-        match vector.as_slice_mut() {
-            Some(out) if exactly => solver.solve(columns, weights, None, scratch, out),
-            Some(out) => solver.approach(columns, weights, STEPS, scratch, out),
-            None => {}
-        }
+    let (values, rotation) = fixed.eigenbasis()?;
+    fixed.rotate(&rotation);
+    solved.rotate(&rotation);
+    let solver = solver(fixed, &values, population, params);
+    solved.change(|scratch: &mut Scratch, row, vector| {
+        let (columns, weights) = observed.row(row);
+        solver.approach(columns, weights, STEPS, scratch, vector);
     });
     Ok(())
 }
 
-/// Eigenvalues and eigenvectors of a table's Gramian.
-pub(crate) fn eigenbasis(table: &Array2<f32>) -> Result<(Vec<f32>, Array2<f32>), TrainError> {
-    let g = gramian(&table.view());
-    if g.iter().any(|x| !x.is_finite()) {
-        return Err(TrainError::Diverged);
+fn solver<'a, F: Coordinate>(
+    fixed: &'a Vectors<F>,
+    eigenvalues: &'a [f32],
+    population: usize,
+    params: &IalsValidParams,
+) -> RowSolver<'a> {
+    RowSolver {
+        table: fixed.table(),
+        gramian: Gramian::Diagonal(eigenvalues),
+        population,
+        objective: params.objective(),
     }
-    let (values, vectors): (Array1<f64>, Array2<f64>) = g.eigh().map_err(|_| TrainError::Diverged)?.sort_eig_desc();
-    Ok((values.iter().map(|x| x.max(0.0) as f32).collect(), vectors.mapv(|x| x as f32)))
 }
 
-pub(crate) fn rotate(table: &mut Array2<f32>, rotation: &Array2<f32>) {
-    table.axis_chunks_iter_mut(Axis(0), CHUNK_ROWS).into_par_iter().for_each(|mut rows| {
-        let rotated = rows.dot(rotation);
-        rows.assign(&rotated);
-    });
+/// All members' vectors, a chunk after the other, and their Gramian before they were coded.
+struct Solved {
+    parts: Vec<Quantized>,
+    gramian: Array2<f64>,
 }
 
-/// `Σ v vᵀ`, in double precision over chunks in order.
-fn gramian(table: &ArrayView2<'_, f32>) -> Array2<f64> {
-    let chunks: Vec<Array2<f64>> = table
-        .axis_chunks_iter(Axis(0), CHUNK_ROWS)
-        .into_par_iter()
-        .map(|rows| rows.t().dot(&rows).mapv(f64::from))
-        .collect();
-    let zero = Array2::zeros((table.ncols(), table.ncols()));
-    chunks.into_iter().fold(zero, |sum, chunk| sum + chunk)
+/// The last half-epoch, which solves every row, and codes it at once: uncoded, they take four times as much memory.
+fn solve_members(
+    items: &mut Vectors<f32>,
+    population: usize,
+    observed: &Matrix,
+    params: &IalsValidParams,
+) -> Result<Solved, TrainError> {
+    let (values, rotation) = items.eigenbasis()?;
+    items.rotate(&rotation);
+    let solver = solver(items, &values, population, params);
+    let (d, members) = (params.factors, observed.rows.len());
+    let chunk = |scratch: &mut Scratch, first: usize| {
+        let rows = first..(first + CHUNK_ROWS).min(members);
+        let mut vectors = Array2::zeros((rows.len(), d));
+        for (row, mut vector) in rows.zip(vectors.outer_iter_mut()) {
+            let (columns, weights) = observed.row(row as u32);
+            let out = vector.as_slice_mut().expect("a table is made row by row");
+            solver.solve(columns, weights, None, scratch, out);
+        }
+        let gramian = gramian(&vectors.view());
+        (Quantized::new(&vectors.into_raw_vec_and_offset().0, d), gramian)
+    };
+    let mut solved = Solved { parts: Vec::new(), gramian: Array2::zeros((d, d)) };
+    let firsts: Vec<usize> = (0..members).step_by(CHUNK_ROWS).collect();
+    for firsts in firsts.chunks(CHUNKS) {
+        let each: Vec<_> = firsts.par_iter().map_init(Scratch::default, |s, first| chunk(s, *first)).collect();
+        for (part, gramian) in each {
+            solved.parts.push(part);
+            solved.gramian += &gramian;
+        }
+    }
+    Ok(solved)
 }
 
 #[cfg(test)]

@@ -27,5 +27,6 @@ mod spectral;
 pub mod tables;
 pub mod train;
 pub mod tune;
+mod vectors;
 
 pub use error::TrainError;

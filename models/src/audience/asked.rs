@@ -21,8 +21,8 @@ const GRAPH_MAX_SHARE: f64 = 0.01;
 /// Members who stand for those beyond an answer, at most.
 const REACH_MEMBERS: usize = 16_384;
 /// Standard deviations of a sample's count by which a scan keeps more than are wanted: many, as the sample is of runs
-/// of neighbours, who may be alike.
-const SAMPLING_DEVIATIONS: f64 = 8.0;
+/// of up to 64 neighbours, who may be alike: where these correlate by .3, it is 2.7 deviations.
+const SAMPLING_DEVIATIONS: f64 = 12.0;
 /// Members that the graph gives per member wanted.
 const GRAPH_OVERSAMPLING: usize = 10;
 /// Members who are scored by themselves between two looks at whether the caller is still there.

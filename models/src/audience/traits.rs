@@ -81,13 +81,14 @@ fn counts(model: &Model, query: &LaunchQuery, members: &[u32]) -> Vec<((TraitKin
     let mut analogues: Vec<u32> = query.analogues.iter().map(|a| a.row).collect();
     analogues.sort_unstable();
     let names = &model.members.tag_names;
-    let (mut tags, mut categories) = (Tally::new(names.len()), Tally::new(model.tree.len()));
+    // Of tags there may be as many as members.
+    let (mut tags, mut categories) = (Vec::new(), Tally::new(model.tree.len()));
     let (mut brands, mut alike) = (Tally::new(model.products.brands.values.len()), Tally::new(analogues.len()));
     for (turn, member) in (1..).zip(members) {
         let said = model.state.profile(*member);
         let is_deleted = |tag: &u32| said.is_some_and(|said| said.has_tag(names.get(*tag)) == Some(false));
         let kept = model.members.tags.row(*member).iter().copied().filter(|tag| !is_deleted(tag));
-        kept.for_each(|tag| tags.add(tag, turn));
+        tags.extend(kept);
         for product in model.history.bought(*member) {
             let nodes = model.tree.levels(model.products.categories.rows[product as usize]);
             nodes.into_iter().for_each(|node| categories.add(node, turn));
@@ -97,9 +98,9 @@ fn counts(model: &Model, query: &LaunchQuery, members: &[u32]) -> Vec<((TraitKin
     }
     let of = |kind, tally: Tally| tally.into_counts().map(move |(row, count)| ((kind, row), count));
     let alike = of(TraitKind::Analogue, alike).map(|((kind, place), count)| ((kind, analogues[place as usize]), count));
-    let others =
-        of(TraitKind::Tag, tags).chain(of(TraitKind::Category, categories)).chain(of(TraitKind::Brand, brands));
-    others.chain(alike).collect()
+    tags.sort_unstable();
+    let tags = tags.chunk_by(|a, b| a == b).map(|same| ((TraitKind::Tag, same[0]), same.len()));
+    tags.chain(of(TraitKind::Category, categories)).chain(of(TraitKind::Brand, brands)).chain(alike).collect()
 }
 
 /// Members by row of what they have, each once.

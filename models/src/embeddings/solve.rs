@@ -4,7 +4,7 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 use serde::{Deserialize, Serialize};
 
 use crate::kernels::{Packed, add_scaled, lower_inner_products};
-use crate::linalg::{Observed, approach_ridge, solve_spd};
+use crate::linalg::{Observed, Table, approach_ridge, solve_spd};
 
 /// Observations gathered at a time by the direct solve, so that its memory does not grow with a row.
 const GATHER_ROWS: usize = 512;
@@ -33,7 +33,7 @@ pub enum Gramian<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct RowSolver<'a> {
     /// The fixed side, `rows × factors`.
-    pub table: &'a [f32],
+    pub table: Table<'a>,
     /// Its Gramian.
     pub gramian: Gramian<'a>,
     /// `N`: how many rows of the fixed side count in the objective.
@@ -114,7 +114,8 @@ impl RowSolver<'_> {
         let inverse = |value: &f32| 1.0 / (self.objective.unobserved_weight * value + reg);
         scratch.inverses.clear();
         scratch.inverses.extend(eigenvalues.iter().map(inverse));
-        self.gather(observed, d, &mut scratch.gathered);
+        scratch.gathered.clear();
+        self.table.gather(observed, d, &mut scratch.gathered);
         scratch.scaled.clear();
         for row in scratch.gathered.chunks_exact(d) {
             scratch.scaled.extend(row.iter().zip(&scratch.inverses).map(|(x, inverse)| x * inverse));
@@ -159,7 +160,8 @@ impl RowSolver<'_> {
             add_scaled(out, reg, prior);
         }
         for (rows, weights) in observed.chunks(GATHER_ROWS).zip(weights.chunks(GATHER_ROWS)) {
-            self.gather(rows, d, &mut scratch.gathered);
+            scratch.gathered.clear();
+            self.table.gather(rows, d, &mut scratch.gathered);
             scratch.scaled.clear();
             for (row, weight) in scratch.gathered.chunks_exact(d).zip(weights) {
                 add_scaled(out, *weight, row);
@@ -173,11 +175,6 @@ impl RowSolver<'_> {
         }
         solve_spd(&mut scratch.system, out);
     }
-
-    fn gather(&self, rows: &[u32], d: usize, into: &mut Vec<f32>) {
-        into.clear();
-        rows.iter().for_each(|row| into.extend_from_slice(&self.table[*row as usize * d..][..d]));
-    }
 }
 
 #[cfg(test)]
@@ -190,7 +187,7 @@ mod tests {
         Objective { unobserved_weight: 0.1, regularization: 0.5, regularization_exponent: 1.0 };
 
     fn solver<'a>(table: &'a Array2<f32>, gramian: Gramian<'a>) -> RowSolver<'a> {
-        RowSolver { table: table.as_slice().unwrap(), gramian, population: table.nrows(), objective: OBJECTIVE }
+        RowSolver { table: Table::Single(table.as_slice().unwrap()), gramian, population: table.nrows(), objective: OBJECTIVE }
     }
 
     #[test]

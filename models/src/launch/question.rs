@@ -118,9 +118,7 @@ impl<'a> Question<'a> {
                 let mut place = places.start;
                 while let Some(member) = posting.members.get(at).filter(|member| **member <= runs.last[run]) {
                     // The run's last row is no smaller.
-                    while rows[place] < *member {
-                        place += 1;
-                    }
+                    place = gallop(rows, place, *member);
                     if rows[place] == *member {
                         each(place, posting, at);
                     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::LaunchModel;
+use super::{LaunchFit, LaunchModel};
 use super::signals::{PRIOR_SCALE, SEED_SIGNALS, Signals};
 use crate::Model;
 use crate::kernels::{add_scaled, dot};
@@ -64,17 +64,22 @@ impl Seeds {
 
     /// Adds what a unit of each seed signal counts, as learned for so many seeds, and what the seeds say of the others.
     pub(super) fn add_weights(&self, model: &LaunchModel, to: &mut Signals, alone: bool) {
-        let weights = match (alone, &model.fit.learned) {
-            // Learned is what seeds are worth beside a product; without one they are all that is known.
-            (true, _) => PRIOR,
-            (false, Some(_)) => at(&model.fit.seeds, self.count as f32),
-            (false, None) => PRIOR.map(|weight| weight * self.count as f32 / (self.count as f32 + SEED_PRIOR)),
-        };
+        let weights = weights(&model.fit, self.count as f32, alone);
         let from = to.len() - SEED_SIGNALS;
         for (k, weight) in weights.iter().enumerate() {
             to[from + k] = weight / self.deviations[k];
         }
         to.iter_mut().zip(self.tilt).for_each(|(weight, tilt)| *weight += tilt);
+    }
+}
+
+/// What so many seeds count: beside a product, or alone.
+fn weights(fit: &LaunchFit, count: f32, alone: bool) -> SeedWeights {
+    match (alone, &fit.learned) {
+        // Learned is what seeds are worth beside a product; without one they are all that is known.
+        (true, _) => PRIOR,
+        (false, Some(_)) => at(&fit.seeds, count),
+        (false, None) => PRIOR.map(|weight| weight * count / (count + SEED_PRIOR)),
     }
 }
 
@@ -147,5 +152,17 @@ mod tests {
         assert!((weight(middle) - 0.55).abs() < 1e-5, "half-way on the scale of logarithms");
         assert_eq!(weight(1000.0), 1.0);
         assert_eq!(at(&[], 30.0), [0.0; SEED_SIGNALS], "nobody knows that they help");
+    }
+
+    #[test]
+    fn what_was_learned_of_seeds_counts_beside_a_product_alone() {
+        let seeds = vec![SeedFit { seeds: 10, weights: [0.2; SEED_SIGNALS] }];
+        let learned = LaunchFit { learned: Some(Signals::default()), seeds, ..LaunchFit::default() };
+        let nothing = LaunchFit::default();
+        assert_eq!(weights(&learned, 10.0, false), [0.2; SEED_SIGNALS]);
+        assert_eq!(weights(&nothing, SEED_PRIOR, false), PRIOR.map(|weight| weight / 2.0));
+        for fit in [learned, nothing] {
+            assert_eq!(weights(&fit, 10.0, true), PRIOR);
+        }
     }
 }

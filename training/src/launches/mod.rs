@@ -99,6 +99,7 @@ pub(crate) fn fit(
             let deviations = fit::deviations(&model, &described.attributes);
             model.launch.fit = LaunchFit { deviations, own_share: OWN_SHARE, ..LaunchFit::default() };
             past.insert(*cut, replay::at(&model, slice, dataset, params, *cut, stop)?);
+            progress.part("launches of one moment");
         }
     }
     let moments: Vec<(i64, &[Past])> = cuts.iter().map(|cut| (*cut, past[cut].as_slice())).collect();

@@ -80,6 +80,7 @@ pub fn fit(
         if !lessons.by_cut.contains_key(&(*cut, Task::Repeat)) {
             let horizon = horizon(*cut)?;
             lessons.learn(*cut, &horizon, params, stop)?;
+            progress.part("examples of one moment");
             only = Some(horizon).filter(|_| cuts.len() == 1);
         }
     }
@@ -92,6 +93,7 @@ pub fn fit(
             let (taught, seen) = (lessons.of(&others, task), lessons.of(&[*cut], task));
             judgements.push(select::judge(&horizon, &taught, &seen, task, blend, params, stop)?);
         }
+        progress.part("scorers at one moment");
     }
     Ok(winners(&cuts, &judgements, lessons, blend, params))
 }

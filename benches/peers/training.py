@@ -72,8 +72,8 @@ def fit(folder, factors, regularization, alpha, iterations):
         spent[0] += time.perf_counter() - since[0]
         if iteration + 1 in wanted:
             name = f"implicit-{iteration + 1}"
-            model.user_factors.astype("<f4").tofile(f"{folder}/{name}.members.f32")
-            model.item_factors.astype("<f4").tofile(f"{folder}/{name}.products.f32")
+            np.asarray(model.user_factors, "<f4").tofile(f"{folder}/{name}.members.f32")
+            np.asarray(model.item_factors, "<f4").tofile(f"{folder}/{name}.products.f32")
             lines.append(f"{name} {iteration + 1} {spent[0]:.2f} {factors}")
             print(lines[-1], flush=True)
         since[0] = time.perf_counter()

@@ -46,6 +46,9 @@ pub(crate) use dispatched;
 
 /// Lanes summed side by side: four registers of eight floats hide the latency of a fused multiply-add.
 const LANES: usize = 32;
+/// Bytes that come from memory at once.
+#[cfg(target_arch = "x86_64")]
+const LINE: usize = 64;
 
 /// Inner product of `a` and `b`, which must be of equal length (the shorter one counts).
 #[inline]
@@ -57,6 +60,21 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
         return unsafe { dot_avx2(a, b) };
     }
     dot_scalar(a, b)
+}
+
+/// Asks for a slice to be brought near, without waiting for it.
+#[inline(always)]
+pub(crate) fn fetch<T>(slice: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in 0..size_of_val(slice).div_ceil(LINE) {
+        // SAFETY: nothing is read: any address may be asked for.
+        #[allow(unsafe_code)]
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(slice.as_ptr().cast::<i8>().wrapping_add(line * LINE))
+        };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = slice;
 }
 
 /// Adds `scale · x` to `y`, element by element; the shorter length counts.
@@ -202,6 +220,7 @@ fn four_by_packed(rows: [&[f32]; 4], block: &[[f32; PACKED]]) -> [[f32; PACKED];
 /// By intrinsics: left to itself, the compiler may carry the sums in registers of two floats, as `fold` ends with two.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
+#[inline]
 fn dot_avx2(a: &[f32], b: &[f32]) -> f32 {
     let n = a.len().min(b.len());
     let ((a, rest_a), (b, rest_b)) = (a[..n].as_chunks::<LANES>(), b[..n].as_chunks::<LANES>());
@@ -210,9 +229,7 @@ fn dot_avx2(a: &[f32], b: &[f32]) -> f32 {
         sums = multiply_add(sums, x, y);
     }
     if !rest_a.is_empty() {
-        let (mut x, mut y) = ([0.0; LANES], [0.0; LANES]);
-        x[..rest_a.len()].copy_from_slice(rest_a);
-        y[..rest_b.len()].copy_from_slice(rest_b);
+        let [x, y] = [padded(rest_a), padded(rest_b)];
         sums = multiply_add(sums, &x, &y);
     }
     // In the order of `fold`.
@@ -220,6 +237,15 @@ fn dot_avx2(a: &[f32], b: &[f32]) -> f32 {
     let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
     let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+}
+
+/// By itself, so that whole chunks need no room on the stack.
+#[cfg(target_arch = "x86_64")]
+#[inline(never)]
+fn padded(rest: &[f32]) -> [f32; LANES] {
+    let mut padded = [0.0; LANES];
+    padded[..rest.len()].copy_from_slice(rest);
+    padded
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use crate::kernels::{dispatched, dot, sum_of_products};
+use crate::kernels::{dispatched, dot, fetch, sum_of_products};
 
 /// Rows whose inner products are taken before they are added up, while they are at hand.
 const BLOCK: usize = 32;
@@ -192,6 +192,10 @@ impl Table<'_> {
         match self {
             Self::Single(values) => (values, rows),
             Self::Half(values) => {
+                // All are on their way before the first is waited for.
+                for row in rows {
+                    fetch(&values[*row as usize * d..][..d]);
+                }
                 for (row, into) in rows.iter().zip(room.chunks_exact_mut(d)) {
                     bf16::load(&values[*row as usize * d..][..d], into);
                 }
@@ -230,7 +234,8 @@ impl Coordinate for bf16 {
     #[inline(always)]
     fn load(row: &[Self], into: &mut [f32]) {
         for (into, x) in into.iter_mut().zip(row) {
-            *into = x.to_f32();
+            // What `to_f32` does but for the payload of a NaN, at half of its cost.
+            *into = f32::from_bits(u32::from(x.to_bits()) << 16);
         }
     }
 

@@ -37,11 +37,14 @@ impl<T: Coordinate> Vectors<T> {
     pub(crate) fn change<W: Default>(&mut self, change: impl Fn(&mut W, u32, &mut [f32]) + Sync) {
         let factors = self.factors;
         let working = || (W::default(), vec![0.0; factors]);
-        self.values.par_chunks_exact_mut(factors).enumerate().for_each_init(working, |(work, vector), (row, values)| {
-            T::load(values, vector);
-            change(work, row as u32, vector);
-            T::store(vector, values);
-        });
+        self.values.par_chunks_exact_mut(factors).enumerate().for_each_init(
+            working,
+            |(work, vector), (row, values)| {
+                T::load(values, vector);
+                change(work, row as u32, vector);
+                T::store(vector, values);
+            },
+        );
     }
 
     /// Multiplies every row by a matrix.

@@ -187,7 +187,12 @@ mod tests {
         Objective { unobserved_weight: 0.1, regularization: 0.5, regularization_exponent: 1.0 };
 
     fn solver<'a>(table: &'a Array2<f32>, gramian: Gramian<'a>) -> RowSolver<'a> {
-        RowSolver { table: Table::Single(table.as_slice().unwrap()), gramian, population: table.nrows(), objective: OBJECTIVE }
+        RowSolver {
+            table: Table::Single(table.as_slice().unwrap()),
+            gramian,
+            population: table.nrows(),
+            objective: OBJECTIVE,
+        }
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LaunchFit, LaunchModel};
 use super::signals::{PRIOR_SCALE, SEED_SIGNALS, Signals};
+use super::{LaunchFit, LaunchModel};
 use crate::Model;
 use crate::kernels::{add_scaled, dot};
 use crate::ranking::{Scored, Top};

@@ -1,4 +1,5 @@
-//! Logistic regression by following the regularized leader (McMahan et al. 2013), batch by batch.
+//! Logistic regression by following the regularized leader (McMahan et al. 2013), batch by batch; its answer is the mean
+//! of the leaders (Polyak and Juditsky 1992), as each of them follows the latest batches.
 
 use kindred_models::feed::FEATURES;
 use kindred_models::ranker::Linear;
@@ -37,16 +38,21 @@ pub(super) fn fit(examples: &Examples) -> Linear {
     let params = Ftrl::params().alpha(RATE).beta(1.0).l1_ratio(PENALTIES.0).l2_ratio(PENALTIES.1);
     let mut model: Option<Ftrl<f64>> = None;
     let mut order: Vec<usize> = (0..n).collect();
+    let (mut sum, mut leaders) = (Array1::<f64>::zeros(FEATURES.len() + 1), 0.0);
     for pass in 0..PASSES {
         order.shuffle(&mut Xoshiro256PlusPlus::seed_from_u64(pass));
         for batch in order.chunks(BATCH) {
             let bought: Array1<bool> = batch.iter().map(|row| inputs.bought[*row]).collect();
-            match params.fit_with(model.take(), &Dataset::new(rows.select(Axis(0), batch), bought)) {
-                Ok(fitted) => model = Some(fitted),
-                Err(_) => return Linear::default(),
+            let batch = Dataset::new(rows.select(Axis(0), batch), bought);
+            let Ok(fitted) = params.fit_with(model.take(), &batch) else { return Linear::default() };
+            // The first pass is on its way.
+            if pass > 0 {
+                sum += &fitted.get_weights();
+                leaders += 1.0;
             }
+            model = Some(fitted);
         }
     }
-    let weights = model.map_or_else(|| vec![0.0; FEATURES.len() + 1], |model| model.get_weights().to_vec());
+    let weights = (sum / leaders).to_vec();
     inputs.unscaled(&weights[..FEATURES.len()], weights[FEATURES.len()])
 }

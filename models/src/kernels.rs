@@ -155,6 +155,7 @@ dispatched! {
         match query.len() {
             64 => dot_codes_of::<64>(codes, query, out),
             128 => dot_codes_of::<128>(codes, query, out),
+            256 => dot_codes_of::<256>(codes, query, out),
             d => codes.chunks_exact(d.max(1)).zip(out).for_each(|(row, out)| *out = dot_row(row, query)),
         }
     }
@@ -162,9 +163,35 @@ dispatched! {
 
 #[inline(always)]
 fn dot_codes_of<const D: usize>(codes: &[i8], query: &[i16], out: &mut [i32]) {
-    if let Some(query) = query.first_chunk::<D>() {
-        codes.as_chunks::<D>().0.iter().zip(out).for_each(|(row, out)| *out = dot_row(row, query));
+    let (Some(query), rows) = (query.first_chunk::<D>(), codes.as_chunks::<D>().0) else { return };
+    #[cfg(target_arch = "x86_64")]
+    if has_avx2() {
+        let (rows, rest) = rows.as_chunks();
+        let (out, rest_out) = out.as_chunks_mut();
+        // SAFETY: the CPU has AVX2, checked above.
+        #[allow(unsafe_code)]
+        rows.iter().zip(out).for_each(|(rows, out)| *out = unsafe { dot_four_avx2(rows, query) });
+        rest.iter().zip(rest_out).for_each(|(row, out)| *out = dot_row(row, query));
+        return;
     }
+    rows.iter().zip(out).for_each(|(row, out)| *out = dot_row(row, query));
+}
+
+/// Of four rows at once, whose sums are folded together: half the time of one after the other.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+fn dot_four_avx2<const D: usize>(rows: &[[i8; D]; 4], query: &[i16; D]) -> [i32; 4] {
+    let mut sums = [_mm256_setzero_si256(); 4];
+    for (sum, row) in sums.iter_mut().zip(rows) {
+        for (codes, query) in row.as_chunks::<16>().0.iter().zip(query.as_chunks::<16>().0) {
+            let products = _mm256_madd_epi16(_mm256_cvtepi8_epi16(bytemuck::cast(*codes)), bytemuck::cast(*query));
+            *sum = _mm256_add_epi32(*sum, products);
+        }
+    }
+    let [a, b, c, d] = sums;
+    let eight = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+    bytemuck::cast(_mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256::<1>(eight)))
 }
 
 #[inline(always)]

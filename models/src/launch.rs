@@ -8,6 +8,7 @@
 mod expectation;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod folded;
 mod query;
 mod question;
 mod scan;
@@ -21,9 +22,10 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub use expectation::{Expectation, Known, Level, Spread, Z90};
+use folded::Folded;
 pub use query::{ANALOGUES, LaunchQuery, mean_vector};
 use question::Question;
-use scan::{BLOCK, Block, Folded, Members};
+use scan::{BLOCK, Block, Members};
 pub use seeds::{SeedFit, SeedWeights};
 use signals::{ACTIVITY, ANALOGUES_20, ANALOGUES_100, HABITS, Sums, VECTOR};
 pub use signals::{SIGNALS, Signals, Statics, deviations, prior, variances};

@@ -8,37 +8,23 @@
 use std::ops::Range;
 
 use super::LaunchModel;
-use super::query::LaunchQuery;
-use super::question::{Posting, Question};
-use super::signals::{
-    ANALOGUE_SUMS, ANALOGUES_5, GOES_WITH, GOES_WITH_ANALOGUES, HABIT_PRIOR, HABIT_SIGNALS, HABITS, MEAN_HABITS,
-    NOT_CARRIED, OTHER_LEVELS, PRICE, PRICE_PRIOR, PRICED, SEED_COSINE, SEED_PRODUCTS, SEED_VECTOR, SEEDS_BUY, STATICS,
-    Sums, TAGS, USUAL_PRICE, VECTOR, VECTOR_COSINE, VECTOR_COSINE_20,
+use super::folded::{
+    ANALOGUE_COLUMNS, COLUMNS, Dense, Folded, GOES_WITH_COLUMN, LINEAR, PRICE_COLUMN, PRICED_COLUMN, SEEDS_COLUMN,
 };
+use super::question::Posting;
+use super::signals::{HABIT_PRIOR, PRICE_PRIOR, STATICS};
 use crate::artifact::Array;
 use crate::embeddings::Embeddings;
-use crate::kernels::{dispatched, dot_codes, ln_1p};
+use crate::kernels::{dispatched, dot_codes, fetch, ln_1p};
 use crate::sparse::gallop;
 
 /// Members of a block.
-pub(super) const BLOCK: usize = 2048;
+pub(super) const BLOCK: usize = 4096;
 /// Score of a member who bought nothing, or allows nothing to be known: nothing was learned of such, who come last.
 pub(super) const NOTHING_KNOWN: f32 = -1e6;
 
-/// Entries of a posting in a block from which on it pays to reckon them side by side.
-const DENSE_ENTRIES: usize = 32;
-
 /// A number for each member of a block; what stands behind the last member is 0 or of no use.
 type Lanes<T> = [T; BLOCK];
-
-/// Columns of what is added up: all that counts by itself, and what is bent or divided once it is whole.
-const LINEAR: usize = 0;
-const ANALOGUE_COLUMNS: [usize; 3] = [1, 2, 3];
-const GOES_WITH_COLUMN: usize = 4;
-const SEEDS_COLUMN: usize = 5;
-const PRICED_COLUMN: usize = 6;
-const PRICE_COLUMN: usize = 7;
-const COLUMNS: usize = 8;
 
 /// Members who are scored together.
 #[derive(Clone, Debug)]
@@ -47,86 +33,6 @@ pub(super) enum Members<'a> {
     Run(Range<u32>),
     /// Some, by sorted row.
     Some(&'a [u32]),
-}
-
-/// A question with its weights folded in.
-#[derive(Debug)]
-pub(super) struct Folded<'a> {
-    question: Question<'a>,
-    /// By place of [`Sums`]: the column that a purchase is added to, and what it counts there.
-    places: [(usize, f32); size_of::<Sums>() / size_of::<f32>()],
-    dense: Dense,
-    /// By vector of the question: what a unit of the inner product of codes counts, and what it counts per length.
-    vectors: [[f32; 2]; 4],
-    not_carried: f32,
-}
-
-/// What counts whatever was bought, and how whole sums count.
-#[derive(Clone, Copy, Debug)]
-struct Dense {
-    statics: [f32; STATICS],
-    usual: f32,
-    analogues: [f32; 3],
-    goes_with: f32,
-    seeds_buy: f32,
-    usual_price: f32,
-    /// Prices of a member of whom none is known.
-    prior_price: f32,
-}
-
-impl<'a> Folded<'a> {
-    pub(super) fn new(model: &'a LaunchModel, query: &'a LaunchQuery, embeddings: &'a Embeddings) -> Self {
-        let (question, weights) = (Question::new(model, query, embeddings), query.weights(model));
-        let known = &question.known;
-        let mean_count: f32 = MEAN_HABITS.iter().map(|place| known[*place]).sum();
-        let per = |weight: f32, count: f32| if count > 0.0 { weight / count } else { 0.0 };
-        let mut places = [(LINEAR, 0.0); size_of::<Sums>() / size_of::<f32>()];
-        let mut usual = if mean_count > 0.0 { -weights[HABITS] } else { 0.0 };
-        for place in 0..=OTHER_LEVELS {
-            let mean = if MEAN_HABITS.contains(&place) { per(weights[HABITS], mean_count) } else { 0.0 };
-            let own = if place <= TAGS { weights[HABIT_SIGNALS + place] } else { 0.0 };
-            places[place].1 = mean + per(own, known[place]);
-            usual -= if known[place] > 0.0 { own } else { 0.0 };
-        }
-        places[PRICED] = (PRICED_COLUMN, 1.0);
-        places[PRICE] = (PRICE_COLUMN, 1.0);
-        ANALOGUE_COLUMNS.iter().enumerate().for_each(|(k, column)| places[ANALOGUE_SUMS + k] = (*column, 1.0));
-        places[GOES_WITH] = (GOES_WITH_COLUMN, 1.0);
-        places[SEED_PRODUCTS] = (SEEDS_COLUMN, 1.0);
-        let [length, few_length] = question.lengths.map(|length| if length > 1e-12 { 1.0 / length } else { 0.0 });
-        let unit = question.codes.each_ref().map(|query| query.scale);
-        let vectors = [
-            [weights[VECTOR], weights[VECTOR_COSINE] * length],
-            [0.0, weights[VECTOR_COSINE_20] * few_length],
-            [weights[SEED_VECTOR], 0.0],
-            [0.0, weights[SEED_COSINE]],
-        ];
-        Self {
-            places,
-            dense: Dense {
-                statics: std::array::from_fn(|k| weights[k]),
-                usual,
-                analogues: std::array::from_fn(|k| weights[ANALOGUES_5 + k]),
-                goes_with: weights[GOES_WITH_ANALOGUES],
-                seeds_buy: weights[SEEDS_BUY],
-                usual_price: weights[USUAL_PRICE],
-                prior_price: PRICE_PRIOR * question.usual_price_band,
-            },
-            vectors: std::array::from_fn(|v| vectors[v].map(|weight| weight * unit[v])),
-            not_carried: weights[NOT_CARRIED],
-            question,
-        }
-    }
-
-    /// The vectors that it is asked of.
-    pub(super) fn embeddings(&self) -> &'a Embeddings {
-        self.question.embeddings
-    }
-
-    /// Where each posting has its first member of a row or later.
-    pub(super) fn cursors(&self, start: u32) -> Vec<usize> {
-        self.question.postings.iter().map(|posting| posting.members.partition_point(|m| *m < start)).collect()
-    }
 }
 
 /// Columns of a block, reused from block to block.
@@ -168,15 +74,14 @@ impl Block {
     /// Looks up what is known of up to [`BLOCK`] members whatever the question.
     pub(super) fn look_up(&mut self, model: &LaunchModel, embeddings: &Embeddings, members: &Members<'_>) {
         self.len = members.len();
-        let of = &model.statics;
+        let (of, room) = (&model.statics, &mut self.values[0]);
         let arrays = [&of.activity, &of.recent, &of.trips, &of.recency, &of.early, &of.spend];
-        arrays.iter().zip(&mut self.statics).for_each(|(array, lanes)| members.take(array, lanes));
-        self.activity[0] = self.statics[0];
-        members.take(&embeddings.members.scales, &mut self.scales[0]);
-        members.take(&embeddings.members.lengths, &mut self.per_length[0]);
-        if let [activity, recent, trips, recency, early, spend] = &mut self.statics[..] {
-            bend([activity, recent, trips, recency, early, spend], &mut self.usual[0], &mut self.per_length[0]);
-        }
+        arrays.iter().zip(&mut self.statics).for_each(|(array, lanes)| bend(members.take(array, room), 1.0, lanes));
+        let activity = members.take(&of.activity, room);
+        bend(activity, 1.0 / HABIT_PRIOR, &mut self.usual[0]);
+        self.activity[0][..self.len].copy_from_slice(activity);
+        self.scales[0][..self.len].copy_from_slice(members.take(&embeddings.members.scales, room));
+        invert(members.take(&embeddings.members.lengths, room), &mut self.per_length[0]);
         if let Members::Some(rows) = members {
             let d = embeddings.factors;
             self.gathered.clear();
@@ -194,15 +99,15 @@ impl Block {
         if let (Some(statics), Some(sums)) = (self.statics.first_chunk(), self.sums.first_chunk()) {
             weigh(&asked.dense, statics, &self.usual[0], sums, &mut self.scores[0]);
         }
-        let embeddings = asked.question.embeddings;
+        let has_seeds = asked.question.query.has_seeds();
+        if has_seeds {
+            add_log(asked.dense.seeds_buy, &self.sums[SEEDS_COLUMN], &mut self.scores[0]);
+        }
         let codes = match members {
-            Members::Run(rows) => {
-                let d = embeddings.factors;
-                &embeddings.members.codes[rows.start as usize * d..rows.end as usize * d]
-            }
+            Members::Run(rows) => asked.codes(rows),
             Members::Some(_) => &self.gathered[..],
         };
-        let known = if asked.question.query.has_seeds() { 4 } else { 2 };
+        let known = if has_seeds { 4 } else { 2 };
         for (query, counts) in asked.question.codes.iter().zip(&asked.vectors).take(known) {
             dot_codes(codes, &query.codes, &mut self.dots[0][..self.len]);
             fit(&self.dots[0], &self.scales[0], &self.per_length[0], counts, &mut self.scores[0]);
@@ -212,24 +117,47 @@ impl Block {
     }
 
     fn add_run(&mut self, asked: &Folded<'_>, rows: &Range<u32>, cursors: &mut [usize]) {
+        // Their vectors come near meanwhile.
+        let codes = asked.codes(rows);
+        let mut coming = codes.chunks(codes.len().div_ceil(cursors.len().max(1)).max(1));
         for (posting, cursor) in asked.question.postings.iter().zip(cursors) {
+            coming.next().into_iter().for_each(fetch);
             let (column, factor) = asked.places[posting.place];
-            let sums = &mut self.sums[column];
-            if posting.members.get(*cursor + DENSE_ENTRIES).is_none_or(|member| *member >= rows.end) {
-                while let Some(member) = posting.members.get(*cursor).filter(|member| **member < rows.end) {
-                    sums[(member - rows.start) as usize % BLOCK] += posting.counted(*cursor, factor);
-                    *cursor += 1;
-                }
-            } else {
-                let entries = *cursor..gallop(posting.members, *cursor, rows.end);
-                *cursor = entries.end;
-                let values = &mut self.values[0][..entries.len()];
-                posting.values(entries.clone(), factor, values);
-                for (member, value) in posting.members[entries].iter().zip(values) {
-                    sums[(member - rows.start) as usize % BLOCK] += *value;
-                }
-            }
+            let (members, counts) = (&posting.members[*cursor..], &posting.counts[*cursor..]);
+            let added = match posting.is_log {
+                true => self.add_logs(column, members, counts, [posting.scale, factor], rows),
+                false => self.add_counts(column, members, counts, factor * posting.scale, rows),
+            };
+            *cursor += added;
         }
+    }
+
+    /// Adds a posting's entries in a run to a column; returns how many there are.
+    fn add_counts(&mut self, to: usize, members: &[u32], counts: &[f32], factor: f32, rows: &Range<u32>) -> usize {
+        let (sums, mut added) = (&mut self.sums[to], 0);
+        for (member, count) in members.iter().zip(counts).take_while(|(member, _)| **member < rows.end) {
+            sums[(member - rows.start) as usize % BLOCK] += factor * count;
+            added += 1;
+        }
+        added
+    }
+
+    /// The same of logarithms, which are taken side by side.
+    fn add_logs(
+        &mut self,
+        to: usize,
+        members: &[u32],
+        counts: &[f32],
+        [scale, factor]: [f32; 2],
+        rows: &Range<u32>,
+    ) -> usize {
+        let added = gallop(members, 0, rows.end);
+        let (sums, values) = (&mut self.sums[to], &mut self.values[0][..added]);
+        count_log(&counts[..added], scale, factor, values);
+        for (member, value) in members.iter().zip(values) {
+            sums[(member - rows.start) as usize % BLOCK] += *value;
+        }
+        added
     }
 
     fn add_some(&mut self, asked: &Folded<'_>, rows: &[u32]) {
@@ -270,31 +198,23 @@ impl Members<'_> {
         }
     }
 
-    /// Their values in a column of the model; 0 where a version of an older format has none.
-    fn take(&self, from: &Array<f32>, to: &mut Lanes<f32>) {
-        let from: &[f32] = from;
+    /// Their values in a column of the model, gathered unless they stand in a row; 0 where a version of an older format
+    /// has none.
+    fn take<'b>(&self, from: &'b Array<f32>, room: &'b mut Lanes<f32>) -> &'b [f32] {
         match self {
-            _ if from.is_empty() => to.fill(0.0),
-            Self::Run(rows) => to[..rows.len()].copy_from_slice(&from[rows.start as usize..rows.end as usize]),
-            Self::Some(rows) => rows.iter().zip(&mut *to).for_each(|(row, to)| *to = from[*row as usize]),
+            _ if from.is_empty() => room.fill(0.0),
+            Self::Run(rows) => return &from[rows.start as usize..rows.end as usize],
+            Self::Some(rows) => rows.iter().zip(&mut *room).for_each(|(row, to)| *to = from[*row as usize]),
         }
-        // What an earlier block left there is of no use, and may be out of range.
-        to[self.len()..].fill(0.0);
+        &room[..self.len()]
     }
 }
 
 impl Posting<'_> {
-    /// What entries count.
-    fn values(&self, entries: Range<usize>, factor: f32, into: &mut [f32]) {
-        match self.is_log {
-            true => count_log(&self.counts[entries], self.scale, factor, into),
-            false => count_linear(&self.counts[entries], self.scale, factor, into),
-        }
-    }
-
     /// What an entry counts.
     fn counted(&self, at: usize, factor: f32) -> f32 {
-        factor * self.value(at)
+        // In the very order of a run.
+        if self.is_log { factor * self.value(at) } else { factor * self.scale * self.counts[at] }
     }
 }
 
@@ -305,20 +225,16 @@ dispatched! {
 }
 
 dispatched! {
-    fn count_linear(counts: &[f32], scale: f32, factor: f32, into: &mut [f32]) {
-        into.iter_mut().zip(counts).for_each(|(into, count)| *into = factor * (scale * count));
+    /// Bends what is known of members as their signals have it.
+    fn bend(known: &[f32], scale: f32, lanes: &mut Lanes<f32>) {
+        lanes.iter_mut().zip(known).for_each(|(lane, x)| *lane = ln_1p(scale * x));
     }
 }
 
 dispatched! {
-    /// Bends what is known of members as their signals have it, and turns lengths into what they divide by.
-    fn bend(statics: [&mut Lanes<f32>; STATICS], usual: &mut Lanes<f32>, lengths: &mut Lanes<f32>) {
-        usual.iter_mut().zip(&*statics[0]).for_each(|(usual, activity)| *usual = ln_1p(activity / HABIT_PRIOR));
-        for (k, lanes) in statics.into_iter().enumerate() {
-            let sign = if k == 3 { -1.0 } else { 1.0 };
-            lanes.iter_mut().for_each(|x| *x = sign * ln_1p(*x));
-        }
-        lengths.iter_mut().for_each(|x| *x = if *x > 1e-12 { 1.0 / *x } else { 0.0 });
+    /// What a division by lengths multiplies with.
+    fn invert(lengths: &[f32], lanes: &mut Lanes<f32>) {
+        lanes.iter_mut().zip(lengths).for_each(|(lane, x)| *lane = if *x > 1e-12 { 1.0 / *x } else { 0.0 });
     }
 }
 
@@ -341,10 +257,15 @@ dispatched! {
                 score += weight * ln_1p(bought);
             }
             score += dense.goes_with * ln_1p(sums[GOES_WITH_COLUMN][i]);
-            score += dense.seeds_buy * ln_1p(sums[SEEDS_COLUMN][i]);
             let price = (sums[PRICE_COLUMN][i] + dense.prior_price) / (sums[PRICED_COLUMN][i] + PRICE_PRIOR);
             scores[i] = score - dense.usual_price * price.abs();
         }
+    }
+}
+
+dispatched! {
+    fn add_log(weight: f32, sums: &Lanes<f32>, scores: &mut Lanes<f32>) {
+        scores.iter_mut().zip(sums).for_each(|(score, sum)| *score += weight * ln_1p(*sum));
     }
 }
 
@@ -361,8 +282,9 @@ mod tests {
     use super::*;
     use crate::launch::SIGNALS;
     use crate::launch::fixture::{MEMBERS, members};
-    use crate::launch::query::weighed;
+    use crate::launch::query::{LaunchQuery, weighed};
     use crate::launch::seeds::Seeds;
+    use crate::launch::signals::OTHER_LEVELS;
     use crate::ranking::Scored;
     use crate::stop::Stop;
 

@@ -29,11 +29,11 @@ pub struct LengthIndex {
     table: Table,
     /// Rows of the table, the longest first.
     order: Vec<u32>,
-    /// Length of each, in that order.
+    /// Length of each, in that order; of one too short for its length to be exact, the shortest plain one.
     lengths: Vec<f32>,
     /// The vectors in that order, in bytes.
     codes: Quantized,
-    /// Whether all vectors are 0 or of a plain length.
+    /// Whether no vector is too long for bounds.
     is_plain: bool,
 }
 
@@ -41,14 +41,16 @@ impl LengthIndex {
     /// Over a table.
     pub fn new(table: Table) -> Self {
         let values: &[f32] = &table.values;
-        let length = |row: &[f32]| dot(row, row).sqrt();
+        let length = |row: &[f32]| {
+            let is_zero = row.iter().all(|x| *x == 0.0);
+            if is_zero { 0.0 } else { dot(row, row).sqrt().max(*PLAIN.start()) }
+        };
         let of_row: Vec<f32> = values.par_chunks_exact(table.dimension).map(length).collect();
-        let is_plain = |(length, row): (&f32, &[f32])| PLAIN.contains(length) || row.iter().all(|x| *x == 0.0);
         let mut order: Vec<u32> = (0..table.len() as u32).collect();
         order.par_sort_unstable_by(|a, b| of_row[*b as usize].total_cmp(&of_row[*a as usize]).then(a.cmp(b)));
         let ordered: Vec<f32> = order.par_iter().flat_map_iter(|row| table.row(*row)).copied().collect();
         Self {
-            is_plain: of_row.iter().zip(values.chunks_exact(table.dimension)).all(is_plain),
+            is_plain: of_row.iter().all(|length| length <= PLAIN.end()),
             codes: Quantized::new(&ordered, table.dimension),
             lengths: order.iter().map(|row| of_row[*row as usize]).collect(),
             order,
@@ -176,12 +178,25 @@ mod tests {
 
     #[test]
     fn what_is_too_small_or_too_large_for_bounds_is_looked_at_whole() {
-        let tiny: Vec<f32> = [vec![1e-23; 256], vec![2e-23]].concat();
-        for (values, query) in [(tiny, [1e10]), (vec![1.0; 300], [1e-41]), (vec![0.0, 1.0], [f32::INFINITY])] {
+        let huge: Vec<f32> = [vec![1e18; 256], vec![2e18]].concat();
+        for (values, query) in [(huge, [1e10]), (vec![1.0; 300], [1e-41]), (vec![0.0, 1.0], [f32::INFINITY])] {
             let table = table(values, 1);
             let found = LengthIndex::new(table.clone()).search_counted(&query, 1, &|_| true);
             assert_eq!(found.0[0].row, ExactIndex::Whole(table.clone()).search(&query, 1, &|_| true)[0].row);
             assert_eq!(found.1, table.len());
+        }
+    }
+
+    #[test]
+    fn a_vector_of_next_to_nothing_costs_the_others_nothing() {
+        // Down to such as are shorter than their squares can be, and one of zeros.
+        let mut values: Vec<f32> = (0..19_998).flat_map(|i| [2f32.powi(-(i / 160)), 0.0]).collect();
+        values.extend([f32::from_bits(1), 1e-40, 0.0, 0.0]);
+        let index = LengthIndex::new(table(values.clone(), 2));
+        for (query, k, most) in [([2.0, 1.0], 10, BLOCK), ([-1.0, 0.0], 10, 20_000)] {
+            let (found, looked_at) = index.search_counted(&query, k, &|_| true);
+            assert_eq!(found, ExactIndex::Whole(table(values.clone(), 2)).search(&query, k, &|_| true));
+            assert!(looked_at <= most, "{looked_at}");
         }
     }
 

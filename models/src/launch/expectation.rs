@@ -108,19 +108,21 @@ impl Level {
     /// Of the scores of members, each standing for `weight` of them, of whom a share of `exp(log_rate)` buys.
     pub fn of(scores: &[f32], weight: impl Fn(usize) -> f32, log_rate: f32) -> Self {
         let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let weighted = || scores.iter().enumerate().map(|(i, score)| (f64::from(*score), f64::from(weight(i))));
-        let count: f64 = weighted().map(|(_, weight)| weight).sum();
+        let odds = |(i, score): (usize, &f32)| ((f64::from(*score) - f64::from(highest)).exp(), f64::from(weight(i)));
+        let weighted: Vec<(f64, f64)> = scores.iter().enumerate().map(odds).collect();
+        let count: f64 = weighted.iter().map(|(_, weight)| weight).sum();
         if count <= 0.0 {
             return Self { log_mean: 0.0, intercept: log_rate };
         }
-        let sum: f64 = weighted().map(|(score, weight)| weight * (score - f64::from(highest)).exp()).sum();
+        let sum: f64 = weighted.iter().map(|(odds, weight)| weight * odds).sum();
         let log_mean = f64::from(highest) + (sum / count).ln();
         // Odds equal chances of what is rare; where many are nearly sure to buy, a little more is needed.
         let (mut intercept, wanted) = (f64::from(log_rate) - log_mean, f64::from(log_rate).exp() * count);
         for _ in 0..STEPS {
             let (mut expected, mut slope) = (0.0, 0.0);
-            for (score, weight) in weighted() {
-                let chance = logistic(score + intercept);
+            let unit = (intercept + f64::from(highest)).exp();
+            for (odds, weight) in &weighted {
+                let chance = 1.0 - 1.0 / (1.0 + odds * unit);
                 expected += weight * chance;
                 slope += weight * chance * (1.0 - chance);
             }

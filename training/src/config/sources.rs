@@ -34,7 +34,7 @@ impl Default for IalsParams {
             factors: 64,
             epochs: 12,
             unobserved_weight: 0.1,
-            regularization: 0.01,
+            regularization: 0.003,
             regularization_exponent: 1.0,
             weighting: Weighting::Log,
             half_life_days: 0.0,

@@ -1,5 +1,5 @@
 //! Models of any size, made up without training: what a base costs does not depend on what it bought.
-#![allow(dead_code, reason = "each bench takes some of it")]
+#![allow(dead_code, unused_imports, reason = "each bench takes some of it")]
 
 mod read;
 

@@ -240,8 +240,8 @@ impl Base {
             rates: (0..habits.rows.len() as u32).map(rate).collect::<Vec<_>>().into(),
             habits,
             buyers,
-            selling: Array::default(),
             fit: like.launch.fit.clone(),
+            ..LaunchModel::default()
         }
         .write(to)
         .unwrap();

@@ -17,7 +17,7 @@ use kindred_models::embeddings::{Embeddings, Fit, Objective};
 use kindred_models::groups::Groups;
 use kindred_models::history::History;
 use kindred_models::index::GatedIndex;
-use kindred_models::launch::{LaunchModel, Statics};
+use kindred_models::launch::{LaunchModel, Statics, UsualPrices};
 use kindred_models::model::ModelInfo;
 use kindred_models::neighbours::Neighbours;
 use kindred_models::popularity::Popularity;
@@ -90,10 +90,10 @@ pub(crate) fn launch_model(members: usize, products: usize, factors: usize, purc
                 .map(|share| (*share as f32 / purchases as f32).max(1e-6))
                 .collect::<Vec<_>>()
                 .into(),
+            prices: UsualPrices { of_all: 2.5, of_features: vec![2.5; of_feature.len()].into() },
             habits: chosen(&of_feature, members, 2),
             buyers: chosen(&shares, members, 3),
-            selling: Default::default(),
-            fit: Default::default(),
+            ..LaunchModel::default()
         },
         content,
         ranker: Ranker { repeat: scorer.clone(), fresh: scorer, fit: RankerFit::default() },
@@ -182,6 +182,8 @@ pub(crate) fn statics(members: usize) -> Statics {
         recency: column(4 << 60, 200.0),
         early: column(5 << 60, 2.0),
         spend: column(6 << 60, 40.0),
+        premium: column(7 << 60, 2.0),
+        price_level: column(8 << 60, 2.0),
     }
 }
 

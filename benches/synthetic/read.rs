@@ -17,8 +17,9 @@ impl<'a> Read<'a> {
     pub(crate) fn of(model: &'a Model, query: &LaunchQuery) -> Self {
         let (codes, launch) = (&model.embeddings.members, &model.launch);
         let s = &launch.statics;
-        let mut numbers: Vec<&[f32]> =
-            vec![&codes.scales, &codes.lengths, &s.activity, &s.recent, &s.trips, &s.recency, &s.early];
+        let mut numbers: Vec<&[f32]> = vec![&codes.scales, &codes.lengths];
+        let statics = [&s.activity, &s.recent, &s.trips, &s.recency, &s.early, &s.spend, &s.premium, &s.price_level];
+        numbers.extend(statics.map(|of| &of[..]));
         let mut rows = Vec::new();
         let mut add = |(members, counts): (&'a [u32], &'a [f32])| {
             rows.push(members);

@@ -121,6 +121,12 @@ impl Attributes {
         features
     }
 
+    /// The category that prices are compared in: the level above the finest, in which products are many and still alike;
+    /// the finest where it has none above.
+    pub fn price_peers(&self) -> Option<Feature> {
+        self.categories().take(2).last().map(|path| Feature::new(Group::Category, &[path]))
+    }
+
     /// The price band: each is 1.4 times as dear as the one below.
     pub fn price_band(&self) -> Option<i32> {
         self.price.filter(|p| *p > 0.0).map(|price| (price.ln() / PRICE_BAND_RATIO.ln()).floor() as i32)

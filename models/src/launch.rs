@@ -9,28 +9,30 @@ mod expectation;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod folded;
+mod prices;
 mod query;
 mod question;
 mod scan;
 mod seeds;
 mod signals;
+mod stored;
 mod tilt;
 
 use std::ops::Range;
 
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
 pub use expectation::{Expectation, Known, Level, Spread, Z90};
 use folded::Folded;
+pub use prices::UsualPrices;
 pub use query::{ANALOGUES, LaunchQuery, mean_vector};
 use question::Question;
 use scan::{BLOCK, Block, Members};
 pub use seeds::{SeedFit, SeedWeights};
-use signals::{ACTIVITY, ANALOGUES_20, ANALOGUES_100, HABITS, Sums, VECTOR};
+use signals::Sums;
 pub use signals::{SIGNALS, Signals, Statics, deviations, prior, variances};
 
-use crate::artifact::{Array, ArtifactError, Reader, Writer};
+use crate::artifact::Array;
 use crate::embeddings::Embeddings;
 use crate::sparse::Matrix;
 use crate::stop::{Stop, Stopped};
@@ -58,6 +60,8 @@ pub struct LaunchModel {
     pub habits: Matrix,
     /// Per feature of the content vocabulary, the base's share of purchases that have it.
     pub rates: Array<f32>,
+    /// What purchases usually cost.
+    pub prices: UsualPrices,
     /// Per product, its buyers, with decayed purchases.
     pub buyers: Matrix,
     /// Per product, the share of the members who bought anything that will buy it within the horizon, as its sales of
@@ -107,20 +111,6 @@ impl LaunchFit {
     }
 }
 
-/// A [`LaunchFit`] as it is stored.
-#[derive(Serialize, Deserialize)]
-struct Values {
-    /// Names of the signals, in the order of the lists.
-    signals: Vec<String>,
-    deviations: Vec<f32>,
-    /// 0 in formats up to 6, whose weights are per unit of a signal.
-    #[serde(default)]
-    own_share: f32,
-    learned: Option<Vec<f32>>,
-    expectation: Option<Expectation>,
-    seeds: Vec<SeedFit>,
-}
-
 impl LaunchModel {
     /// Assembles the model; `history` holds decayed purchases, members × products, and `habits` the same
     /// by feature, features × members.
@@ -132,7 +122,7 @@ impl LaunchModel {
             let (products, decayed) = history.row(member);
             into.extend(products.iter().zip(decayed).filter(|(_, x)| **x > 0.0).map(|(product, x)| (*product, *x)));
         });
-        Self { statics, rates: rates.into(), habits, buyers, selling: Array::default(), fit: LaunchFit::default() }
+        Self { statics, rates: rates.into(), habits, buyers, ..Self::default() }
     }
 
     /// Number of members.
@@ -275,67 +265,6 @@ impl LaunchModel {
     pub(crate) fn sampled_share(&self) -> f64 {
         sample(self.len(), LEVEL_MEMBERS).map(|run| run.len()).sum::<usize>() as f64 / self.len().max(1) as f64
     }
-
-    /// Writes them as a section of a version.
-    ///
-    /// # Errors
-    /// If the file can't be written.
-    pub fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
-        let values = Values {
-            signals: SIGNALS.map(str::to_owned).to_vec(),
-            deviations: self.fit.deviations.to_vec(),
-            own_share: self.fit.own_share,
-            learned: self.fit.learned.map(|weights| weights.to_vec()),
-            expectation: self.fit.expectation.clone(),
-            seeds: self.fit.seeds.clone(),
-        };
-        to.section("launch", &values, |s| {
-            s.array("activity", &self.statics.activity)?;
-            s.array("recent", &self.statics.recent)?;
-            s.array("trips", &self.statics.trips)?;
-            s.array("recency", &self.statics.recency)?;
-            s.array("early", &self.statics.early)?;
-            s.array("spend", &self.statics.spend)?;
-            s.array("rates", &self.rates)?;
-            s.array("selling", &self.selling)?;
-            self.habits.write("habits", s)?;
-            self.buyers.write("buyers", s)
-        })
-    }
-
-    pub(crate) fn read(from: &Reader, members: usize, products: usize, features: usize) -> Result<Self, ArtifactError> {
-        let s = from.section("launch")?;
-        let format = from.manifest().format_version;
-        let old = format < 4;
-        let (activity, fit) = (s.array("activity")?, if old { read_old(&s)? } else { read_fit(&s, format)? });
-        let statics = if old {
-            Statics { activity, ..Statics::default() }
-        } else {
-            Statics {
-                activity,
-                recent: s.array("recent")?,
-                trips: s.array("trips")?,
-                recency: s.array("recency")?,
-                early: s.array("early")?,
-                // Formats up to 6 knew nothing of money.
-                spend: if format < 7 { vec![0.0; members].into() } else { s.array("spend")? },
-            }
-        };
-        let model = Self {
-            statics,
-            rates: s.array("rates")?,
-            selling: if format < 7 { Array::default() } else { s.array("selling")? },
-            habits: Matrix::read("habits", features, members, &s)?,
-            buyers: Matrix::read("buyers", products, members, &s)?,
-            fit,
-        };
-        let t = &model.statics;
-        let lengths = [t.recent.len(), t.trips.len(), t.recency.len(), t.early.len(), t.spend.len()];
-        let complete = t.activity.len() == members && (old || lengths == [members; 5]);
-        let fits = model.rates.len() == features && [0, products].contains(&model.selling.len());
-        s.ensure(complete && fits, "launch signals do not fit their members or features")?;
-        Ok(model)
-    }
 }
 
 /// Up to `most`, and a run, of the numbers below `n`, in short runs, evenly spaced.
@@ -348,47 +277,6 @@ pub(crate) fn sample(n: usize, most: usize) -> impl Iterator<Item = Range<usize>
 /// Members of a run of a sample of so many.
 pub(crate) fn sample_run(most: usize) -> usize {
     most.div_ceil(SAMPLE_RUNS)
-}
-
-fn read_fit(s: &crate::artifact::Section<'_>, format: u32) -> Result<LaunchFit, ArtifactError> {
-    let values: Values = s.values()?;
-    // Signals that came later count nothing; one that this program does not know can't be left out.
-    let place = |name: &String| SIGNALS.iter().position(|known| known == name);
-    let places: Option<Vec<usize>> = values.signals.iter().map(place).collect();
-    let lists = [Some(&values.deviations), values.learned.as_ref()];
-    let whole = lists.into_iter().flatten().all(|list| list.len() == values.signals.len());
-    s.ensure(places.is_some() && whole, "launch signals are not those that this program knows")?;
-    let spread = |list: &Vec<f32>, rest: f32| {
-        let mut signals = [rest; SIGNALS.len()];
-        places.iter().flatten().zip(list).for_each(|(place, value)| signals[*place] = *value);
-        signals
-    };
-    let deviations = spread(&values.deviations, 1.0);
-    let per_scale = |list: &Vec<f32>| -> Signals {
-        let learned = spread(list, 0.0);
-        if format < 7 { std::array::from_fn(|k| learned[k] * deviations[k]) } else { learned }
-    };
-    Ok(LaunchFit {
-        deviations,
-        own_share: values.own_share,
-        learned: values.learned.as_ref().map(per_scale),
-        expectation: values.expectation,
-        seeds: values.seeds,
-    })
-}
-
-/// Formats up to 3 knew the five signals of the prior only.
-fn read_old(s: &crate::artifact::Section<'_>) -> Result<LaunchFit, ArtifactError> {
-    #[derive(Deserialize)]
-    struct Old {
-        deviations: [f32; 5],
-    }
-    let old: Old = s.values()?;
-    let mut fit = LaunchFit::default();
-    for (place, deviation) in [ACTIVITY, HABITS, ANALOGUES_20, ANALOGUES_100, VECTOR].into_iter().zip(old.deviations) {
-        fit.deviations[place] = deviation;
-    }
-    Ok(fit)
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use crate::affinity;
 use crate::config::{AffinityParams, ValidConfig};
 use crate::data::Dataset;
 use crate::error::TrainError;
-use crate::launches::{self, LaunchReport, PastLaunches};
+use crate::launches::{self, LaunchReport, PastLaunches, prices};
 use crate::prepare;
 use crate::progress::Progress;
 use crate::rank::{self, Comparison, Lessons};
@@ -199,6 +199,8 @@ pub(crate) struct Described {
     content: ContentIndex,
     /// Rows of the content vocabulary that members form habits of, by product.
     habits: Vec<Vec<u32>>,
+    /// Row of the category that prices are compared in, by product.
+    price_peers: Vec<Option<u32>>,
 }
 
 impl Described {
@@ -210,7 +212,9 @@ impl Described {
         let content = ContentIndex::build(&attributes);
         let habits_of = |a: &Attributes| a.habits().into_iter().filter_map(|f| content.feature_row(f)).collect();
         let habits = attributes.par_iter().map(habits_of).collect();
-        Self { attributes, content, habits }
+        let peers_of = |a: &Attributes| a.price_peers().and_then(|f| content.feature_row(f));
+        let price_peers = attributes.par_iter().map(peers_of).collect();
+        Self { attributes, content, habits, price_peers }
     }
 }
 
@@ -219,7 +223,12 @@ fn add_launch_signals(model: &mut Model, described: &Described, statics: Statics
     model.content = described.content.clone();
     let bought = Matrix { rows: model.history.rows.clone(), values: model.history.decayed.clone() };
     let habits = habits(&bought, described);
+    let (history, prices) = (&model.history, &model.products.prices);
+    let usual = prices::usual(history, prices, &described.habits, described.content.vocabulary.len());
+    let [premium, price_level] = prices::dear(history, prices, &described.price_peers, &usual);
+    let statics = Statics { premium, price_level, ..statics };
     model.launch = LaunchModel::new(&bought, statics, habits, described.attributes.len());
+    model.launch.prices = usual;
 }
 
 /// Decayed purchases per habit feature and member.

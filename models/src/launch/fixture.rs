@@ -36,6 +36,8 @@ pub(crate) fn members(factors: usize) -> (LaunchModel, Embeddings) {
         recency: column(90.0),
         early: column(2.0),
         spend: column(40.0),
+        premium: column(3.0),
+        price_level: column(2.0),
     };
     let fit = LaunchFit {
         learned: Some(std::array::from_fn(|k| rng.random_range(-1.0f32..1.0) + k as f32 / 50.0)),
@@ -52,5 +54,5 @@ pub(crate) fn members(factors: usize) -> (LaunchModel, Embeddings) {
         member_gramian: Array::default(),
         fit: Fit { factors, objective, bought_products: PRODUCTS, active_members: MEMBERS },
     };
-    (LaunchModel { statics, habits, rates, buyers, selling: Array::default(), fit }, embeddings)
+    (LaunchModel { statics, habits, rates, buyers, fit, ..LaunchModel::default() }, embeddings)
 }

@@ -7,8 +7,8 @@ use super::query::LaunchQuery;
 use super::question::Question;
 use super::signals::{
     ANALOGUE_SUMS, ANALOGUES_5, GOES_WITH, GOES_WITH_ANALOGUES, HABIT_SIGNALS, HABITS, MEAN_HABITS, NOT_CARRIED,
-    OTHER_LEVELS, PRICE, PRICE_PRIOR, PRICED, SEED_COSINE, SEED_PRODUCTS, SEED_VECTOR, SEEDS_BUY, STATICS, Sums, TAGS,
-    USUAL_PRICE, VECTOR, VECTOR_COSINE, VECTOR_COSINE_20,
+    OTHER_LEVELS, PREMIUM, PREMIUM_OF_ANALOGUES, PRICE, PRICE_LEVEL, PRICE_PRIOR, PRICED, SEED_COSINE, SEED_PRODUCTS,
+    SEED_VECTOR, SEEDS_BUY, STATICS, Sums, TAGS, USUAL_PRICE, VECTOR, VECTOR_COSINE, VECTOR_COSINE_20,
 };
 use crate::embeddings::Embeddings;
 
@@ -47,6 +47,8 @@ pub(super) struct Dense {
     pub(super) usual_price: f32,
     /// Prices of a member of whom none is known.
     pub(super) prior_price: f32,
+    /// Of how dear the member buys: in each category, and at all.
+    pub(super) dear: [f32; 2],
 }
 
 impl<'a> Folded<'a> {
@@ -87,6 +89,10 @@ impl<'a> Folded<'a> {
                 seeds_buy: weights[SEEDS_BUY],
                 usual_price: weights[USUAL_PRICE],
                 prior_price: PRICE_PRIOR * question.usual_price_band,
+                dear: [
+                    weights[PREMIUM] * query.prices[0] + weights[PREMIUM_OF_ANALOGUES] * query.prices[1],
+                    weights[PRICE_LEVEL] * query.prices[2],
+                ],
             },
             vectors: std::array::from_fn(|v| vectors[v].map(|weight| weight * unit[v])),
             not_carried: weights[NOT_CARRIED],

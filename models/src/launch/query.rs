@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::prices::relative_prices;
 use super::seeds::{SeedWeights, Seeds, looked_at};
 use super::signals::{
     BRAND, BRAND_CATEGORY, OTHER_LEVELS, PRICE_BAND, SEED_SIGNALS, SIGNALS, Signals, TAGS, deviations, variances,
@@ -41,6 +42,8 @@ pub struct LaunchQuery {
     pub(super) habits: Vec<(usize, u32)>,
     /// Rows of the price bands of its finest category, and how many bands each is above its own.
     pub(super) bands: Vec<(f32, u32)>,
+    /// How dear it is: against its category, against similar products, and against all; 0 where that is not known.
+    pub(super) prices: [f32; 3],
     /// Products like it that somebody bought, best first, with their cosine.
     pub analogues: Vec<Scored>,
     /// Products bought with those, with a weight of up to 1.
@@ -76,6 +79,7 @@ impl LaunchQuery {
             few_vector: mean_vector(&model.embeddings, few),
             habits: habits(attributes, content),
             bands: bands(attributes, content),
+            prices: relative_prices(model, attributes, &analogues),
             goes_with: goes_with(model, &analogues, allowed),
             analogues,
             carried: carried(model, attributes),
@@ -268,6 +272,7 @@ impl LaunchQuery {
         [analogues, goes_with]: [Vec<Scored>; 2],
         seeds: Seeds,
     ) -> Self {
-        Self { vector, few_vector, habits, bands, analogues, goes_with, carried: None, scales: None, seeds }
+        let prices = [0.5, -0.2, 0.3];
+        Self { vector, few_vector, habits, bands, prices, analogues, goes_with, carried: None, scales: None, seeds }
     }
 }

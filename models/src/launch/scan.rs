@@ -41,6 +41,7 @@ pub(super) struct Block {
     len: usize,
     activity: Vec<Lanes<f32>>,
     statics: Vec<Lanes<f32>>,
+    dear: Vec<Lanes<f32>>,
     usual: Vec<Lanes<f32>>,
     scales: Vec<Lanes<f32>>,
     per_length: Vec<Lanes<f32>>,
@@ -58,6 +59,7 @@ impl Default for Block {
             len: 0,
             activity: columns(1),
             statics: columns(STATICS),
+            dear: columns(2),
             usual: columns(1),
             scales: columns(1),
             per_length: columns(1),
@@ -77,6 +79,9 @@ impl Block {
         let (of, room) = (&model.statics, &mut self.values[0]);
         let arrays = [&of.activity, &of.recent, &of.trips, &of.recency, &of.early, &of.spend];
         arrays.iter().zip(&mut self.statics).for_each(|(array, lanes)| bend(members.take(array, room), 1.0, lanes));
+        for (array, lanes) in [&of.premium, &of.price_level].into_iter().zip(&mut self.dear) {
+            lanes[..members.len()].copy_from_slice(members.take(array, room));
+        }
         let activity = members.take(&of.activity, room);
         bend(activity, 1.0 / HABIT_PRIOR, &mut self.usual[0]);
         self.activity[0][..self.len].copy_from_slice(activity);
@@ -96,8 +101,10 @@ impl Block {
             Members::Run(rows) => self.add_run(asked, rows, cursors),
             Members::Some(rows) => self.add_some(asked, rows),
         }
-        if let (Some(statics), Some(sums)) = (self.statics.first_chunk(), self.sums.first_chunk()) {
-            weigh(&asked.dense, statics, &self.usual[0], sums, &mut self.scores[0]);
+        if let (Some(statics), Some(dear), Some(sums)) =
+            (self.statics.first_chunk(), self.dear.first_chunk(), self.sums.first_chunk())
+        {
+            weigh(&asked.dense, statics, dear, &self.usual[0], sums, &mut self.scores[0]);
         }
         let has_seeds = asked.question.query.has_seeds();
         if has_seeds {
@@ -242,6 +249,7 @@ dispatched! {
     fn weigh(
         dense: &Dense,
         statics: &[Lanes<f32>; STATICS],
+        dear: &[Lanes<f32>; 2],
         usual: &Lanes<f32>,
         sums: &[Lanes<f32>; COLUMNS],
         scores: &mut Lanes<f32>,
@@ -251,6 +259,7 @@ dispatched! {
             for (weight, lanes) in dense.statics.iter().zip(statics) {
                 score += weight * lanes[i];
             }
+            score += dense.dear[0] * dear[0][i] + dense.dear[1] * dear[1][i];
             let mut bought = 0.0;
             for (column, weight) in ANALOGUE_COLUMNS.into_iter().zip(dense.analogues) {
                 bought += sums[column][i];

@@ -30,9 +30,10 @@ pub fn deviations<const W: usize>(variances: &[[f64; W]]) -> [f32; W] {
 
 /// Names of the signals, in the order of [`Signals`]: how active the member is, and how much they spend; how much of
 /// the product's category, brand, price band and tags they buy; how much of the products most like it, and of what is
-/// bought with those; how near to what they usually pay it is; whether their home store does not carry it; how well the
-/// vectors fit; how like the seeds they are.
-pub const SIGNALS: [&str; 28] = [
+/// bought with those; how near to what they usually pay it is; whether their home store does not carry it; how well its price, against its category,
+/// against similar products and against all, goes with how dear they buy; how well the vectors fit; how like the seeds
+/// they are.
+pub const SIGNALS: [&str; 31] = [
     "activity",
     "recent_activity",
     "trips",
@@ -55,6 +56,9 @@ pub const SIGNALS: [&str; 28] = [
     "goes_with_analogues",
     "usual_price",
     "not_carried",
+    "premium",
+    "premium_of_analogues",
+    "price_level",
     "vector",
     "vector_cosine",
     "vector_cosine_20",
@@ -78,12 +82,15 @@ pub(super) const ANALOGUES_100: usize = 18;
 pub(super) const GOES_WITH_ANALOGUES: usize = 19;
 pub(super) const USUAL_PRICE: usize = 20;
 pub(super) const NOT_CARRIED: usize = 21;
-pub(super) const VECTOR: usize = 22;
-pub(super) const VECTOR_COSINE: usize = 23;
-pub(super) const VECTOR_COSINE_20: usize = 24;
-pub(super) const SEED_VECTOR: usize = 25;
-pub(super) const SEED_COSINE: usize = 26;
-pub(super) const SEEDS_BUY: usize = 27;
+pub(super) const PREMIUM: usize = 22;
+pub(super) const PREMIUM_OF_ANALOGUES: usize = 23;
+pub(super) const PRICE_LEVEL: usize = 24;
+pub(super) const VECTOR: usize = 25;
+pub(super) const VECTOR_COSINE: usize = 26;
+pub(super) const VECTOR_COSINE_20: usize = 27;
+pub(super) const SEED_VECTOR: usize = 28;
+pub(super) const SEED_COSINE: usize = 29;
+pub(super) const SEEDS_BUY: usize = 30;
 /// The first signals are of the member alone.
 pub(super) const STATICS: usize = 6;
 
@@ -117,6 +124,11 @@ pub struct Statics {
     pub early: Array<f32>,
     /// Decayed purchases, each counted by its price over the mean price that the base pays.
     pub spend: Array<f32>,
+    /// How dear they buy against what is usual in each [category](crate::content::Attributes::price_peers), in standard
+    /// deviations from the mean member; empty in versions of older formats, as the next.
+    pub premium: Array<f32>,
+    /// The same against what is usual of all purchases.
+    pub price_level: Array<f32>,
 }
 
 /// Places of [`Sums`]: the three finest category levels come first, then the other habits.
@@ -153,6 +165,8 @@ struct Known {
     usual: f32,
     /// Length of the member's vector.
     length: f32,
+    /// How dear they buy: in each category, and at all.
+    dear: [f32; 2],
 }
 
 impl LaunchModel {
@@ -167,6 +181,7 @@ impl LaunchModel {
             statics: [ln_1p(activity), recent, trips, -recency, early, spend],
             usual: ln_1p(activity / HABIT_PRIOR),
             length: embeddings.members.lengths[member as usize],
+            dear: [of(&statics.premium), of(&statics.price_level)],
         }
     }
 
@@ -184,6 +199,7 @@ impl LaunchModel {
         let per = |length: f32| if length > 1e-12 { 1.0 / length } else { 0.0 };
         let cosine = |fit: f32, other: f32| fit * (per(length) * per(other));
         let [activity, recent, trips, recency, early, spend] = known.statics;
+        let (prices, [premium, price_level]) = (question.query.prices, known.dear);
         // In the order of their names.
         [
             activity,
@@ -208,6 +224,9 @@ impl LaunchModel {
             ln_1p(sums[GOES_WITH]),
             -(bands / (sums[PRICED] + PRICE_PRIOR)).abs(),
             f32::from(u8::from(question.query.is_out_of_reach(member))),
+            prices[0] * premium,
+            prices[1] * premium,
+            prices[2] * price_level,
             fit,
             cosine(fit, question.lengths[0]),
             cosine(few_fit, question.lengths[1]),

@@ -7,6 +7,7 @@
 
 mod expectation;
 mod logit;
+pub(crate) mod prices;
 mod replay;
 mod seeds;
 mod selling;

@@ -11,7 +11,7 @@ use crate::slice::Slice;
 /// Days after its launch within which who buys a product is early.
 const EARLY_SECONDS: i64 = 28 * 86_400;
 
-/// Of all members.
+/// Of all members; how dear they buy is told by [`super::prices`].
 pub(crate) fn statics(dataset: &Dataset, slice: &Slice, history: &History, config: &TrainConfig) -> Statics {
     let members = 0..history.rows.len() as u32;
     let of = |f: &(dyn Fn(u32) -> f32 + Sync)| -> Vec<f32> { members.clone().into_par_iter().map(f).collect() };
@@ -27,6 +27,7 @@ pub(crate) fn statics(dataset: &Dataset, slice: &Slice, history: &History, confi
         recency: of(&recency).into(),
         spend: spend(dataset, history).into(),
         early: early(dataset, slice, history, config).into(),
+        ..Statics::default()
     }
 }
 

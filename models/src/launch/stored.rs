@@ -1,0 +1,142 @@
+//! How a launch model is stored, and what older formats knew of it.
+
+use serde::{Deserialize, Serialize};
+
+use super::signals::{ACTIVITY, ANALOGUES_20, ANALOGUES_100, HABITS, VECTOR};
+use super::{Expectation, LaunchFit, LaunchModel, SIGNALS, SeedFit, Signals, Statics, UsualPrices};
+use crate::artifact::{Array, ArtifactError, Reader, Section, Writer};
+use crate::sparse::Matrix;
+
+/// A [`LaunchFit`] as it is stored.
+#[derive(Serialize, Deserialize)]
+struct Values {
+    /// Names of the signals, in the order of the lists.
+    signals: Vec<String>,
+    deviations: Vec<f32>,
+    /// 0 in formats up to 6, whose weights are per unit of a signal.
+    #[serde(default)]
+    own_share: f32,
+    learned: Option<Vec<f32>>,
+    expectation: Option<Expectation>,
+    seeds: Vec<SeedFit>,
+}
+
+impl LaunchModel {
+    /// Writes them as a section of a version.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn write(&self, to: &mut Writer) -> Result<(), ArtifactError> {
+        let values = Values {
+            signals: SIGNALS.map(str::to_owned).to_vec(),
+            deviations: self.fit.deviations.to_vec(),
+            own_share: self.fit.own_share,
+            learned: self.fit.learned.map(|weights| weights.to_vec()),
+            expectation: self.fit.expectation.clone(),
+            seeds: self.fit.seeds.clone(),
+        };
+        to.section("launch", &values, |s| {
+            s.array("activity", &self.statics.activity)?;
+            s.array("recent", &self.statics.recent)?;
+            s.array("trips", &self.statics.trips)?;
+            s.array("recency", &self.statics.recency)?;
+            s.array("early", &self.statics.early)?;
+            s.array("spend", &self.statics.spend)?;
+            s.array("premium", &self.statics.premium)?;
+            s.array("price_level", &self.statics.price_level)?;
+            s.array("usual_price", &[self.prices.of_all])?;
+            s.array("usual_prices", &self.prices.of_features)?;
+            s.array("rates", &self.rates)?;
+            s.array("selling", &self.selling)?;
+            self.habits.write("habits", s)?;
+            self.buyers.write("buyers", s)
+        })
+    }
+
+    pub(crate) fn read(from: &Reader, members: usize, products: usize, features: usize) -> Result<Self, ArtifactError> {
+        let s = from.section("launch")?;
+        let format = from.manifest().format_version;
+        let old = format < 4;
+        let (activity, fit) = (s.array("activity")?, if old { read_old(&s)? } else { read_fit(&s, format)? });
+        let statics = if old {
+            Statics { activity, ..Statics::default() }
+        } else {
+            Statics {
+                activity,
+                recent: s.array("recent")?,
+                trips: s.array("trips")?,
+                recency: s.array("recency")?,
+                early: s.array("early")?,
+                // Formats up to 6 knew nothing of money.
+                spend: if format < 7 { vec![0.0; members].into() } else { s.array("spend")? },
+                premium: if format < 11 { Array::default() } else { s.array("premium")? },
+                price_level: if format < 11 { Array::default() } else { s.array("price_level")? },
+            }
+        };
+        let model = Self {
+            statics,
+            rates: s.array("rates")?,
+            prices: if format < 11 { UsualPrices::default() } else { read_prices(&s)? },
+            selling: if format < 7 { Array::default() } else { s.array("selling")? },
+            habits: Matrix::read("habits", features, members, &s)?,
+            buyers: Matrix::read("buyers", products, members, &s)?,
+            fit,
+        };
+        let t = &model.statics;
+        let lengths = [t.recent.len(), t.trips.len(), t.recency.len(), t.early.len(), t.spend.len()];
+        let prices = [t.premium.len(), t.price_level.len()];
+        let complete = t.activity.len() == members
+            && (old || lengths == [members; 5])
+            && prices == [if format < 11 { 0 } else { members }; 2];
+        let fits = model.rates.len() == features && [0, products].contains(&model.selling.len());
+        let fits = fits && [0, features].contains(&model.prices.of_features.len());
+        s.ensure(complete && fits, "launch signals do not fit their members or features")?;
+        Ok(model)
+    }
+}
+
+fn read_prices(s: &Section<'_>) -> Result<UsualPrices, ArtifactError> {
+    let of_all: Array<f32> = s.array("usual_price")?;
+    Ok(UsualPrices { of_all: of_all.first().copied().unwrap_or_default(), of_features: s.array("usual_prices")? })
+}
+
+fn read_fit(s: &Section<'_>, format: u32) -> Result<LaunchFit, ArtifactError> {
+    let values: Values = s.values()?;
+    // Signals that came later count nothing; one that this program does not know can't be left out.
+    let place = |name: &String| SIGNALS.iter().position(|known| known == name);
+    let places: Option<Vec<usize>> = values.signals.iter().map(place).collect();
+    let lists = [Some(&values.deviations), values.learned.as_ref()];
+    let whole = lists.into_iter().flatten().all(|list| list.len() == values.signals.len());
+    s.ensure(places.is_some() && whole, "launch signals are not those that this program knows")?;
+    let spread = |list: &Vec<f32>, rest: f32| {
+        let mut signals = [rest; SIGNALS.len()];
+        places.iter().flatten().zip(list).for_each(|(place, value)| signals[*place] = *value);
+        signals
+    };
+    let deviations = spread(&values.deviations, 1.0);
+    let per_scale = |list: &Vec<f32>| -> Signals {
+        let learned = spread(list, 0.0);
+        if format < 7 { std::array::from_fn(|k| learned[k] * deviations[k]) } else { learned }
+    };
+    Ok(LaunchFit {
+        deviations,
+        own_share: values.own_share,
+        learned: values.learned.as_ref().map(per_scale),
+        expectation: values.expectation,
+        seeds: values.seeds,
+    })
+}
+
+/// Formats up to 3 knew the five signals of the prior only.
+fn read_old(s: &Section<'_>) -> Result<LaunchFit, ArtifactError> {
+    #[derive(Deserialize)]
+    struct Old {
+        deviations: [f32; 5],
+    }
+    let old: Old = s.values()?;
+    let mut fit = LaunchFit::default();
+    for (place, deviation) in [ACTIVITY, HABITS, ANALOGUES_20, ANALOGUES_100, VECTOR].into_iter().zip(old.deviations) {
+        fit.deviations[place] = deviation;
+    }
+    Ok(fit)
+}

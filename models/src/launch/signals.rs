@@ -30,9 +30,9 @@ pub fn deviations<const W: usize>(variances: &[[f64; W]]) -> [f32; W] {
 
 /// Names of the signals, in the order of [`Signals`]: how active the member is, and how much they spend; how much of
 /// the product's category, brand, price band and tags they buy; how much of the products most like it, and of what is
-/// bought with those; how near to what they usually pay it is; whether their home store does not carry it; how well its price, against its category,
-/// against similar products and against all, goes with how dear they buy; how well the vectors fit; how like the seeds
-/// they are.
+/// bought with those; how near to what they usually pay it is; whether their home store does not carry it; how well its
+/// price, against its category, against similar products and against all, goes with how dear they buy; how well the
+/// vectors fit; how like the seeds they are.
 pub const SIGNALS: [&str; 31] = [
     "activity",
     "recent_activity",

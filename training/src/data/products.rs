@@ -42,13 +42,17 @@ impl Product {
     fn of(columns: &Columns, cells: &[Cell<'_>], unit: TimeUnit) -> Result<Self, Reason> {
         let text = |name| columns.get(name, cells).text();
         let levels: Vec<String> = columns.all("category", cells).map_while(Cell::text).collect();
-        let price = columns.get("price", cells).number().map_err(|_| Reason::BadNumber)?;
+        let price = columns.get("price", cells).number().map_err(|_| Reason::BadNumber)?.map(|price| price as f32);
+        // One that is endless in single precision would be in the mean of all.
+        if price.is_some_and(f32::is_infinite) {
+            return Err(Reason::BadNumber);
+        }
         Ok(Self {
             attributes: Attributes {
                 title: text("title").unwrap_or_default(),
                 category: (!levels.is_empty()).then(|| levels.join("/")),
                 brand: text("brand"),
-                price: price.map(|p| p as f32).filter(|p| *p > 0.0),
+                price: price.filter(|p| *p > 0.0),
                 tags: columns.get("tags", cells).list(),
                 stores: columns.get("stores", cells).list(),
             },

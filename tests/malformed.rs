@@ -75,6 +75,7 @@ fn malformed_tables() {
         ("events.csv", good.as_bytes()[..40].to_vec(), 65, "no usable rows"),
         ("events.csv", b"who,what,time\na,p,1700000000\n".to_vec(), 65, "no column 'member_id'"),
         ("products.csv", b"product_id,price\np,cheap\n".to_vec(), 65, "not a number"),
+        ("products.csv", b"product_id,price\np,1e300\n".to_vec(), 65, "not a number"),
         ("products.csv", b"product_id,price\np,1\np,2\n".to_vec(), 65, "products.csv:2"),
         ("products.csv", b"product_id,available\np,perhaps\n".to_vec(), 65, "neither true nor false"),
         ("products.csv", b"product_id,launched_at\np,soon\n".to_vec(), 65, "time"),

@@ -240,6 +240,7 @@ impl Base {
             rates: (0..habits.rows.len() as u32).map(rate).collect::<Vec<_>>().into(),
             habits,
             buyers,
+            tag_buyers: synthetic::tag_buyers(self.products.len(), TAGS as usize),
             fit: like.launch.fit.clone(),
             ..LaunchModel::default()
         }

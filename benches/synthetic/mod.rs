@@ -17,7 +17,7 @@ use kindred_models::embeddings::{Embeddings, Fit, Objective};
 use kindred_models::groups::Groups;
 use kindred_models::history::History;
 use kindred_models::index::GatedIndex;
-use kindred_models::launch::{LaunchModel, Statics, UsualPrices};
+use kindred_models::launch::{LaunchModel, Statics, TagBuyers, UsualPrices};
 use kindred_models::model::ModelInfo;
 use kindred_models::neighbours::Neighbours;
 use kindred_models::popularity::Popularity;
@@ -38,6 +38,8 @@ const MIDDLE_PER_TOP: usize = 5;
 const BRANDS: usize = 100;
 /// Products bought with each.
 const TOGETHER: u32 = 100;
+/// Tags, of which every member of [`launch_model`] has two.
+const TAGS: usize = 20;
 
 /// For an audience of this size from all members, as if one of the products launched today.
 pub(crate) fn request(model: &Model, product: u32, size: AudienceSize) -> AudienceRequest {
@@ -75,6 +77,8 @@ pub(crate) fn launch_model(members: usize, products: usize, factors: usize, purc
             ids: (0..members).map(|row| format!("m{row:08}")).collect(),
             consents: vec![3; members].into(),
             birthdays: vec![0; members].into(),
+            tags: two_tags(members),
+            tag_names: (0..TAGS).map(|tag| format!("tag{tag:02}")).collect(),
             ..Members::default()
         },
         groups: Groups { marketing: (0..members as u32).collect(), ..Groups::default() },
@@ -93,6 +97,7 @@ pub(crate) fn launch_model(members: usize, products: usize, factors: usize, purc
             prices: UsualPrices { of_all: 2.5, of_features: vec![2.5; of_feature.len()].into() },
             habits: chosen(&of_feature, members, 2),
             buyers: chosen(&shares, members, 3),
+            tag_buyers: tag_buyers(products, TAGS),
             ..LaunchModel::default()
         },
         content,
@@ -135,6 +140,7 @@ pub(crate) fn popularity(products: usize) -> Popularity {
     Popularity {
         long: shares.clone().into(),
         short: shares.clone().into(),
+        trials: shares.clone().into(),
         overall: shares.into(),
         ..Popularity::default()
     }
@@ -184,6 +190,25 @@ pub(crate) fn statics(members: usize) -> Statics {
         spend: column(6 << 60, 40.0),
         premium: column(7 << 60, 2.0),
         price_level: column(8 << 60, 2.0),
+    }
+}
+
+/// A tag of each half for every member.
+fn two_tags(members: usize) -> Rows {
+    let half = TAGS as u64 / 2;
+    let of = |row: usize| [hash(row as u64) % half, half + hash(!(row as u64)) % half].map(|tag| tag as u32);
+    let columns: Vec<u32> = (0..members).into_par_iter().flat_map_iter(of).collect();
+    Rows { offsets: (0..=members as u64).map(|row| 2 * row).collect::<Vec<_>>().into(), columns: columns.into() }
+}
+
+/// What is bought by who has each of some tags, a tenth of all.
+pub(crate) fn tag_buyers(products: usize, tags: usize) -> TagBuyers {
+    let of =
+        |product: usize| (0..tags).map(move |tag| (product as u32, tag as u32, 1.0 + (product + tag) as f32 % 7.0));
+    TagBuyers {
+        bought: Matrix::from_sorted(products, &(0..products).flat_map(of).collect::<Vec<_>>()),
+        totals: vec![40.0; products].into(),
+        shares: vec![0.1; tags].into(),
     }
 }
 

@@ -10,6 +10,8 @@ pub(crate) struct Read<'a> {
     codes: &'a [i8],
     numbers: Vec<&'a [f32]>,
     rows: Vec<&'a [u32]>,
+    /// Where the tags of each member stand.
+    tags: &'a [u64],
 }
 
 impl<'a> Read<'a> {
@@ -20,7 +22,8 @@ impl<'a> Read<'a> {
         let mut numbers: Vec<&[f32]> = vec![&codes.scales, &codes.lengths];
         let statics = [&s.activity, &s.recent, &s.trips, &s.recency, &s.early, &s.spend, &s.premium, &s.price_level];
         numbers.extend(statics.map(|of| &of[..]));
-        let mut rows = Vec::new();
+        let tags = &model.members.tags;
+        let mut rows = vec![&tags.columns[..]];
         let mut add = |(members, counts): (&'a [u32], &'a [f32])| {
             rows.push(members);
             numbers.push(counts);
@@ -32,19 +35,21 @@ impl<'a> Read<'a> {
             model.content.feature_row(feature).into_iter().for_each(|row| add(launch.habits.row(row)));
         }
         query.analogues.iter().chain(&query.goes_with).for_each(|product| add(launch.buyers.row(product.row)));
-        Self { codes: &codes.codes, numbers, rows }
+        Self { codes: &codes.codes, numbers, rows, tags: &tags.offsets }
     }
 
     pub(crate) fn bytes(&self) -> usize {
         let words = self.numbers.iter().map(|of| of.len()).chain(self.rows.iter().map(|of| of.len()));
-        self.codes.len() + 4 * words.sum::<usize>()
+        self.codes.len() + 4 * words.sum::<usize>() + 8 * self.tags.len()
     }
 
     /// Adds them up as words, on all threads: how fast memory can be read.
     pub(crate) fn sum(&self) -> u64 {
         const CHUNK: usize = 1 << 18;
         let bytes = self.numbers.iter().map(|of| cast_slice::<f32, u8>(of));
-        let bytes = bytes.chain(self.rows.iter().map(|of| cast_slice(of))).chain([cast_slice(self.codes)]);
+        let bytes = bytes
+            .chain(self.rows.iter().map(|of| cast_slice(of)))
+            .chain([cast_slice(self.codes), cast_slice(self.tags)]);
         // Arrays as they are allocated begin at words; a few bytes at their ends don't count.
         let chunks: Vec<&[u64]> = bytes.flat_map(|of| align_to_words(of).chunks(CHUNK)).collect();
         let sum = |words: &[u64]| words.iter().fold(0u64, |sum, word| sum.wrapping_add(*word));

@@ -16,6 +16,7 @@ mod scan;
 mod seeds;
 mod signals;
 mod stored;
+mod tags;
 mod tilt;
 
 use std::ops::Range;
@@ -31,6 +32,7 @@ use scan::{BLOCK, Block, Members};
 pub use seeds::{SeedFit, SeedWeights};
 use signals::Sums;
 pub use signals::{SIGNALS, Signals, Statics, deviations, prior, variances};
+pub use tags::TagBuyers;
 
 use crate::artifact::Array;
 use crate::embeddings::Embeddings;
@@ -64,6 +66,8 @@ pub struct LaunchModel {
     pub prices: UsualPrices,
     /// Per product, its buyers, with decayed purchases.
     pub buyers: Matrix,
+    /// Which tags these have.
+    pub tag_buyers: TagBuyers,
     /// Per product, the share of the members who bought anything that will buy it within the horizon, as its sales of
     /// late say; empty where nothing can be said.
     pub selling: Array<f32>,

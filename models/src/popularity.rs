@@ -29,6 +29,9 @@ pub struct Popularity {
     pub long: Array<f32>,
     /// See `long`.
     pub short: Array<f32>,
+    /// Members who bought it for the first time, decayed as of that day: how many try it, whoever goes on buying it. All 0 in
+    /// versions of older formats; of purchases since a version was made nothing is added.
+    pub trials: Array<f32>,
     /// Days from a product's first purchase to the newest event; 0 where there is none, or no time.
     pub age_days: Array<u16>,
     /// Products by overall popularity, best first.
@@ -45,8 +48,8 @@ pub struct Popularity {
     pub city_of_store: Array<u32>,
     /// Days from the first purchase of all to the newest event, set by [`ranked`](Self::ranked).
     pub history_days: u16,
-    /// Sums of `overall`, `long` and `short`, set by [`ranked`](Self::ranked).
-    pub totals: [f32; 3],
+    /// Sums of `overall`, `long`, `short` and `trials`, set by [`ranked`](Self::ranked).
+    pub totals: [f32; 4],
     /// Products added since, which come last; not stored.
     pub added: usize,
 }
@@ -90,7 +93,7 @@ impl Popularity {
     fn with_total(mut self) -> Self {
         let sum = |counts: &Array<f32>| counts.iter().sum::<f32>().max(f32::MIN_POSITIVE);
         self.history_days = self.age_days.iter().copied().max().unwrap_or(0);
-        self.totals = [sum(&self.overall), sum(&self.long), sum(&self.short)];
+        self.totals = [&self.overall, &self.long, &self.short, &self.trials].map(sum);
         self
     }
 
@@ -101,6 +104,7 @@ impl Popularity {
             overall: extended(&self.overall),
             long: extended(&self.long),
             short: extended(&self.short),
+            trials: extended(&self.trials),
             age_days: state::extended(&self.age_days, more, 0),
             added: self.added + more,
             ..self.clone()
@@ -160,6 +164,11 @@ impl Popularity {
         self.short[product as usize] / self.totals[2]
     }
 
+    /// A product's share of what members lately bought for the first time, 0 to 1.
+    pub fn trial_share(&self, product: u32) -> f32 {
+        self.trials[product as usize] / self.totals[3]
+    }
+
     /// Whether a product was first sold within so many days, as far as events have a time; to a history that has
     /// just begun, nothing is new. A product that was added since is.
     pub fn is_new(&self, product: u32, days: u16) -> bool {
@@ -195,6 +204,7 @@ impl Popularity {
             s.array("order", &self.order)?;
             s.array("long", &self.long)?;
             s.array("short", &self.short)?;
+            s.array("trials", &self.trials)?;
             s.array("age_days", &self.age_days)?;
             self.stores.write("stores", s)?;
             self.cities.write("cities", s)?;
@@ -207,12 +217,15 @@ impl Popularity {
     pub(crate) fn read(from: &Reader, products: usize) -> Result<Self, ArtifactError> {
         let s = from.section("popularity")?;
         let (overall, order): (Array<f32>, Array<u32>) = (s.array("overall")?, s.array("order")?);
-        let popularity = if from.manifest().format_version < 2 {
+        let format = from.manifest().format_version;
+        let trials = if format < 12 { vec![0.0; products].into() } else { s.array("trials")? };
+        let popularity = if format < 2 {
             let names = Strings::read("stores", &s)?;
             let counts = Matrix::read("by_store", names.len(), products, &s)?;
             Self {
                 long: overall.clone(),
                 short: overall.clone(),
+                trials,
                 age_days: vec![0; products].into(),
                 city_of_store: vec![NONE; names.len()].into(),
                 stores: Segment::new(names, counts),
@@ -226,6 +239,7 @@ impl Popularity {
                 order,
                 long: s.array("long")?,
                 short: s.array("short")?,
+                trials,
                 age_days: s.array("age_days")?,
                 stores: Segment::read("stores", products, &s)?,
                 cities: Segment::read("cities", products, &s)?,
@@ -233,13 +247,15 @@ impl Popularity {
                 dayparts: Segment::read("dayparts", products, &s)?,
                 city_of_store: s.array("city_of_store")?,
                 history_days: 0,
-                totals: [0.0; 3],
+                totals: [0.0; 4],
                 added: 0,
             }
         };
         let popularity = popularity.with_total();
         let p = &popularity;
-        let fits = [p.overall.len(), p.order.len(), p.long.len(), p.short.len(), p.age_days.len()] == [products; 5]
+        let counts = [p.overall.len(), p.long.len(), p.short.len(), p.trials.len()];
+        let fits = counts == [products; 4]
+            && [p.order.len(), p.age_days.len()] == [products; 2]
             && p.order.iter().all(|row| (*row as usize) < products)
             && p.city_of_store.len() == p.stores.names.len()
             && p.city_of_store.iter().all(|row| *row == NONE || (*row as usize) < p.cities.names.len());

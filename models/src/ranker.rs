@@ -12,6 +12,9 @@ pub use trees::{TREE_DEPTH, Trees};
 use crate::artifact::{Array, ArtifactError, Reader, Section, SectionWriter, Writer};
 use crate::feed::{FEATURES, Features};
 
+/// Features that versions had before these were named.
+const UNNAMED: usize = 45;
+
 /// Both scorers.
 #[derive(Clone, Debug, Default)]
 pub struct Ranker {
@@ -204,8 +207,9 @@ impl Ranker {
     pub(crate) fn read(from: &Reader) -> Result<Self, ArtifactError> {
         let s = from.section("ranker")?;
         let Values { fit, features } = if from.manifest().format_version < 3 {
-            // It did not name its features.
-            Values { fit: s.values()?, features: FEATURES.map(|feature| feature.name().to_owned()).to_vec() }
+            // It did not name its features: the first ones of today's.
+            let features = FEATURES[..UNNAMED].iter().map(|feature| feature.name().to_owned()).collect();
+            Values { fit: s.values()?, features }
         } else {
             s.values()?
         };

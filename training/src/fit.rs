@@ -24,10 +24,10 @@ use kindred_models::stop::Stop;
 use rayon::prelude::*;
 
 use crate::affinity;
-use crate::config::{AffinityParams, ValidConfig};
+use crate::config::{AffinityParams, LaunchParams, ValidConfig};
 use crate::data::Dataset;
 use crate::error::TrainError;
-use crate::launches::{self, LaunchReport, PastLaunches, prices};
+use crate::launches::{self, LaunchReport, PastLaunches, prices, tags};
 use crate::prepare;
 use crate::progress::Progress;
 use crate::rank::{self, Comparison, Lessons};
@@ -82,7 +82,7 @@ pub fn fit(
     // What is left to count takes as much memory as the events.
     drop(slice);
     progress.part("visits, and what launches ask of a member");
-    add_launch_signals(&mut model, &described, statics);
+    add_launch_signals(&mut model, &described, statics, &config.given.launch);
     model.launch.selling = selling.unwrap_or_default().into();
     stop.check()?;
     model.embeddings = with_cold_products(&model, &described.attributes);
@@ -107,7 +107,7 @@ pub(crate) fn as_of(
     let mut model = base(dataset, slice, config, progress, stop)?;
     model.members = prepare::members(dataset, slice);
     let statics = launches::statics(dataset, slice, &model.history, &config.given);
-    add_launch_signals(&mut model, described, statics);
+    add_launch_signals(&mut model, described, statics, &config.given.launch);
     stop.check()?;
     Ok(model)
 }
@@ -219,7 +219,7 @@ impl Described {
 }
 
 /// Adds content, and what the launch score looks at.
-fn add_launch_signals(model: &mut Model, described: &Described, statics: Statics) {
+fn add_launch_signals(model: &mut Model, described: &Described, statics: Statics, params: &LaunchParams) {
     model.content = described.content.clone();
     let bought = Matrix { rows: model.history.rows.clone(), values: model.history.decayed.clone() };
     let habits = habits(&bought, described);
@@ -229,6 +229,10 @@ fn add_launch_signals(model: &mut Model, described: &Described, statics: Statics
     let statics = Statics { premium, price_level, ..statics };
     model.launch = LaunchModel::new(&bought, statics, habits, described.attributes.len());
     model.launch.prices = usual;
+    if params.member_tags {
+        let launch = &mut model.launch;
+        launch.tag_buyers = tags::buyers_by_tag(&launch.buyers, &launch.statics.activity, &model.members);
+    }
 }
 
 /// Decayed purchases per habit feature and member.

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use crate::config::PopularityParams;
 use crate::data::{Dataset, Event, Kind};
-use crate::slice::Slice;
+use crate::slice::{Slice, kept_purchases};
 
 /// Counts purchases, less refunds, decayed.
 pub fn fit(dataset: &Dataset, slice: &Slice, params: &PopularityParams) -> Popularity {
@@ -31,6 +31,7 @@ pub fn fit(dataset: &Dataset, slice: &Slice, params: &PopularityParams) -> Popul
         overall: overall(half_life).into(),
         long: overall(params.long_half_life_days).into(),
         short: overall(params.short_half_life_days).into(),
+        trials: trials(slice, products, params.trial_half_life_days).into(),
         age_days: ages(slice, products).into(),
         cities: segment(cities.values.iter().map(str::to_owned).collect(), &|e| known(cities.rows[e.member as usize])),
         channels: segment(dataset.events.channels.clone(), &|e| (e.channel != u16::MAX).then_some(e.channel.into())),
@@ -59,6 +60,17 @@ pub(crate) fn overall(slice: &Slice, products: usize, half_life: f32) -> Vec<f32
         }
     }
     counts.into_iter().map(|x| x.max(0.0) as f32).collect()
+}
+
+/// Per product, the members who bought it and kept it, each decayed from the first time.
+fn trials(slice: &Slice, products: usize, half_life: f32) -> Vec<f32> {
+    let mut counts = vec![0f64; products];
+    for pair in slice.pairs() {
+        if let Some(first) = kept_purchases(pair).first() {
+            counts[pair[0].product as usize] += f64::from(slice.decay(*first, half_life));
+        }
+    }
+    counts.into_iter().map(|x| x as f32).collect()
 }
 
 /// Days from the first purchase of each product.
@@ -205,6 +217,9 @@ mod tests {
         let params = PopularityParams { half_life_days: 30.0, ..PopularityParams::default() };
         let p = fit(&dataset, &slice, &params);
         assert!((p.overall[0] - 1.5).abs() < 1e-6, "one of 30 days ago, one of today");
+        let trials = trials(&slice, 3, 30.0);
+        assert!((trials[0] - 0.5).abs() < 1e-6, "whoever buys it again has known it for 30 days: {trials:?}");
+        assert_eq!(trials[1..], [2.0, 0.0], "what was brought back was not tried");
         let at = |store: &str| p.here(&Context { store: Some(store.to_owned()), ..Context::default() });
         assert!(at("west").shares(&[0])[0] > p.share(0) && at("east").shares(&[0])[0] < p.share(0));
     }

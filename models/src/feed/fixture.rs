@@ -58,6 +58,7 @@ pub(crate) fn model(given: &[Given], baskets: &[(u32, u32, f32)]) -> Model {
         overall: vec![1.0; n].into(),
         long: vec![1.0; n].into(),
         short: vec![1.0; n].into(),
+        trials: vec![1.0; n].into(),
         age_days: given.iter().map(|g| g.3).collect::<Vec<_>>().into(),
         ..Popularity::default()
     }

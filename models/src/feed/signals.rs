@@ -79,6 +79,7 @@ features! {
     Products: "ln(1 + products that the member bought).",
     Idle: "ln(1 + days since the member bought anything).",
     RepeatShare: "Share of the member's purchases that were repeats.",
+    Trial: "ln of its share lately of what members buy for the first time.",
 }
 
 /// The inputs of the ranker for one candidate.
@@ -209,6 +210,7 @@ impl<'a> Signals<'a> {
         set(Feature::PopularityHere, ((here + prior) / chain).ln());
         set(Feature::LongTrend, (chain / long).ln());
         set(Feature::ShortTrend, (short / chain).ln());
+        set(Feature::Trial, (facts.trial + prior).ln());
         set(Feature::Age, ln_1p(f32::from(facts.age_days)));
         if let Some((rate, gap)) = facts.repeat {
             set(Feature::ReturnRate, rate);
@@ -259,6 +261,8 @@ impl<'a> Signals<'a> {
 struct Facts {
     /// Its share of purchases over all, over months, and over a week.
     shares: [f32; 3],
+    /// Its share of first purchases.
+    trial: f32,
     age_days: u16,
     /// Share of its buyers who came back, and the usual gap in days.
     repeat: Option<(f32, f32)>,
@@ -273,6 +277,7 @@ impl Facts {
         let (p, repeat, products, row) = (&model.popularity, &model.repeat, &model.products, product as usize);
         Self {
             shares: [p.share(product), p.long_share(product), p.short_share(product)],
+            trial: p.trial_share(product),
             age_days: p.age_days[row],
             repeat: repeat.rates.get(row).copied().zip(repeat.gaps.get(row).copied()),
             nodes: model.tree.levels(products.categories.rows[row]),

@@ -6,9 +6,9 @@ use super::LaunchModel;
 use super::query::LaunchQuery;
 use super::question::Question;
 use super::signals::{
-    ANALOGUE_SUMS, ANALOGUES_5, GOES_WITH, GOES_WITH_ANALOGUES, HABIT_SIGNALS, HABITS, MEAN_HABITS, NOT_CARRIED,
-    OTHER_LEVELS, PREMIUM, PREMIUM_OF_ANALOGUES, PRICE, PRICE_LEVEL, PRICE_PRIOR, PRICED, SEED_COSINE, SEED_PRODUCTS,
-    SEED_VECTOR, SEEDS_BUY, STATICS, Sums, TAGS, USUAL_PRICE, VECTOR, VECTOR_COSINE, VECTOR_COSINE_20,
+    ANALOGUE_SUMS, ANALOGUES_5, GOES_WITH, GOES_WITH_ANALOGUES, HABIT_SIGNALS, HABITS, MEAN_HABITS, MEMBER_TAGS,
+    NOT_CARRIED, OTHER_LEVELS, PREMIUM, PREMIUM_OF_ANALOGUES, PRICE, PRICE_LEVEL, PRICE_PRIOR, PRICED, SEED_COSINE,
+    SEED_PRODUCTS, SEED_VECTOR, SEEDS_BUY, STATICS, Sums, TAGS, USUAL_PRICE, VECTOR, VECTOR_COSINE, VECTOR_COSINE_20,
 };
 use crate::embeddings::Embeddings;
 
@@ -34,6 +34,7 @@ pub(super) struct Folded<'a> {
     /// By vector of the question: what a unit of the inner product of codes counts, and what it counts per length.
     pub(super) vectors: [[f32; 2]; 4],
     pub(super) not_carried: f32,
+    pub(super) member_tags: f32,
 }
 
 /// What counts whatever was bought, and how whole sums count.
@@ -96,6 +97,7 @@ impl<'a> Folded<'a> {
             },
             vectors: std::array::from_fn(|v| vectors[v].map(|weight| weight * unit[v])),
             not_carried: weights[NOT_CARRIED],
+            member_tags: weights[MEMBER_TAGS],
             question,
         }
     }

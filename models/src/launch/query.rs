@@ -7,6 +7,7 @@ use super::seeds::{SeedWeights, Seeds, looked_at};
 use super::signals::{
     BRAND, BRAND_CATEGORY, OTHER_LEVELS, PRICE_BAND, SEED_SIGNALS, SIGNALS, Signals, TAGS, deviations, variances,
 };
+use super::tags::TagLifts;
 use super::tilt::tilt;
 use super::{LaunchModel, SCALE_MEMBERS};
 use crate::Model;
@@ -50,6 +51,8 @@ pub struct LaunchQuery {
     pub goes_with: Vec<Scored>,
     /// By home store of members, whether it carries the product, and the store of each; `None` where all do.
     carried: Option<(Vec<bool>, Array<u32>)>,
+    /// What members' tags count; `None` where nothing is known of tags.
+    pub(super) tags: Option<TagLifts>,
     /// What its signals are measured in; `None` for what those of all products are.
     scales: Option<Signals>,
     /// Members who are known to like it.
@@ -81,6 +84,7 @@ impl LaunchQuery {
             bands: bands(attributes, content),
             prices: relative_prices(model, attributes, &analogues),
             goes_with: goes_with(model, &analogues, allowed),
+            tags: TagLifts::new(&model.launch, &analogues, &model.members.tags),
             analogues,
             carried: carried(model, attributes),
             scales: None,
@@ -273,6 +277,7 @@ impl LaunchQuery {
         seeds: Seeds,
     ) -> Self {
         let prices = [0.5, -0.2, 0.3];
-        Self { vector, few_vector, habits, bands, prices, analogues, goes_with, carried: None, scales: None, seeds }
+        let (carried, tags, scales) = (None, Some(TagLifts::example()), None);
+        Self { vector, few_vector, habits, bands, prices, analogues, goes_with, carried, tags, scales, seeds }
     }
 }

@@ -184,6 +184,11 @@ impl Block {
                 }
             }
         }
+        if let Some(tags) = &asked.question.query.tags {
+            for (i, score) in scores.iter_mut().enumerate() {
+                *score += asked.member_tags * tags.of(members.row(i));
+            }
+        }
         for (score, activity) in scores.iter_mut().zip(&self.activity[0]) {
             *score = if *activity > 0.0 { *score } else { NOTHING_KNOWN };
         }

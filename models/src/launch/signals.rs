@@ -31,9 +31,9 @@ pub fn deviations<const W: usize>(variances: &[[f64; W]]) -> [f32; W] {
 /// Names of the signals, in the order of [`Signals`]: how active the member is, and how much they spend; how much of
 /// the product's category, brand, price band and tags they buy; how much of the products most like it, and of what is
 /// bought with those; how near to what they usually pay it is; whether their home store does not carry it; how well its
-/// price, against its category, against similar products and against all, goes with how dear they buy; how well the
-/// vectors fit; how like the seeds they are.
-pub const SIGNALS: [&str; 31] = [
+/// price, against its category, against similar products and against all, goes with how dear they buy; how much more those
+/// who share their tags buy similar products; how well the vectors fit; how like the seeds they are.
+pub const SIGNALS: [&str; 32] = [
     "activity",
     "recent_activity",
     "trips",
@@ -59,6 +59,7 @@ pub const SIGNALS: [&str; 31] = [
     "premium",
     "premium_of_analogues",
     "price_level",
+    "member_tags",
     "vector",
     "vector_cosine",
     "vector_cosine_20",
@@ -85,12 +86,13 @@ pub(super) const NOT_CARRIED: usize = 21;
 pub(super) const PREMIUM: usize = 22;
 pub(super) const PREMIUM_OF_ANALOGUES: usize = 23;
 pub(super) const PRICE_LEVEL: usize = 24;
-pub(super) const VECTOR: usize = 25;
-pub(super) const VECTOR_COSINE: usize = 26;
-pub(super) const VECTOR_COSINE_20: usize = 27;
-pub(super) const SEED_VECTOR: usize = 28;
-pub(super) const SEED_COSINE: usize = 29;
-pub(super) const SEEDS_BUY: usize = 30;
+pub(super) const MEMBER_TAGS: usize = 25;
+pub(super) const VECTOR: usize = 26;
+pub(super) const VECTOR_COSINE: usize = 27;
+pub(super) const VECTOR_COSINE_20: usize = 28;
+pub(super) const SEED_VECTOR: usize = 29;
+pub(super) const SEED_COSINE: usize = 30;
+pub(super) const SEEDS_BUY: usize = 31;
 /// The first signals are of the member alone.
 pub(super) const STATICS: usize = 6;
 
@@ -227,6 +229,7 @@ impl LaunchModel {
             prices[0] * premium,
             prices[1] * premium,
             prices[2] * price_level,
+            question.query.tags.as_ref().map_or(0.0, |tags| tags.of(member)),
             fit,
             cosine(fit, question.lengths[0]),
             cosine(few_fit, question.lengths[1]),

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::signals::{ACTIVITY, ANALOGUES_20, ANALOGUES_100, HABITS, VECTOR};
-use super::{Expectation, LaunchFit, LaunchModel, SIGNALS, SeedFit, Signals, Statics, UsualPrices};
+use super::{Expectation, LaunchFit, LaunchModel, SIGNALS, SeedFit, Signals, Statics, TagBuyers, UsualPrices};
 use crate::artifact::{Array, ArtifactError, Reader, Section, Writer};
 use crate::sparse::Matrix;
 
@@ -48,6 +48,9 @@ impl LaunchModel {
             s.array("usual_prices", &self.prices.of_features)?;
             s.array("rates", &self.rates)?;
             s.array("selling", &self.selling)?;
+            s.array("tag_shares", &self.tag_buyers.shares)?;
+            s.array("tag_totals", &self.tag_buyers.totals)?;
+            self.tag_buyers.bought.write("tag_buyers", s)?;
             self.habits.write("habits", s)?;
             self.buyers.write("buyers", s)
         })
@@ -80,6 +83,7 @@ impl LaunchModel {
             selling: if format < 7 { Array::default() } else { s.array("selling")? },
             habits: Matrix::read("habits", features, members, &s)?,
             buyers: Matrix::read("buyers", products, members, &s)?,
+            tag_buyers: if format < 12 { TagBuyers::default() } else { read_tags(&s, products)? },
             fit,
         };
         let t = &model.statics;
@@ -93,6 +97,15 @@ impl LaunchModel {
         s.ensure(complete && fits, "launch signals do not fit their members or features")?;
         Ok(model)
     }
+}
+
+fn read_tags(s: &Section<'_>, products: usize) -> Result<TagBuyers, ArtifactError> {
+    let shares: Array<f32> = s.array("tag_shares")?;
+    let products = if shares.is_empty() { 0 } else { products };
+    let (bought, totals) = (Matrix::read("tag_buyers", products, shares.len(), s)?, s.array("tag_totals")?);
+    let found = TagBuyers { bought, totals, shares };
+    s.ensure(found.totals.len() == products, "tags of buyers do not fit their products")?;
+    Ok(found)
 }
 
 fn read_prices(s: &Section<'_>) -> Result<UsualPrices, ArtifactError> {

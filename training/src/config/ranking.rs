@@ -75,6 +75,9 @@ pub struct LaunchParams {
     pub min_launches: u32,
     /// Members that are replayed, at most.
     pub max_members: usize,
+    /// Whether scores look at which tags members have whose purchases are like the product: tags may be of what a
+    /// retailer will not choose people by.
+    pub member_tags: bool,
 }
 
 impl LaunchParams {
@@ -86,7 +89,15 @@ impl LaunchParams {
 
 impl Default for LaunchParams {
     fn default() -> Self {
-        Self { horizon_days: 28, replays: 8, step_days: 14, min_buyers: 10, min_launches: 30, max_members: 200_000 }
+        Self {
+            horizon_days: 28,
+            replays: 8,
+            step_days: 14,
+            min_buyers: 10,
+            min_launches: 30,
+            max_members: 200_000,
+            member_tags: true,
+        }
     }
 }
 

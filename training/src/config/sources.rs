@@ -165,13 +165,21 @@ pub struct PopularityParams {
     pub long_half_life_days: f32,
     /// The same, for the trend.
     pub short_half_life_days: f32,
+    /// The same, for who buys a product for the first time.
+    pub trial_half_life_days: f32,
     /// Minutes that the stores' clocks are ahead of UTC, for parts of the day; -1440 to 1440.
     pub utc_offset_minutes: i32,
 }
 
 impl Default for PopularityParams {
     fn default() -> Self {
-        Self { half_life_days: 30.0, long_half_life_days: 180.0, short_half_life_days: 7.0, utc_offset_minutes: 0 }
+        Self {
+            half_life_days: 30.0,
+            long_half_life_days: 180.0,
+            short_half_life_days: 7.0,
+            trial_half_life_days: 20.0,
+            utc_offset_minutes: 0,
+        }
     }
 }
 
@@ -180,6 +188,7 @@ impl PopularityParams {
         check_half_life("popularity.half_life_days", self.half_life_days)?;
         check_half_life("popularity.long_half_life_days", self.long_half_life_days)?;
         check_half_life("popularity.short_half_life_days", self.short_half_life_days)?;
+        check_half_life("popularity.trial_half_life_days", self.trial_half_life_days)?;
         let offset = self.utc_offset_minutes;
         check("popularity.utc_offset_minutes", offset, (-1440..=1440).contains(&offset), "must be from -1440 to 1440")
     }

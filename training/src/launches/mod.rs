@@ -12,6 +12,7 @@ mod replay;
 mod seeds;
 mod selling;
 mod statics;
+pub(crate) mod tags;
 
 use std::collections::BTreeMap;
 

@@ -185,11 +185,13 @@ impl Block {
             }
         }
         if let Some(tags) = &asked.question.query.tags {
-            for (i, score) in scores.iter_mut().enumerate() {
-                *score += asked.member_tags * tags.of(members.row(i));
+            let weight = asked.member_tags;
+            match members {
+                Members::Run(rows) => tags.add_run(rows, weight, scores),
+                Members::Some(rows) => rows.iter().zip(scores).for_each(|(row, score)| *score += weight * tags.of(*row)),
             }
         }
-        for (score, activity) in scores.iter_mut().zip(&self.activity[0]) {
+        for (score, activity) in self.scores[0][..self.len].iter_mut().zip(&self.activity[0]) {
             *score = if *activity > 0.0 { *score } else { NOTHING_KNOWN };
         }
     }

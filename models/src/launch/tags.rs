@@ -1,5 +1,7 @@
 //! How well a member's tags go with a product: by who buys what is like it.
 
+use std::ops::Range;
+
 use super::LaunchModel;
 use crate::artifact::Array;
 use crate::ranking::Scored;
@@ -49,9 +51,20 @@ impl TagLifts {
     }
 
     /// What a member's tags count together.
-    #[inline]
     pub(super) fn of(&self, member: u32) -> f32 {
-        self.rows.row(member).iter().filter_map(|tag| self.lifts.get(*tag as usize)).sum()
+        self.sum(self.rows.row(member))
+    }
+
+    /// Adds the same, times a weight, to the scores of a run of members.
+    pub(super) fn add_run(&self, members: &Range<u32>, weight: f32, scores: &mut [f32]) {
+        let offsets = &self.rows.offsets[members.start as usize..=members.end as usize];
+        let tags = offsets.windows(2).map(|ends| &self.rows.columns[ends[0] as usize..ends[1] as usize]);
+        scores.iter_mut().zip(tags).for_each(|(score, tags)| *score += weight * self.sum(tags));
+    }
+
+    #[inline(always)]
+    fn sum(&self, tags: &[u32]) -> f32 {
+        tags.iter().map(|tag| self.lifts.get(*tag as usize).copied().unwrap_or_default()).sum()
     }
 }
 

@@ -188,7 +188,9 @@ impl Block {
             let weight = asked.member_tags;
             match members {
                 Members::Run(rows) => tags.add_run(rows, weight, scores),
-                Members::Some(rows) => rows.iter().zip(scores).for_each(|(row, score)| *score += weight * tags.of(*row)),
+                Members::Some(rows) => {
+                    rows.iter().zip(scores).for_each(|(row, score)| *score += weight * tags.of(*row))
+                }
             }
         }
         for (score, activity) in self.scores[0][..self.len].iter_mut().zip(&self.activity[0]) {

@@ -33,7 +33,7 @@ impl Default for RankerParams {
     fn default() -> Self {
         Self {
             horizon_days: 28,
-            slices: 3,
+            slices: 6,
             step_days: 28,
             max_members: 20_000,
             max_rows: 600_000,

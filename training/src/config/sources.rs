@@ -37,7 +37,7 @@ impl Default for IalsParams {
             regularization: 0.003,
             regularization_exponent: 1.0,
             weighting: Weighting::Log,
-            half_life_days: 0.0,
+            half_life_days: 90.0,
             seed: 1,
         }
     }

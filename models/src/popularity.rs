@@ -164,9 +164,11 @@ impl Popularity {
         self.short[product as usize] / self.totals[2]
     }
 
-    /// A product's share of what members lately bought for the first time, 0 to 1.
+    /// A product's share of what members lately bought for the first time, 0 to 1. All that is bought of a product which
+    /// nobody had bought when the version was made is bought for the first time, or nearly.
     pub fn trial_share(&self, product: u32) -> f32 {
-        self.trials[product as usize] / self.totals[3]
+        let trials = self.trials[product as usize];
+        if trials > 0.0 { trials / self.totals[3] } else { self.share(product) }
     }
 
     /// Whether a product was first sold within so many days, as far as events have a time; to a history that has

@@ -71,6 +71,8 @@ pub fn fit(
     if cuts.is_empty() {
         return Ok(Ranked { ranker: unranked(blend), comparisons: Vec::new() });
     }
+    // Those that the history reaches share the rows among them.
+    let params = &RankerParams { slices: cuts.len() as u32, ..*params };
     let horizon = |cut: i64| -> Result<Horizon, TrainError> {
         let model = sources(dataset, &slice.until(cut), config, progress, stop)?;
         Ok(Horizon::new(model, slice, cut, params))

@@ -206,6 +206,7 @@ pub(crate) fn tag_buyers(products: usize, tags: usize) -> TagBuyers {
     let of =
         |product: usize| (0..tags).map(move |tag| (product as u32, tag as u32, 1.0 + (product + tag) as f32 % 7.0));
     TagBuyers {
+        tags: (0..tags as u32).collect::<Vec<_>>().into(),
         bought: Matrix::from_sorted(products, &(0..products).flat_map(of).collect::<Vec<_>>()),
         totals: vec![40.0; products].into(),
         shares: vec![0.1; tags].into(),

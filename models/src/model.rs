@@ -180,7 +180,7 @@ impl Model {
             } else {
                 Presence::read(from, n_members)?
             },
-            launch: LaunchModel::read(from, n_members, n_products, content.vocabulary.len())?,
+            launch: LaunchModel::read(from, &members, n_products, content.vocabulary.len())?,
             ranker: Ranker::default(),
             tree: CategoryTree::new(&products.categories, &popularity.overall).into(),
             popularity,

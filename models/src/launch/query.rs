@@ -84,7 +84,7 @@ impl LaunchQuery {
             bands: bands(attributes, content),
             prices: relative_prices(model, attributes, &analogues),
             goes_with: goes_with(model, &analogues, allowed),
-            tags: TagLifts::new(&model.launch, &analogues, &model.members.tags),
+            tags: TagLifts::new(model, &analogues),
             analogues,
             carried: carried(model, attributes),
             scales: None,

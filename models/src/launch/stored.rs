@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::signals::{ACTIVITY, ANALOGUES_20, ANALOGUES_100, HABITS, VECTOR};
 use super::{Expectation, LaunchFit, LaunchModel, SIGNALS, SeedFit, Signals, Statics, TagBuyers, UsualPrices};
 use crate::artifact::{Array, ArtifactError, Reader, Section, Writer};
+use crate::catalogue::Members;
 use crate::sparse::Matrix;
 
 /// A [`LaunchFit`] as it is stored.
@@ -48,6 +49,7 @@ impl LaunchModel {
             s.array("usual_prices", &self.prices.of_features)?;
             s.array("rates", &self.rates)?;
             s.array("selling", &self.selling)?;
+            s.array("tags", &self.tag_buyers.tags)?;
             s.array("tag_shares", &self.tag_buyers.shares)?;
             s.array("tag_totals", &self.tag_buyers.totals)?;
             self.tag_buyers.bought.write("tag_buyers", s)?;
@@ -56,7 +58,13 @@ impl LaunchModel {
         })
     }
 
-    pub(crate) fn read(from: &Reader, members: usize, products: usize, features: usize) -> Result<Self, ArtifactError> {
+    pub(crate) fn read(
+        from: &Reader,
+        members: &Members,
+        products: usize,
+        features: usize,
+    ) -> Result<Self, ArtifactError> {
+        let (members, tags) = (members.len(), members.tag_names.len());
         let s = from.section("launch")?;
         let format = from.manifest().format_version;
         let old = format < 4;
@@ -83,7 +91,7 @@ impl LaunchModel {
             selling: if format < 7 { Array::default() } else { s.array("selling")? },
             habits: Matrix::read("habits", features, members, &s)?,
             buyers: Matrix::read("buyers", products, members, &s)?,
-            tag_buyers: if format < 12 { TagBuyers::default() } else { read_tags(&s, products)? },
+            tag_buyers: if format < 12 { TagBuyers::default() } else { read_tags(&s, products, tags)? },
             fit,
         };
         let t = &model.statics;
@@ -99,12 +107,14 @@ impl LaunchModel {
     }
 }
 
-fn read_tags(s: &Section<'_>, products: usize) -> Result<TagBuyers, ArtifactError> {
-    let shares: Array<f32> = s.array("tag_shares")?;
-    let products = if shares.is_empty() { 0 } else { products };
-    let (bought, totals) = (Matrix::read("tag_buyers", products, shares.len(), s)?, s.array("tag_totals")?);
-    let found = TagBuyers { bought, totals, shares };
-    s.ensure(found.totals.len() == products, "tags of buyers do not fit their products")?;
+fn read_tags(s: &Section<'_>, products: usize, names: usize) -> Result<TagBuyers, ArtifactError> {
+    let (tags, shares): (Array<u32>, Array<f32>) = (s.array("tags")?, s.array("tag_shares")?);
+    let products = if tags.is_empty() { 0 } else { products };
+    let (bought, totals) = (Matrix::read("tag_buyers", products, tags.len(), s)?, s.array("tag_totals")?);
+    let sorted = tags.is_sorted() && tags.last().is_none_or(|last| (*last as usize) < names);
+    let found = TagBuyers { tags, bought, totals, shares };
+    let lengths = [found.shares.len(), found.totals.len()] == [found.tags.len(), products];
+    s.ensure(sorted && lengths, "tags of buyers do not fit their products, or those of members")?;
     Ok(found)
 }
 
@@ -152,4 +162,57 @@ fn read_old(s: &Section<'_>) -> Result<LaunchFit, ArtifactError> {
         fit.deviations[place] = deviation;
     }
     Ok(fit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifact::{Check, fixture};
+
+    /// Reads what was written of one member and two products.
+    fn back(tag_buyers: &TagBuyers) -> Result<LaunchModel, ArtifactError> {
+        let column = || Array::from(vec![1.0f32]);
+        let statics = Statics {
+            activity: column(),
+            recent: column(),
+            trips: column(),
+            recency: column(),
+            early: column(),
+            spend: column(),
+            premium: column(),
+            price_level: column(),
+        };
+        let model = LaunchModel {
+            statics,
+            buyers: Matrix::from_sorted(2, &[(1, 0, 1.0)]),
+            tag_buyers: tag_buyers.clone(),
+            ..LaunchModel::default()
+        };
+        let members =
+            Members { ids: ["m"].iter().collect(), tag_names: ["a", "b", "c"].iter().collect(), ..Members::default() };
+        let (_root, registry, id) = fixture::published(|to| model.write(to).unwrap());
+        LaunchModel::read(&registry.open(&id, Check::All).unwrap(), &members, 2, 0)
+    }
+
+    #[test]
+    fn tags_come_back_and_those_that_do_not_fit_are_refused() {
+        let known = TagBuyers {
+            tags: vec![0, 2].into(),
+            bought: Matrix::from_sorted(2, &[(1, 0, 0.5), (1, 1, 1.0)]),
+            totals: vec![0.0, 1.5].into(),
+            shares: vec![0.25, 0.75].into(),
+        };
+        let found = back(&known).unwrap().tag_buyers;
+        assert_eq!((found.tags.to_vec(), found.totals.to_vec()), (vec![0, 2], vec![0.0, 1.5]));
+        assert_eq!((found.bought.row(1), found.shares.to_vec()), ((&[0, 1][..], &[0.5, 1.0][..]), vec![0.25, 0.75]));
+        for unfit in [
+            TagBuyers { tags: vec![0, 3].into(), ..known.clone() },
+            TagBuyers { tags: vec![2, 0].into(), ..known.clone() },
+            TagBuyers { shares: vec![0.25].into(), ..known.clone() },
+            TagBuyers { totals: vec![1.5].into(), ..known.clone() },
+            TagBuyers { bought: Matrix::from_sorted(1, &[]), ..known.clone() },
+        ] {
+            assert!(back(&unfit).is_err(), "{unfit:?}");
+        }
+    }
 }

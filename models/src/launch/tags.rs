@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
-use super::LaunchModel;
+use crate::Model;
 use crate::artifact::Array;
 use crate::ranking::Scored;
 use crate::sparse::{Matrix, Rows};
+use crate::state::Profile;
+use crate::strings::Strings;
 
 /// Purchases' worth of the base's share that a tag's share is shrunk by.
 const PRIOR: f32 = 50.0;
@@ -13,53 +15,83 @@ const PRIOR: f32 = 50.0;
 /// Which tags the buyers of each product have.
 #[derive(Clone, Debug, Default)]
 pub struct TagBuyers {
-    /// Per product, the [tags](crate::catalogue::Members::tag_names) of its buyers, with decayed purchases by who has
-    /// them; tags of few members are not among them. Empty where nothing is known of tags.
+    /// Rows of the [tags](crate::catalogue::Members::tag_names) that are spoken of, sorted: those of enough members. Empty
+    /// where nothing is known of tags.
+    pub tags: Array<u32>,
+    /// Per product, which of these its buyers have, by place, with decayed purchases by who has them.
     pub bought: Matrix,
     /// Per product, decayed purchases by anybody.
     pub totals: Array<f32>,
-    /// Per tag, the share of the base's purchases that is by who has it; 0 of tags of few members.
+    /// Per tag, the share of the base's purchases that is by who has it.
     pub shares: Array<f32>,
+}
+
+impl TagBuyers {
+    /// What each tag counts for a product that others are like, each of which counts by how much it is.
+    fn lifts(&self, analogues: &[Scored]) -> Vec<f32> {
+        let (mut sums, mut total) = (vec![0f32; self.tags.len()], 0.0);
+        for product in analogues {
+            total += product.score * self.totals[product.row as usize];
+            let (places, counts) = self.bought.row(product.row);
+            places.iter().zip(counts).for_each(|(place, count)| sums[*place as usize] += product.score * count);
+        }
+        let lift = |(sum, share): (&f32, &f32)| {
+            if *share > 0.0 { ((sum + PRIOR * share) / ((total + PRIOR) * share)).ln() } else { 0.0 }
+        };
+        sums.iter().zip(self.shares.iter()).map(lift).collect()
+    }
 }
 
 /// What each tag counts for a product, as the logarithm of how many times as often those who have it buy what is like
 /// the product.
 #[derive(Clone, Debug)]
 pub(super) struct TagLifts {
+    /// By row of the tag, up to the last that is spoken of.
     lifts: Vec<f32>,
     /// Tags per member.
     rows: Rows,
+    /// Members whose tags were given or deleted since, by row, and what those count that they have now.
+    said: Vec<(u32, f32)>,
 }
 
 impl TagLifts {
-    /// For a product that others are like, each of which counts by how much it is. `None` where nothing is known.
-    pub(super) fn new(model: &LaunchModel, analogues: &[Scored], rows: &Rows) -> Option<Self> {
-        let TagBuyers { bought, totals, shares } = &model.tag_buyers;
-        if bought.rows.is_empty() || analogues.is_empty() {
-            return None;
-        }
-        let (mut sums, mut total) = (vec![0f32; shares.len()], 0.0);
-        for product in analogues {
-            total += product.score * totals[product.row as usize];
-            let (tags, counts) = bought.row(product.row);
-            tags.iter().zip(counts).for_each(|(tag, count)| sums[*tag as usize] += product.score * count);
-        }
-        let lift = |(sum, share): (&f32, &f32)| {
-            if *share > 0.0 { ((sum + PRIOR * share) / ((total + PRIOR) * share)).ln() } else { 0.0 }
-        };
-        Some(Self { lifts: sums.iter().zip(shares.iter()).map(lift).collect(), rows: rows.clone() })
+    /// For a product that others are like. `None` where nothing is known.
+    pub(super) fn new(model: &Model, analogues: &[Scored]) -> Option<Self> {
+        let known = &model.launch.tag_buyers;
+        let last = *known.tags.last().filter(|_| !analogues.is_empty())?;
+        let mut lifts = vec![0.0; last as usize + 1];
+        known.tags.iter().zip(known.lifts(analogues)).for_each(|(tag, lift)| lifts[*tag as usize] = lift);
+        let mut found = Self { lifts, rows: model.members.tags.clone(), said: Vec::new() };
+        let speaks = |said: &Profile| !said.tags.is_empty() || !said.deleted_tags.is_empty();
+        let described = model.state.described().filter(|(_, said)| speaks(said));
+        found.said = described.map(|(row, said)| (row, found.now(&model.members.tag_names, row, said))).collect();
+        Some(found)
+    }
+
+    /// What the tags count together that a member has now.
+    fn now(&self, names: &Strings, member: u32, said: &Profile) -> f32 {
+        let learned = self.rows.row(member);
+        let kept = learned.iter().copied().filter(|tag| said.has_tag(names.get(*tag)) != Some(false));
+        let given = said.tags.iter().filter_map(|tag| names.find(tag)).filter(|tag| !learned.contains(tag));
+        self.sum(&kept.chain(given).collect::<Vec<u32>>())
     }
 
     /// What a member's tags count together.
     pub(super) fn of(&self, member: u32) -> f32 {
-        self.sum(self.rows.row(member))
+        let said = self.said.binary_search_by_key(&member, |(row, _)| *row);
+        said.map_or_else(|_| self.sum(self.rows.row(member)), |at| self.said[at].1)
     }
 
     /// Adds the same, times a weight, to the scores of a run of members.
     pub(super) fn add_run(&self, members: &Range<u32>, weight: f32, scores: &mut [f32]) {
+        let place = |row: u32| self.said.partition_point(|(said, _)| *said < row);
+        let said = &self.said[place(members.start)..place(members.end)];
+        let said = said.iter().map(|(row, sum)| ((row - members.start) as usize, weight * sum));
+        let said: Vec<(usize, f32)> = said.map(|(i, more)| (i, scores[i] + more)).collect();
         let offsets = &self.rows.offsets[members.start as usize..=members.end as usize];
         let tags = offsets.windows(2).map(|ends| &self.rows.columns[ends[0] as usize..ends[1] as usize]);
         scores.iter_mut().zip(tags).for_each(|(score, tags)| *score += weight * self.sum(tags));
+        said.into_iter().for_each(|(i, score)| scores[i] = score);
     }
 
     #[inline(always)]
@@ -70,11 +102,11 @@ impl TagLifts {
 
 #[cfg(test)]
 impl TagLifts {
-    /// Of members who have one of three tags, two, or none.
+    /// Of members who have one of three tags, two, or none; of some the tags changed since.
     pub(super) fn example() -> Self {
         let tags = |member: usize| [vec![0], vec![1, 2], vec![], vec![2]][member % 4].clone();
         let rows = Rows::from_lists((0..super::fixture::MEMBERS).map(tags));
-        Self { lifts: vec![0.4, -0.3, 1.1], rows }
+        Self { lifts: vec![0.4, -0.3, 1.1], rows, said: vec![(14, 0.5), (42, -0.2), (39_998, 0.0)] }
     }
 }
 
@@ -86,17 +118,29 @@ mod tests {
     fn tags_of_who_buys_alike_count() {
         // Of two products alike, the first is bought by the young, the second by both.
         let bought = Matrix::from_sorted(2, &[(0, 0, 30.0), (1, 0, 10.0), (1, 1, 10.0)]);
-        let tag_buyers = TagBuyers { bought, totals: vec![30.0, 20.0].into(), shares: vec![0.5, 0.25, 0.0].into() };
-        let model = LaunchModel { tag_buyers, ..LaunchModel::default() };
-        let rows = Rows::from_lists([vec![0], vec![0, 1], vec![2], vec![]]);
+        let (totals, shares) = (vec![30.0, 20.0].into(), vec![0.5, 0.25].into());
+        let known = TagBuyers { tags: vec![1, 4].into(), bought, totals, shares };
         let alike = [(0, 1.0), (1, 0.5)].map(|(row, score)| Scored { row, score });
-        let lifts = TagLifts::new(&model, &alike, &rows).unwrap();
+        let found = known.lifts(&alike);
         // 30 and half of 10, of 30 and half of 20; with 50 of the base.
         let (young, old) = ((35.0 + 25.0) / (90.0 * 0.5), (5.0 + 12.5) / (90.0 * 0.25));
-        let expected = [f32::ln(young), f32::ln(young) + f32::ln(old), 0.0, 0.0, 0.0];
-        let found: Vec<f32> = (0..5).map(|member| lifts.of(member)).collect();
+        let expected = [f32::ln(young), f32::ln(old)];
         assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?} {expected:?}");
-        assert!(TagLifts::new(&model, &[], &rows).is_none());
-        assert!(TagLifts::new(&LaunchModel::default(), &alike, &rows).is_none(), "of older versions nothing is known");
+    }
+    #[test]
+    fn what_was_said_of_tags_since_counts() {
+        let lifts = TagLifts::example();
+        let names: Strings = ["none", "parent", "vip"].iter().collect();
+        let tags = |list: &[&str]| list.iter().map(|tag| (*tag).to_owned()).collect();
+        let said = |given: &[&str], deleted: &[&str]| Profile {
+            tags: tags(given),
+            deleted_tags: tags(deleted),
+            ..Profile::default()
+        };
+        // Member 1 has the last two tags.
+        let now = |given: &[&str], deleted: &[&str]| lifts.now(&names, 1, &said(given, deleted));
+        assert!((now(&[], &["vip"]) + 0.3).abs() < 1e-6, "what was deleted does not count");
+        assert!((now(&["none", "vip", "unheard of"], &[]) - 1.2).abs() < 1e-6, "what was given does, once");
+        assert_eq!((lifts.of(14), lifts.of(1)), (0.5, lifts.sum(&[1, 2])));
     }
 }

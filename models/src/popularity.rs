@@ -355,6 +355,18 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_had_bought_is_tried_as_it_is_bought() {
+        let learned = Popularity { trials: vec![3.0, 1.0, 0.0].into(), ..popularity() }.ranked();
+        assert_eq!([0, 1, 2].map(|product| learned.trial_share(product)), [0.75, 0.25, learned.share(2)]);
+        let extended = learned.extended(1);
+        assert_eq!(extended.trial_share(3), 0.0, "nobody has bought it yet");
+        let none = || Since { left: 1.0, scale: 1.0, parts: std::iter::empty().collect() };
+        let bought = extended.with_purchases([1.0; 3], [(3, [2.0; 3])].into_iter(), [none(), none(), none(), none()]);
+        assert!(bought.share(3) > 0.0);
+        assert_eq!((bought.trial_share(3), bought.trial_share(0)), (bought.share(3), 0.75));
+    }
+
+    #[test]
     fn shares_are_smoothed_by_hand() {
         let p = popularity();
         let here = p.here(&Context { city: Some("east".to_owned()), ..Context::default() });

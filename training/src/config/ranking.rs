@@ -75,8 +75,8 @@ pub struct LaunchParams {
     pub min_launches: u32,
     /// Members that are replayed, at most.
     pub max_members: usize,
-    /// Whether scores look at which tags members have whose purchases are like the product: tags may be of what a
-    /// retailer will not choose people by.
+    /// Whether scores look at which tags members have who buy what is like the product. Tags may be of what a retailer will
+    /// not choose people by, or made from purchases: as they have no dates, replays would know what came later.
     pub member_tags: bool,
 }
 

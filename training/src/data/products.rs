@@ -1,6 +1,6 @@
 //! The products table: what is sold.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use kindred_models::catalogue::{IdType, Products};
 use kindred_models::content::Attributes;
@@ -25,6 +25,8 @@ struct Product {
     launched_at: Option<i64>,
     available: bool,
     offer: Offer,
+    /// What columns that Kindred has no name for say: the number of each, and its value.
+    others: Vec<(usize, String)>,
 }
 
 /// What a launch is worth, and how much there is of it, as far as the table says; 0 or above.
@@ -63,6 +65,7 @@ impl Product {
                 stock: amount(columns.get("stock", cells))?,
                 max_members: amount(columns.get("max_members", cells))?,
             },
+            others: Vec::new(),
         })
     }
 }
@@ -78,11 +81,16 @@ fn amount(cell: &Cell<'_>) -> Result<Option<f64>, Reason> {
 pub(super) struct ReadProducts {
     /// `None` for a product that only events name.
     list: Vec<Option<Product>>,
+    /// Names of the columns that Kindred has no name for.
+    others: Vec<String>,
     pub(super) rejects: Rejects,
 }
 
 pub(super) fn read(config: &DataConfig, ids: &mut Ids) -> Result<ReadProducts, TableError> {
-    read_as(config, ids, &OPTIONAL, |table, _| table.clone())
+    let mut read = read_as(config, ids, &OPTIONAL, |table, _| table.clone())?;
+    let names_products = read.naming();
+    read.tag(|column| !names_products[column]);
+    Ok(read)
 }
 
 /// Reads the table, with its config adapted to each file's columns.
@@ -95,11 +103,13 @@ fn read_as(
     let mut read = ReadProducts::default();
     for file in files(config, &config.products)? {
         let table = &adapt(&config.products, &file.columns()?);
-        let columns = Columns::of(&file, table, &["product_id"], optional, false)?;
+        let columns = Columns::of(&file, table, &["product_id"], optional, true)?;
+        let others = read.numbered(&columns);
         file.read(&columns.names, &mut |(row, cells)| {
             read.rejects.rows += 1;
             let outcome = cells.ok_or(Reason::Malformed).and_then(|cells| {
-                let product = Product::of(&columns, cells, table.time_unit)?;
+                let mut product = Product::of(&columns, cells, table.time_unit)?;
+                product.others = others.iter().filter_map(|(n, at)| Some((*n, cells[*at].text()?))).collect();
                 let number = ids.number(columns.get("product_id", cells)).map_err(|e| match e {
                     NoId::Missing => Reason::NoProductId,
                     NoId::Bad => Reason::BadId,
@@ -123,6 +133,41 @@ fn read_as(
 }
 
 impl ReadProducts {
+    /// The columns of a file that Kindred has no name for, by the number of their name, and where each stands.
+    fn numbered(&mut self, columns: &Columns) -> Vec<(usize, usize)> {
+        let mut number = |name: &String| {
+            self.others.iter().position(|known| known == name).unwrap_or_else(|| {
+                self.others.push(name.clone());
+                self.others.len() - 1
+            })
+        };
+        columns
+            .others
+            .iter()
+            .filter(|at| !OFFER.contains(&&*columns.names[**at]))
+            .map(|at| (number(&columns.names[*at]), *at))
+            .collect()
+    }
+
+    /// Which of the other columns tell single products apart, as barcodes do, more than they say what kind of thing those
+    /// are: of the products that have a value, more than half have one of their own.
+    fn naming(&self) -> Vec<bool> {
+        let mut products: Vec<HashMap<&str, usize>> = vec![HashMap::new(); self.others.len()];
+        for (column, value) in self.list.iter().flatten().flat_map(|product| &product.others) {
+            *products[*column].entry(value).or_default() += 1;
+        }
+        let own = |of: &HashMap<&str, usize>| of.values().filter(|products| **products == 1).count();
+        products.iter().map(|of| 2 * own(of) > of.values().sum::<usize>()).collect()
+    }
+
+    /// Makes tags `column=value` of the other columns, as far as those are wanted.
+    fn tag(&mut self, is_wanted: impl Fn(usize) -> bool) {
+        for product in self.list.iter_mut().flatten() {
+            let others = std::mem::take(&mut product.others).into_iter().filter(|(column, _)| is_wanted(*column));
+            product.attributes.tags.extend(others.map(|(column, value)| format!("{}={value}", self.others[column])));
+        }
+    }
+
     /// Takes over what was said of products since.
     pub(super) fn say(&mut self, said: &BTreeMap<String, ProductPatch>, ids: &mut Ids) {
         for (id, patch) in said {
@@ -131,8 +176,7 @@ impl ReadProducts {
             let known = self.list[number].take().unwrap_or_else(|| Product { available: true, ..Product::default() });
             let now = patch.applied(id, Some((known.attributes, known.available)));
             let (attributes, available) = (now.attributes, now.available);
-            self.list[number] =
-                Some(Product { attributes, available, launched_at: known.launched_at, offer: known.offer });
+            self.list[number] = Some(Product { attributes, available, ..known });
         }
     }
 
@@ -207,7 +251,8 @@ pub struct NewProducts {
 pub fn read_new_products(config: &DataConfig, with_offers: bool) -> Result<NewProducts, TableError> {
     let mut ids = Ids::default();
     let optional = if with_offers { [&OPTIONAL[..], &OFFER].concat() } else { OPTIONAL.to_vec() };
-    let read = read_as(config, &mut ids, &optional, TableConfig::where_present)?;
+    let mut read = read_as(config, &mut ids, &optional, TableConfig::where_present)?;
+    read.tag(|_| true);
     let ((names, id_type), rows) = ids.into_sorted();
     let products = read.list.into_iter().enumerate();
     let named = products.filter_map(|(number, product)| {
@@ -220,4 +265,39 @@ pub fn read_new_products(config: &DataConfig, with_offers: bool) -> Result<NewPr
         return Err(TableError::Empty(path.unwrap_or_else(|| "products".to_owned())));
     }
     Ok(NewProducts { list, id_type, rejects: read.rejects })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn config(csv: &str) -> (tempfile::TempDir, DataConfig) {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("products.csv"), csv).unwrap();
+        let mut config = DataConfig { root: folder.path().to_owned(), ..DataConfig::default() };
+        config.products.path = Some("products.csv".into());
+        (folder, config)
+    }
+
+    #[test]
+    fn other_columns_are_tags_unless_they_name_products() {
+        let (_folder, config) = config(
+            "product_id,brand,tags,flavour,barcode,stock\n\
+             a,X,new,plum,111,1\nb,X,,plum,222,1\nc,Y,gift;new,plum,333,1\nd,Y,,,,1\ne,Y,,lime,444,1\n",
+        );
+        let mut ids = Ids::default();
+        let read = read(&config, &mut ids).unwrap();
+        let (ids, rows) = ids.into_sorted();
+        let (products, _) = read.into_columns(ids, &rows);
+        let tags: Vec<Vec<String>> = (0..5).map(|row| products.attributes(row).tags).collect();
+        let own: [&[&str]; 5] =
+            [&["flavour=plum", "new"], &["flavour=plum"], &["flavour=plum", "gift", "new"], &[], &["flavour=lime"]];
+        assert_eq!(tags, own, "every product has a barcode of its own, and stock is of an offer");
+        // Of a few launches nobody can tell which columns name products; what no product had counts nothing.
+        let launched = read_new_products(&config, false).unwrap();
+        assert_eq!(launched.list[3].attributes.tags.len(), 0);
+        assert_eq!(launched.list[4].attributes.tags, ["flavour=lime", "barcode=444"]);
+    }
 }

@@ -110,10 +110,10 @@ impl Default for AffinityParams {
     fn default() -> Self {
         Self {
             neighbours: 100,
-            group_exponent: 0.5,
-            source_exponent: 0.5,
+            group_exponent: 0.0,
+            source_exponent: 0.9,
             target_exponent: 0.3,
-            shrinkage: 0.0,
+            shrinkage: 10.0,
             ridge: 0.3,
         }
     }

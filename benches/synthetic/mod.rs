@@ -188,6 +188,7 @@ pub(crate) fn statics(members: usize) -> Statics {
         recency: column(4 << 60, 200.0),
         early: column(5 << 60, 2.0),
         spend: column(6 << 60, 40.0),
+        tried: column(9 << 60, 4.0),
         premium: column(7 << 60, 2.0),
         price_level: column(8 << 60, 2.0),
     }

@@ -20,8 +20,8 @@ impl<'a> Read<'a> {
         let (codes, launch) = (&model.embeddings.members, &model.launch);
         let s = &launch.statics;
         let mut numbers: Vec<&[f32]> = vec![&codes.scales, &codes.lengths];
-        let statics = [&s.activity, &s.recent, &s.trips, &s.recency, &s.early, &s.spend, &s.premium, &s.price_level];
-        numbers.extend(statics.map(|of| &of[..]));
+        numbers.extend([&s.activity, &s.recent, &s.trips, &s.recency, &s.early].map(|of| &of[..]));
+        numbers.extend([&s.spend, &s.tried, &s.premium, &s.price_level].map(|of| &of[..]));
         let tags = &model.members.tags;
         let mut rows = vec![&tags.columns[..]];
         let mut add = |(members, counts): (&'a [u32], &'a [f32])| {

@@ -31,7 +31,7 @@ use question::Question;
 use scan::{BLOCK, Block, Members};
 pub use seeds::{SeedFit, SeedWeights};
 use signals::Sums;
-pub use signals::{SIGNALS, Signals, Statics, deviations, prior, variances};
+pub use signals::{NO_SIGNALS, SIGNALS, Signals, Statics, deviations, prior, variances};
 pub use tags::TagBuyers;
 
 use crate::artifact::Array;

@@ -36,6 +36,7 @@ pub(crate) fn members(factors: usize) -> (LaunchModel, Embeddings) {
         recency: column(90.0),
         early: column(2.0),
         spend: column(40.0),
+        tried: column(4.0),
         premium: column(3.0),
         price_level: column(2.0),
     };

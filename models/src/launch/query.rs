@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use super::prices::relative_prices;
 use super::seeds::{SeedWeights, Seeds, looked_at};
 use super::signals::{
-    BRAND, BRAND_CATEGORY, OTHER_LEVELS, PRICE_BAND, SEED_SIGNALS, SIGNALS, Signals, TAGS, deviations, variances,
+    BRAND, BRAND_CATEGORY, NO_SIGNALS, OTHER_LEVELS, PRICE_BAND, SEED_SIGNALS, SIGNALS, Signals, TAGS, deviations,
+    variances,
 };
 use super::tags::TagLifts;
 use super::tilt::tilt;
@@ -180,7 +181,7 @@ impl LaunchQuery {
     /// What a unit of each signal counts.
     pub(super) fn weights(&self, model: &LaunchModel) -> Signals {
         let alone = self.is_of_seeds_alone();
-        let mut weights = if alone { Signals::default() } else { self.own_weights(model) };
+        let mut weights = if alone { NO_SIGNALS } else { self.own_weights(model) };
         if self.seeds.count > 0 {
             self.seeds.add_weights(model, &mut weights, alone);
         }

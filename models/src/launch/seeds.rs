@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::signals::{PRIOR_SCALE, SEED_SIGNALS, Signals};
+use super::signals::{NO_SIGNALS, PRIOR_SCALE, SEED_SIGNALS, Signals};
 use super::{LaunchFit, LaunchModel};
 use crate::Model;
 use crate::kernels::{add_scaled, dot};
@@ -33,7 +33,7 @@ pub struct SeedFit {
 }
 
 /// What is known of a product's seeds.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Seeds {
     /// How many; 0 for none.
     pub(super) count: usize,
@@ -49,6 +49,19 @@ pub(super) struct Seeds {
     pub(super) tilt: Signals,
 }
 
+impl Default for Seeds {
+    fn default() -> Self {
+        Self {
+            count: 0,
+            vector: Vec::new(),
+            centroid: Vec::new(),
+            products: Vec::new(),
+            deviations: SeedWeights::default(),
+            tilt: NO_SIGNALS,
+        }
+    }
+}
+
 impl Seeds {
     /// Of members, for a product with the vector `prior`; deviations are measured later.
     pub(super) fn new(model: &Model, seeds: &[u32], prior: &[f32]) -> Self {
@@ -58,7 +71,7 @@ impl Seeds {
             centroid: centroid(model, seeds),
             products: products(model, seeds),
             deviations: [1.0; SEED_SIGNALS],
-            tilt: Signals::default(),
+            tilt: NO_SIGNALS,
         }
     }
 
@@ -157,7 +170,7 @@ mod tests {
     #[test]
     fn what_was_learned_of_seeds_counts_beside_a_product_alone() {
         let seeds = vec![SeedFit { seeds: 10, weights: [0.2; SEED_SIGNALS] }];
-        let learned = LaunchFit { learned: Some(Signals::default()), seeds, ..LaunchFit::default() };
+        let learned = LaunchFit { learned: Some(NO_SIGNALS), seeds, ..LaunchFit::default() };
         let nothing = LaunchFit::default();
         assert_eq!(weights(&learned, 10.0, false), [0.2; SEED_SIGNALS]);
         assert_eq!(weights(&nothing, SEED_PRIOR, false), PRIOR.map(|weight| weight / 2.0));

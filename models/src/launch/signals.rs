@@ -28,18 +28,20 @@ pub fn deviations<const W: usize>(variances: &[[f64; W]]) -> [f32; W] {
     })
 }
 
-/// Names of the signals, in the order of [`Signals`]: how active the member is, and how much they spend; how much of
+/// Names of the signals, in the order of [`Signals`]: how active the member is, how much they spend, and how much they
+/// try that is new to them; how much of
 /// the product's category, brand, price band and tags they buy; how much of the products most like it, and of what is
 /// bought with those; how near to what they usually pay it is; whether their home store does not carry it; how well its
 /// price, against its category, against similar products and against all, goes with how dear they buy; how much more those
 /// who share their tags buy similar products; how well the vectors fit; how like the seeds they are.
-pub const SIGNALS: [&str; 32] = [
+pub const SIGNALS: [&str; 33] = [
     "activity",
     "recent_activity",
     "trips",
     "recency",
     "early",
     "spend",
+    "tried",
     "habits",
     "category",
     "category_above",
@@ -73,28 +75,31 @@ pub(super) const SEED_SIGNALS: usize = 3;
 /// The signals of one member for one product, before they are weighed.
 pub type Signals = [f32; SIGNALS.len()];
 
+/// None of them.
+pub const NO_SIGNALS: Signals = [0.0; SIGNALS.len()];
+
 /// Place of a signal; of those that have a sum of habits, the first.
 pub(super) const ACTIVITY: usize = 0;
-pub(super) const HABITS: usize = 6;
-pub(super) const HABIT_SIGNALS: usize = 7;
-pub(super) const ANALOGUES_5: usize = 16;
-pub(super) const ANALOGUES_20: usize = 17;
-pub(super) const ANALOGUES_100: usize = 18;
-pub(super) const GOES_WITH_ANALOGUES: usize = 19;
-pub(super) const USUAL_PRICE: usize = 20;
-pub(super) const NOT_CARRIED: usize = 21;
-pub(super) const PREMIUM: usize = 22;
-pub(super) const PREMIUM_OF_ANALOGUES: usize = 23;
-pub(super) const PRICE_LEVEL: usize = 24;
-pub(super) const MEMBER_TAGS: usize = 25;
-pub(super) const VECTOR: usize = 26;
-pub(super) const VECTOR_COSINE: usize = 27;
-pub(super) const VECTOR_COSINE_20: usize = 28;
-pub(super) const SEED_VECTOR: usize = 29;
-pub(super) const SEED_COSINE: usize = 30;
-pub(super) const SEEDS_BUY: usize = 31;
+pub(super) const HABITS: usize = 7;
+pub(super) const HABIT_SIGNALS: usize = 8;
+pub(super) const ANALOGUES_5: usize = 17;
+pub(super) const ANALOGUES_20: usize = 18;
+pub(super) const ANALOGUES_100: usize = 19;
+pub(super) const GOES_WITH_ANALOGUES: usize = 20;
+pub(super) const USUAL_PRICE: usize = 21;
+pub(super) const NOT_CARRIED: usize = 22;
+pub(super) const PREMIUM: usize = 23;
+pub(super) const PREMIUM_OF_ANALOGUES: usize = 24;
+pub(super) const PRICE_LEVEL: usize = 25;
+pub(super) const MEMBER_TAGS: usize = 26;
+pub(super) const VECTOR: usize = 27;
+pub(super) const VECTOR_COSINE: usize = 28;
+pub(super) const VECTOR_COSINE_20: usize = 29;
+pub(super) const SEED_VECTOR: usize = 30;
+pub(super) const SEED_COSINE: usize = 31;
+pub(super) const SEEDS_BUY: usize = 32;
 /// The first signals are of the member alone.
-pub(super) const STATICS: usize = 6;
+pub(super) const STATICS: usize = 7;
 
 /// What stands by where no launch could be replayed, in standard deviations: measured on launches of two
 /// chains by hand.
@@ -106,7 +111,7 @@ pub(super) const PRIOR_SCALE: f32 = 3.0;
 
 /// Weights of the prior, per standard deviation.
 pub fn prior() -> Signals {
-    let mut weights = Signals::default();
+    let mut weights = NO_SIGNALS;
     PRIOR.into_iter().for_each(|(signal, weight)| weights[signal] = PRIOR_SCALE * weight);
     weights
 }
@@ -126,8 +131,11 @@ pub struct Statics {
     pub early: Array<f32>,
     /// Decayed purchases, each counted by its price over the mean price that the base pays.
     pub spend: Array<f32>,
+    /// Purchases of the last weeks of what was bought on a single day: mostly first ones; empty in versions of older
+    /// formats, as the next.
+    pub tried: Array<f32>,
     /// How dear they buy against what is usual in each [category](crate::content::Attributes::price_peers), in standard
-    /// deviations from the mean member; empty in versions of older formats, as the next.
+    /// deviations from the mean member.
     pub premium: Array<f32>,
     /// The same against what is usual of all purchases.
     pub price_level: Array<f32>,
@@ -177,10 +185,11 @@ impl LaunchModel {
         let statics = &self.statics;
         let of = |array: &Array<f32>| array.get(member as usize).copied().unwrap_or(0.0);
         let activity = of(&statics.activity);
-        let others = [&statics.recent, &statics.trips, &statics.recency, &statics.early, &statics.spend];
-        let [recent, trips, recency, early, spend] = others.map(|array| ln_1p(of(array)));
+        let others =
+            [&statics.recent, &statics.trips, &statics.recency, &statics.early, &statics.spend, &statics.tried];
+        let [recent, trips, recency, early, spend, tried] = others.map(|array| ln_1p(of(array)));
         Known {
-            statics: [ln_1p(activity), recent, trips, -recency, early, spend],
+            statics: [ln_1p(activity), recent, trips, -recency, early, spend, tried],
             usual: ln_1p(activity / HABIT_PRIOR),
             length: embeddings.members.lengths[member as usize],
             dear: [of(&statics.premium), of(&statics.price_level)],
@@ -200,7 +209,7 @@ impl LaunchModel {
             question.codes.each_ref().map(|query| question.embeddings.members.dot(member, query));
         let per = |length: f32| if length > 1e-12 { 1.0 / length } else { 0.0 };
         let cosine = |fit: f32, other: f32| fit * (per(length) * per(other));
-        let [activity, recent, trips, recency, early, spend] = known.statics;
+        let [activity, recent, trips, recency, early, spend, tried] = known.statics;
         let (prices, [premium, price_level]) = (question.query.prices, known.dear);
         // In the order of their names.
         [
@@ -210,6 +219,7 @@ impl LaunchModel {
             recency,
             early,
             spend,
+            tried,
             above_usual(total(sums), total(&question.known)),
             habit(0),
             habit(1),

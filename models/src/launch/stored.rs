@@ -43,6 +43,7 @@ impl LaunchModel {
             s.array("recency", &self.statics.recency)?;
             s.array("early", &self.statics.early)?;
             s.array("spend", &self.statics.spend)?;
+            s.array("tried", &self.statics.tried)?;
             s.array("premium", &self.statics.premium)?;
             s.array("price_level", &self.statics.price_level)?;
             s.array("usual_price", &[self.prices.of_all])?;
@@ -80,6 +81,7 @@ impl LaunchModel {
                 early: s.array("early")?,
                 // Formats up to 6 knew nothing of money.
                 spend: if format < 7 { vec![0.0; members].into() } else { s.array("spend")? },
+                tried: if format < 13 { Array::default() } else { s.array("tried")? },
                 premium: if format < 11 { Array::default() } else { s.array("premium")? },
                 price_level: if format < 11 { Array::default() } else { s.array("price_level")? },
             }
@@ -96,10 +98,12 @@ impl LaunchModel {
         };
         let t = &model.statics;
         let lengths = [t.recent.len(), t.trips.len(), t.recency.len(), t.early.len(), t.spend.len()];
+        let since = |first: u32| if format < first { 0 } else { members };
         let prices = [t.premium.len(), t.price_level.len()];
         let complete = t.activity.len() == members
             && (old || lengths == [members; 5])
-            && prices == [if format < 11 { 0 } else { members }; 2];
+            && t.tried.len() == since(13)
+            && prices == [since(11); 2];
         let fits = model.rates.len() == features && [0, products].contains(&model.selling.len());
         let fits = fits && [0, features].contains(&model.prices.of_features.len());
         s.ensure(complete && fits, "launch signals do not fit their members or features")?;
@@ -179,6 +183,7 @@ mod tests {
             recency: column(),
             early: column(),
             spend: column(),
+            tried: column(),
             premium: column(),
             price_level: column(),
         };

@@ -1,7 +1,7 @@
 //! What seeds say of the signals themselves: seeds against a random part of the base.
 
 use super::query::weighed;
-use super::signals::{SEED_SIGNALS, SIGNALS, Signals};
+use super::signals::{NO_SIGNALS, SEED_SIGNALS, SIGNALS, Signals};
 use crate::linalg::solve_spd;
 
 /// Signals that are tilted: those of seeds count as they were learned.
@@ -17,7 +17,7 @@ const PRIOR: f64 = 1000.0;
 /// What is added to `weights` so that the seeds become likelier among the base: the weights of a conditional logit
 /// (as those of launches are) that is centred on the launch model, and shrunk towards it. The base is a sample.
 pub(super) fn tilt(seeds: &[Signals], base: &[Signals], weights: &Signals) -> Signals {
-    let mut tilt = Signals::default();
+    let mut tilt = NO_SIGNALS;
     if seeds.is_empty() || base.is_empty() {
         return tilt;
     }
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn seeds_tilt_the_signal_that_they_have() {
-        let (base, none) = (base(), Signals::default());
+        let (base, none) = (base(), NO_SIGNALS);
         let having = |n: usize| vec![base[1]; n];
         let tilted = |n: usize| tilt(&having(n), &base, &none)[0];
         assert!(tilted(3) > 0.0 && tilted(3) < 0.02, "few seeds hardly count: {}", tilted(3));

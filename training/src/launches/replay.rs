@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kindred_models::Model;
-use kindred_models::launch::{LaunchQuery, Level, SIGNALS, SeedWeights, Signals};
+use kindred_models::launch::{LaunchQuery, Level, NO_SIGNALS, SIGNALS, SeedWeights, Signals};
 use kindred_models::stop::Stop;
 use rayon::prelude::*;
 
@@ -165,7 +165,7 @@ fn past(model: &Model, active: &[u32], product: u32, buyers: &[u32]) -> Past {
     order.sort_by_key(|place| members[*place]);
     let sorted: Vec<u32> = order.iter().map(|place| members[*place]).collect();
     let rows_of = |query: &LaunchQuery| {
-        let mut rows = vec![Signals::default(); members.len()];
+        let mut rows = vec![NO_SIGNALS; members.len()];
         let signals = model.launch.signals_of(query, &model.embeddings, &sorted);
         order.iter().zip(signals).for_each(|(place, signals)| rows[*place] = signals);
         rows

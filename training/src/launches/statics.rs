@@ -26,6 +26,7 @@ pub(crate) fn statics(dataset: &Dataset, slice: &Slice, history: &History, confi
         trips: of(&|member| f32::from(history.member_trips[member as usize])).into(),
         recency: of(&recency).into(),
         spend: spend(dataset, history).into(),
+        tried: of(&|member| history.member(member).filter(|p| p.trips == 1).map(|p| p.recent).sum()).into(),
         early: early(dataset, slice, history, config).into(),
         ..Statics::default()
     }

@@ -54,8 +54,10 @@ impl Columns {
             }
         }
         if with_others {
+            // Nobody asked for these: what can't be read is no reason to stop.
+            let unreadable = file.unreadable()?;
             for name in present {
-                if !columns.names.contains(&name) {
+                if !columns.names.contains(&name) && !unreadable.contains(&name) {
                     columns.others.push(columns.names.len());
                     columns.names.push(name);
                 }

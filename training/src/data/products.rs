@@ -270,8 +270,13 @@ pub fn read_new_products(config: &DataConfig, with_offers: bool) -> Result<NewPr
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, BinaryArray, RecordBatch, StringArray, StructArray, UInt64Array};
+    use parquet::arrow::ArrowWriter;
 
     use super::*;
+    use crate::config::Names;
 
     fn config(csv: &str) -> (tempfile::TempDir, DataConfig) {
         let folder = tempfile::tempdir().unwrap();
@@ -299,5 +304,28 @@ mod tests {
         let launched = read_new_products(&config, false).unwrap();
         assert_eq!(launched.list[3].attributes.tags.len(), 0);
         assert_eq!(launched.list[4].attributes.tags, ["flavour=lime", "barcode=444"]);
+    }
+
+    #[test]
+    fn columns_that_nobody_asked_for_and_nobody_can_read_are_left_out() {
+        let ids: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
+        let kinds: ArrayRef = Arc::new(StringArray::from(vec!["tea", "tea"]));
+        let pictures: ArrayRef = Arc::new(BinaryArray::from_vec(vec![b"x", b"y"]));
+        let hashes: ArrayRef = Arc::new(UInt64Array::from(vec![u64::MAX; 2]));
+        let sizes: ArrayRef = Arc::new(StructArray::try_from(vec![("unit", kinds.clone())]).unwrap());
+        let columns = [("product_id", ids), ("kind", kinds), ("picture", pictures), ("hash", hashes), ("size", sizes)];
+        let rows = RecordBatch::try_from_iter(columns).unwrap();
+        let (folder, mut config) = config("");
+        let file = fs::File::create(folder.path().join("products.parquet")).unwrap();
+        let mut writer = ArrowWriter::try_new(file, rows.schema(), None).unwrap();
+        writer.write(&rows).unwrap();
+        writer.close().unwrap();
+        config.products.path = Some("products.parquet".into());
+        let read = read_new_products(&config, false).unwrap();
+        assert!(read.list.len() == 2 && read.list.iter().all(|product| product.attributes.tags == ["kind=tea"]));
+        config.products.columns.insert("brand".to_owned(), Names::One("size".to_owned()));
+        assert!(
+            matches!(read_new_products(&config, false), Err(TableError::ColumnType { column, .. }) if column == "size")
+        );
     }
 }

@@ -26,6 +26,26 @@ pub(super) fn columns(path: &Path) -> Result<Vec<String>, TableError> {
     Ok(open(path)?.schema().fields().iter().map(|field| field.name().clone()).collect())
 }
 
+pub(super) fn unreadable(path: &Path) -> Result<Vec<String>, TableError> {
+    let builder = open(path)?;
+    let fields = builder.schema().fields().iter();
+    Ok(fields.filter(|field| !is_readable(field.data_type())).map(|field| field.name().clone()).collect())
+}
+
+/// Whether [`Values::of`] takes every value of a type.
+fn is_readable(of: &DataType) -> bool {
+    match of {
+        DataType::Null | DataType::Boolean | DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
+        DataType::Date32 | DataType::Date64 | DataType::Timestamp(..) => true,
+        DataType::Decimal128(..) | DataType::Decimal256(..) => true,
+        DataType::Dictionary(_, values) => is_readable(values),
+        DataType::List(item) | DataType::LargeList(item) => {
+            !item.data_type().is_nested() && is_readable(item.data_type())
+        }
+        other => other.is_floating() || (other.is_integer() && *other != DataType::UInt64),
+    }
+}
+
 pub(super) fn read(path: &Path, wanted: &[String], on_row: &mut dyn FnMut(Row<'_>)) -> Result<(), TableError> {
     let builder = open(path)?;
     let roots: Vec<usize> = wanted.iter().filter_map(|name| builder.schema().index_of(name).ok()).collect();

@@ -81,6 +81,17 @@ impl TableFile {
         }
     }
 
+    /// Names of those whose type holds nothing that can be read, such as pictures or records.
+    ///
+    /// # Errors
+    /// If the file can't be read.
+    pub fn unreadable(&self) -> Result<Vec<String>, TableError> {
+        match self.format {
+            Format::Parquet => parquet::unreadable(&self.path),
+            Format::Csv(_) | Format::Ndjson => Ok(Vec::new()),
+        }
+    }
+
     /// Hands every row to `on_row`, with the cells of the named columns.
     ///
     /// # Errors

@@ -80,24 +80,24 @@ pub const NO_SIGNALS: Signals = [0.0; SIGNALS.len()];
 
 /// Place of a signal; of those that have a sum of habits, the first.
 pub(super) const ACTIVITY: usize = 0;
-pub(super) const HABITS: usize = 7;
-pub(super) const HABIT_SIGNALS: usize = 8;
-pub(super) const ANALOGUES_5: usize = 17;
-pub(super) const ANALOGUES_20: usize = 18;
-pub(super) const ANALOGUES_100: usize = 19;
-pub(super) const GOES_WITH_ANALOGUES: usize = 20;
-pub(super) const USUAL_PRICE: usize = 21;
-pub(super) const NOT_CARRIED: usize = 22;
-pub(super) const PREMIUM: usize = 23;
-pub(super) const PREMIUM_OF_ANALOGUES: usize = 24;
-pub(super) const PRICE_LEVEL: usize = 25;
-pub(super) const MEMBER_TAGS: usize = 26;
-pub(super) const VECTOR: usize = 27;
-pub(super) const VECTOR_COSINE: usize = 28;
-pub(super) const VECTOR_COSINE_20: usize = 29;
-pub(super) const SEED_VECTOR: usize = 30;
-pub(super) const SEED_COSINE: usize = 31;
-pub(super) const SEEDS_BUY: usize = 32;
+pub(super) const HABITS: usize = STATICS;
+pub(super) const HABIT_SIGNALS: usize = HABITS + 1;
+pub(super) const ANALOGUES_5: usize = HABIT_SIGNALS + TAGS + 1;
+pub(super) const ANALOGUES_20: usize = ANALOGUES_5 + 1;
+pub(super) const ANALOGUES_100: usize = ANALOGUES_20 + 1;
+pub(super) const GOES_WITH_ANALOGUES: usize = ANALOGUES_100 + 1;
+pub(super) const USUAL_PRICE: usize = GOES_WITH_ANALOGUES + 1;
+pub(super) const NOT_CARRIED: usize = USUAL_PRICE + 1;
+pub(super) const PREMIUM: usize = NOT_CARRIED + 1;
+pub(super) const PREMIUM_OF_ANALOGUES: usize = PREMIUM + 1;
+pub(super) const PRICE_LEVEL: usize = PREMIUM_OF_ANALOGUES + 1;
+pub(super) const MEMBER_TAGS: usize = PRICE_LEVEL + 1;
+pub(super) const VECTOR: usize = MEMBER_TAGS + 1;
+pub(super) const VECTOR_COSINE: usize = VECTOR + 1;
+pub(super) const VECTOR_COSINE_20: usize = VECTOR_COSINE + 1;
+pub(super) const SEED_VECTOR: usize = SIGNALS.len() - SEED_SIGNALS;
+pub(super) const SEED_COSINE: usize = SEED_VECTOR + 1;
+pub(super) const SEEDS_BUY: usize = SEED_COSINE + 1;
 /// The first signals are of the member alone.
 pub(super) const STATICS: usize = 7;
 

@@ -33,7 +33,7 @@ fn model() -> (Model, TrainConfig) {
 
 fn event((product, time, kind): &(u32, i64, usize)) -> Event {
     let kind = [Kind::Purchase, Kind::Purchase, Kind::View, Kind::Cart, Kind::Contact][*kind];
-    Event { member: 0, product: *product, time: *time, store: u32::MAX, channel: u16::MAX, kind }
+    Event { member: 0, product: *product, time: *time, store: u32::MAX, channel: u16::MAX, kind, price: 0 }
 }
 
 fn near(a: f32, b: f32) -> bool {

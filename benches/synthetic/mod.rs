@@ -189,6 +189,8 @@ pub(crate) fn statics(members: usize) -> Statics {
         early: column(5 << 60, 2.0),
         spend: column(6 << 60, 40.0),
         tried: column(9 << 60, 4.0),
+        bargains: column(10 << 60, 1.0),
+        repeats: column(11 << 60, 1.0),
         premium: column(7 << 60, 2.0),
         price_level: column(8 << 60, 2.0),
     }

@@ -33,8 +33,15 @@ mod tests {
 
     #[test]
     fn contacts_are_kept_for_some_days() {
-        let event =
-            |member, day, kind| Event { member, product: 0, time: day * DAY_SECONDS, store: 0, channel: 0, kind };
+        let event = |member, day, kind| Event {
+            member,
+            product: 0,
+            time: day * DAY_SECONDS,
+            store: 0,
+            channel: 0,
+            kind,
+            price: 0,
+        };
         let events = vec![
             event(0, 100, Kind::Contact),
             event(0, 191, Kind::Contact),

@@ -151,8 +151,15 @@ mod tests {
 
     /// Two members, of Wuhan and of nowhere, buy in the stores `east` and `west`, online and by hand.
     fn dataset() -> Dataset {
-        let bought =
-            |member, product, time, store, channel, kind| Event { member, product, time, store, channel, kind };
+        let bought = |member, product, time, store, channel, kind| Event {
+            member,
+            product,
+            time,
+            store,
+            channel,
+            kind,
+            price: 0,
+        };
         let events = vec![
             bought(0, 0, 10 * DAY, 0, 0, Kind::Purchase),
             bought(0, 0, 40 * DAY + 9 * 3600, 0, 0, Kind::Purchase),

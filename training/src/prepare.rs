@@ -146,6 +146,7 @@ mod tests {
             store: 0,
             channel: 0,
             kind: *kind,
+            price: 0,
         };
         Slice::of(events.iter().map(event).collect(), true)
     }
@@ -200,6 +201,7 @@ mod tests {
             store,
             channel: u16::MAX,
             kind: Kind::Purchase,
+            price: 0,
         };
         let events = vec![bought(0, 1, 0), bought(0, 2, 1), bought(0, 9, 0), bought(1, 1, 0), bought(2, 1, 0)];
         let stores = vec!["east".to_owned(), "west".to_owned()];

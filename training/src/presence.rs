@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn what_is_done_within_an_hour_is_one_visit() {
-        let event = |time, kind| Event { member: 0, product: 0, time, store: 0, channel: 0, kind };
+        let event = |time, kind| Event { member: 0, product: 0, time, store: 0, channel: 0, kind, price: 0 };
         let events = [
             event(10 * HOUR, Kind::Purchase),
             event(10 * HOUR + 600, Kind::View),

@@ -135,7 +135,8 @@ mod tests {
 
     #[test]
     fn a_pair_is_seen_as_it_stood() {
-        let event = |day: i64, kind| Event { member: 0, product: 7, time: day * 86_400, store: 0, channel: 0, kind };
+        let event =
+            |day: i64, kind| Event { member: 0, product: 7, time: day * 86_400, store: 0, channel: 0, kind, price: 0 };
         let events =
             [event(1, Kind::Purchase), event(11, Kind::Purchase), event(21, Kind::View), event(40, Kind::Purchase)];
         let (past, again) = as_of(&events, 30 * 86_400).unwrap();

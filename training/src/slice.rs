@@ -155,7 +155,7 @@ mod tests {
             const HALF: i64 = 43_200;
             let event = |(member, product, time): (u32, u32, i64)| {
                 let product = if product == 3 { NONE } else { product };
-                Event { member, product, time: time * HALF, store: 0, channel: 0, kind: Kind::Purchase }
+                Event { member, product, time: time * HALF, store: 0, channel: 0, kind: Kind::Purchase, price: 0 }
             };
             let mut all: Vec<Event> = events.into_iter().map(event).collect();
             all.sort_unstable();

@@ -37,6 +37,8 @@ pub(crate) fn members(factors: usize) -> (LaunchModel, Embeddings) {
         early: column(2.0),
         spend: column(40.0),
         tried: column(4.0),
+        bargains: column(1.0),
+        repeats: column(1.0),
         premium: column(3.0),
         price_level: column(2.0),
     };

@@ -29,12 +29,11 @@ pub fn deviations<const W: usize>(variances: &[[f64; W]]) -> [f32; W] {
 }
 
 /// Names of the signals, in the order of [`Signals`]: how active the member is, how much they spend, and how much they
-/// try that is new to them; how much of
-/// the product's category, brand, price band and tags they buy; how much of the products most like it, and of what is
+/// try that is new to them, how often they buy below the usual price, and again; how much of the product's category, brand, price band and tags they buy; how much of the products most like it, and of what is
 /// bought with those; how near to what they usually pay it is; whether their home store does not carry it; how well its
 /// price, against its category, against similar products and against all, goes with how dear they buy; how much more those
 /// who share their tags buy similar products; how well the vectors fit; how like the seeds they are.
-pub const SIGNALS: [&str; 33] = [
+pub const SIGNALS: [&str; 35] = [
     "activity",
     "recent_activity",
     "trips",
@@ -42,6 +41,8 @@ pub const SIGNALS: [&str; 33] = [
     "early",
     "spend",
     "tried",
+    "bargains",
+    "repeats",
     "habits",
     "category",
     "category_above",
@@ -99,7 +100,7 @@ pub(super) const SEED_VECTOR: usize = SIGNALS.len() - SEED_SIGNALS;
 pub(super) const SEED_COSINE: usize = SEED_VECTOR + 1;
 pub(super) const SEEDS_BUY: usize = SEED_COSINE + 1;
 /// The first signals are of the member alone.
-pub(super) const STATICS: usize = 7;
+pub(super) const STATICS: usize = 9;
 
 /// What stands by where no launch could be replayed, in standard deviations: measured on launches of two
 /// chains by hand.
@@ -134,6 +135,11 @@ pub struct Statics {
     /// Purchases of the last weeks of what was bought on a single day: mostly first ones; empty in versions of older
     /// formats, as the next.
     pub tried: Array<f32>,
+    /// Share of decayed purchases that cost clearly less than the product usually does, pulled towards the base's; empty
+    /// in versions of formats up to 13, as the next.
+    pub bargains: Array<f32>,
+    /// Share of their products that they bought on more days than one, pulled alike.
+    pub repeats: Array<f32>,
     /// How dear they buy against what is usual in each [category](crate::content::Attributes::price_peers), in standard
     /// deviations from the mean member.
     pub premium: Array<f32>,
@@ -185,11 +191,12 @@ impl LaunchModel {
         let statics = &self.statics;
         let of = |array: &Array<f32>| array.get(member as usize).copied().unwrap_or(0.0);
         let activity = of(&statics.activity);
-        let others =
-            [&statics.recent, &statics.trips, &statics.recency, &statics.early, &statics.spend, &statics.tried];
-        let [recent, trips, recency, early, spend, tried] = others.map(|array| ln_1p(of(array)));
+        let others = [&statics.recent, &statics.trips, &statics.recency, &statics.early, &statics.spend];
+        let [recent, trips, recency, early, spend] = others.map(|array| ln_1p(of(array)));
+        let ways = [&statics.tried, &statics.bargains, &statics.repeats];
+        let [tried, bargains, repeats] = ways.map(|array| ln_1p(of(array)));
         Known {
-            statics: [ln_1p(activity), recent, trips, -recency, early, spend, tried],
+            statics: [ln_1p(activity), recent, trips, -recency, early, spend, tried, bargains, repeats],
             usual: ln_1p(activity / HABIT_PRIOR),
             length: embeddings.members.lengths[member as usize],
             dear: [of(&statics.premium), of(&statics.price_level)],
@@ -209,7 +216,7 @@ impl LaunchModel {
             question.codes.each_ref().map(|query| question.embeddings.members.dot(member, query));
         let per = |length: f32| if length > 1e-12 { 1.0 / length } else { 0.0 };
         let cosine = |fit: f32, other: f32| fit * (per(length) * per(other));
-        let [activity, recent, trips, recency, early, spend, tried] = known.statics;
+        let [activity, recent, trips, recency, early, spend, tried, bargains, repeats] = known.statics;
         let (prices, [premium, price_level]) = (question.query.prices, known.dear);
         // In the order of their names.
         [
@@ -220,6 +227,8 @@ impl LaunchModel {
             early,
             spend,
             tried,
+            bargains,
+            repeats,
             above_usual(total(sums), total(&question.known)),
             habit(0),
             habit(1),

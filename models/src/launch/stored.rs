@@ -44,6 +44,8 @@ impl LaunchModel {
             s.array("early", &self.statics.early)?;
             s.array("spend", &self.statics.spend)?;
             s.array("tried", &self.statics.tried)?;
+            s.array("bargains", &self.statics.bargains)?;
+            s.array("repeats", &self.statics.repeats)?;
             s.array("premium", &self.statics.premium)?;
             s.array("price_level", &self.statics.price_level)?;
             s.array("usual_price", &[self.prices.of_all])?;
@@ -82,6 +84,8 @@ impl LaunchModel {
                 // Formats up to 6 knew nothing of money.
                 spend: if format < 7 { vec![0.0; members].into() } else { s.array("spend")? },
                 tried: if format < 13 { Array::default() } else { s.array("tried")? },
+                bargains: if format < 14 { Array::default() } else { s.array("bargains")? },
+                repeats: if format < 14 { Array::default() } else { s.array("repeats")? },
                 premium: if format < 11 { Array::default() } else { s.array("premium")? },
                 price_level: if format < 11 { Array::default() } else { s.array("price_level")? },
             }
@@ -103,6 +107,7 @@ impl LaunchModel {
         let complete = t.activity.len() == members
             && (old || lengths == [members; 5])
             && t.tried.len() == since(13)
+            && [t.bargains.len(), t.repeats.len()] == [since(14); 2]
             && prices == [since(11); 2];
         let fits = model.rates.len() == features && [0, products].contains(&model.selling.len());
         let fits = fits && [0, features].contains(&model.prices.of_features.len());
@@ -184,6 +189,8 @@ mod tests {
             early: column(),
             spend: column(),
             tried: column(),
+            bargains: column(),
+            repeats: column(),
             premium: column(),
             price_level: column(),
         };

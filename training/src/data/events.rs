@@ -23,6 +23,9 @@ const REPORT_ROWS: u64 = 1 << 16;
 /// Clocks and time zones may be off by as much.
 const CLOCKS_OFF: i64 = DAY_SECONDS;
 
+/// Steps that prices of purchases are told apart by, in natural logarithms.
+pub const PRICE_STEP: f64 = 0.075;
+
 /// One event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Event {
@@ -38,6 +41,8 @@ pub struct Event {
     pub channel: u16,
     /// What happened.
     pub kind: Kind,
+    /// What one piece cost, in steps of [`PRICE_STEP`] from a hundredth on; 0 where unknown.
+    pub price: u8,
 }
 
 /// All events, sorted by member, product and time.
@@ -62,6 +67,14 @@ impl Events {
         list.shrink_to_fit();
         Self { list: list.into(), ..self }
     }
+}
+
+/// What a piece cost, as [`Event::price`] has it: an event takes no more memory for it. Beyond some two million all
+/// prices are alike.
+fn price(amount: Option<f64>, quantity: Option<f64>) -> u8 {
+    const LEAST: f64 = 0.01;
+    let each = amount.unwrap_or(0.0) / quantity.filter(|quantity| *quantity > 0.0).unwrap_or(1.0);
+    if each > 0.0 { 1 + ((each / LEAST).ln() / PRICE_STEP).round().clamp(0.0, 254.0) as u8 } else { 0 }
 }
 
 /// The events table with the ids that it named.
@@ -94,7 +107,7 @@ pub(super) fn read(config: &DataConfig, now: i64, progress: &dyn Progress) -> Re
     } else {
         needed.push("time")
     }
-    // In the contract, and of no use to what is learned so far: naming them in the config is fine.
+    // The basket is in the contract, and of no use to what is learned so far: naming it in the config is fine.
     optional.extend(["amount", "basket_id"]);
     for file in files(config, table)? {
         let columns = Columns::of(&file, table, &needed, &optional, false)?;
@@ -202,8 +215,10 @@ impl ReadEvents {
             None => u32::MAX,
         };
         let channel = columns.get("channel", cells).text().map_or(u16::MAX, |name| self.channel(name));
+        // One that can't be read costs no purchase: little depends on it.
+        let price = price(columns.get("amount", cells).number().ok().flatten(), quantity);
         self.latest = self.latest.max(time);
-        self.list.push(Event { member, product, time, store, channel, kind });
+        self.list.push(Event { member, product, time, store, channel, kind, price });
         Ok(())
     }
 
@@ -228,5 +243,20 @@ impl ReadEvents {
         self.store_numbers.insert(name.clone(), number);
         self.events.stores.push(name);
         number
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prices_of_a_piece_worked_by_hand() {
+        let step = |amount, quantity| price(Some(amount), quantity);
+        // ln(100) / 0.075 = 61.4; ln(200) / 0.075 = 70.6.
+        assert_eq!((step(1.0, None), step(2.0, Some(1.0)), step(4.0, Some(2.0))), (62, 72, 72));
+        assert_eq!((step(0.01, None), step(0.001, None), step(1e12, Some(0.0))), (1, 1, 255));
+        assert_eq!([price(None, Some(1.0)), step(0.0, None), step(-3.0, None)], [0; 3], "not known");
+        assert_eq!(size_of::<Event>(), 24, "hundreds of millions are kept in memory");
     }
 }

@@ -10,7 +10,7 @@ mod products;
 use std::path::{Path, PathBuf};
 
 pub use audience::{AudienceRow, Purchases, read_audience, read_purchases};
-pub use events::{Event, Events, Kind};
+pub use events::{Event, Events, Kind, PRICE_STEP};
 pub use members::read_member_ids;
 pub use products::{NewProduct, NewProducts, Offer, read_new_products};
 

@@ -28,11 +28,12 @@ pub fn deviations<const W: usize>(variances: &[[f64; W]]) -> [f32; W] {
     })
 }
 
-/// Names of the signals, in the order of [`Signals`]: how active the member is, how much they spend, and how much they
-/// try that is new to them, how often they buy below the usual price, and again; how much of the product's category, brand, price band and tags they buy; how much of the products most like it, and of what is
-/// bought with those; how near to what they usually pay it is; whether their home store does not carry it; how well its
-/// price, against its category, against similar products and against all, goes with how dear they buy; how much more those
-/// who share their tags buy similar products; how well the vectors fit; how like the seeds they are.
+/// Names of the signals, in the order of [`Signals`]: how active the member is, how much they spend, how much they try
+/// that is new to them, how often they buy below the usual price, and again; how much of the product's category, brand,
+/// price band and tags they buy; how much of the products most like it, and of what is bought with those; how near to what
+/// they usually pay it is; whether their home store does not carry it; how well its price, against its category, against
+/// similar products and against all, goes with how dear they buy; how much more those who share their tags buy similar
+/// products; how well the vectors fit; how like the seeds they are.
 pub const SIGNALS: [&str; 35] = [
     "activity",
     "recent_activity",

@@ -249,6 +249,7 @@ impl ReadEvents {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::progress::Quiet;
 
     #[test]
     fn prices_of_a_piece_worked_by_hand() {
@@ -258,5 +259,18 @@ mod tests {
         assert_eq!((step(0.01, None), step(0.001, None), step(1e12, Some(0.0))), (1, 1, 255));
         assert_eq!([price(None, Some(1.0)), step(0.0, None), step(-3.0, None)], [0; 3], "not known");
         assert_eq!(size_of::<Event>(), 24, "hundreds of millions are kept in memory");
+    }
+
+    #[test]
+    fn what_was_paid_is_read_and_loses_no_purchase() {
+        let folder = tempfile::tempdir().unwrap();
+        let rows = ["a,p,1700000000,1,1.00", "a,p,1700000001,2,4.00", "a,p,1700000002,1,", "a,p,1700000003,1,dear"];
+        let csv = format!("member_id,product_id,time,quantity,amount\n{}\n", rows.join("\n"));
+        std::fs::write(folder.path().join("events.csv"), csv).unwrap();
+        let events = TableConfig { path: Some("events.csv".into()), time_unit: TimeUnit::S, ..TableConfig::default() };
+        let config = DataConfig { root: folder.path().to_owned(), events, ..DataConfig::default() };
+        let read = read(&config, 1_800_000_000, &Quiet).unwrap();
+        assert_eq!(read.list.iter().map(|e| e.price).collect::<Vec<_>>(), [62, 72, 0, 0]);
+        assert_eq!(read.rejects.total(), 0);
     }
 }

@@ -7,8 +7,9 @@ use super::query::LaunchQuery;
 use super::question::Question;
 use super::signals::{
     ANALOGUE_SUMS, ANALOGUES_5, GOES_WITH, GOES_WITH_ANALOGUES, HABIT_SIGNALS, HABITS, MEAN_HABITS, MEMBER_TAGS,
-    NOT_CARRIED, OTHER_LEVELS, PREMIUM, PREMIUM_OF_ANALOGUES, PRICE, PRICE_LEVEL, PRICE_PRIOR, PRICED, SEED_COSINE,
-    SEED_PRODUCTS, SEED_VECTOR, SEEDS_BUY, STATICS, Sums, TAGS, USUAL_PRICE, VECTOR, VECTOR_COSINE, VECTOR_COSINE_20,
+    NOT_CARRIED, OTHER_LEVELS, PREMIUM, PREMIUM_OF_ANALOGUES, PRICE, PRICE_LEVEL, PRICE_PRIOR, PRICED, RECENCY,
+    SEED_COSINE, SEED_PRODUCTS, SEED_VECTOR, SEEDS_BUY, STATICS, Sums, TAGS, USUAL_PRICE, VECTOR, VECTOR_COSINE,
+    VECTOR_COSINE_20,
 };
 use crate::embeddings::Embeddings;
 
@@ -20,9 +21,6 @@ pub(super) const SEEDS_COLUMN: usize = 5;
 pub(super) const PRICED_COLUMN: usize = 6;
 pub(super) const PRICE_COLUMN: usize = 7;
 pub(super) const COLUMNS: usize = 8;
-
-/// Place of recency among what is known whatever was bought.
-const RECENCY: usize = 3;
 
 /// A question with its weights folded in.
 #[derive(Debug)]

@@ -77,9 +77,9 @@ impl Block {
     pub(super) fn look_up(&mut self, model: &LaunchModel, embeddings: &Embeddings, members: &Members<'_>) {
         self.len = members.len();
         let (of, room) = (&model.statics, &mut self.values[0]);
-        let shopping = [&of.activity, &of.recent, &of.trips, &of.recency, &of.early, &of.spend];
-        let arrays = shopping.into_iter().chain([&of.tried, &of.bargains, &of.repeats]);
-        arrays.zip(&mut self.statics).for_each(|(array, lanes)| bend(members.take(array, room), 1.0, lanes));
+        for (array, lanes) in of.columns().into_iter().zip(&mut self.statics) {
+            bend(members.take(array, room), 1.0, lanes);
+        }
         for (array, lanes) in [&of.premium, &of.price_level].into_iter().zip(&mut self.dear) {
             lanes[..members.len()].copy_from_slice(members.take(array, room));
         }

@@ -82,6 +82,8 @@ pub const NO_SIGNALS: Signals = [0.0; SIGNALS.len()];
 
 /// Place of a signal; of those that have a sum of habits, the first.
 pub(super) const ACTIVITY: usize = 0;
+/// Counts against who bought long ago.
+pub(super) const RECENCY: usize = 3;
 pub(super) const HABITS: usize = STATICS;
 pub(super) const HABIT_SIGNALS: usize = HABITS + 1;
 pub(super) const ANALOGUES_5: usize = HABIT_SIGNALS + TAGS + 1;
@@ -133,8 +135,8 @@ pub struct Statics {
     pub early: Array<f32>,
     /// Decayed purchases, each counted by its price over the mean price that the base pays.
     pub spend: Array<f32>,
-    /// Purchases of the last weeks of what was bought on a single day: mostly first ones; empty in versions of older
-    /// formats, as the next.
+    /// Purchases of the last weeks of what was bought on a single day: mostly first ones; empty in versions of formats
+    /// up to 12.
     pub tried: Array<f32>,
     /// Share of decayed purchases that cost clearly less than the product usually does, pulled towards the base's; empty
     /// in versions of formats up to 13, as the next.
@@ -142,10 +144,18 @@ pub struct Statics {
     /// Share of their products that they bought on more days than one, pulled alike.
     pub repeats: Array<f32>,
     /// How dear they buy against what is usual in each [category](crate::content::Attributes::price_peers), in standard
-    /// deviations from the mean member.
+    /// deviations from the mean member; empty in versions of formats up to 10, as the next.
     pub premium: Array<f32>,
     /// The same against what is usual of all purchases.
     pub price_level: Array<f32>,
+}
+
+impl Statics {
+    /// What the first signals are logarithms of, in their order.
+    pub(super) fn columns(&self) -> [&Array<f32>; STATICS] {
+        let Self { activity, recent, trips, recency, early, spend, tried, bargains, repeats, .. } = self;
+        [activity, recent, trips, recency, early, spend, tried, bargains, repeats]
+    }
 }
 
 /// Places of [`Sums`]: the three finest category levels come first, then the other habits.
@@ -191,14 +201,11 @@ impl LaunchModel {
     fn known(&self, embeddings: &Embeddings, member: u32) -> Known {
         let statics = &self.statics;
         let of = |array: &Array<f32>| array.get(member as usize).copied().unwrap_or(0.0);
-        let activity = of(&statics.activity);
-        let others = [&statics.recent, &statics.trips, &statics.recency, &statics.early, &statics.spend];
-        let [recent, trips, recency, early, spend] = others.map(|array| ln_1p(of(array)));
-        let ways = [&statics.tried, &statics.bargains, &statics.repeats];
-        let [tried, bargains, repeats] = ways.map(|array| ln_1p(of(array)));
+        let mut known = statics.columns().map(|array| ln_1p(of(array)));
+        known[RECENCY] = -known[RECENCY];
         Known {
-            statics: [ln_1p(activity), recent, trips, -recency, early, spend, tried, bargains, repeats],
-            usual: ln_1p(activity / HABIT_PRIOR),
+            statics: known,
+            usual: ln_1p(of(&statics.activity) / HABIT_PRIOR),
             length: embeddings.members.lengths[member as usize],
             dear: [of(&statics.premium), of(&statics.price_level)],
         }

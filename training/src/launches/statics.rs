@@ -164,7 +164,7 @@ mod tests {
         };
         let bought = |member, price| event(member, 0, price, Kind::Purchase);
         let mut events = vec![bought(0, 62), bought(0, 62), bought(0, 62), bought(1, 58)];
-        // Nothing is said by what cost nobody knows how much, was brought back, or is all that there is of a product.
+        // Nothing is said by what cost nobody knows how much, or was brought back.
         events.extend([bought(1, 0), event(1, 0, 9, Kind::Refund)]);
         let found = |events: &[Event]| bargains(&Slice::of(events.to_vec(), false), &history(), 2, 60.0);
         // Usual are 61 steps, of which 58 are exp(0.225) below: one of four purchases.

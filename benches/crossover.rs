@@ -17,17 +17,17 @@ const CLUSTERS: usize = 200;
 const QUERIES: usize = 300;
 /// As many as a feed asks for.
 const K: usize = 300;
-const PARAMS: HnswParams = HnswParams { m: 16, ef_construction: 200, ef_search: 200 };
+const PARAMS: HnswParams = HnswParams { m: 16, ef_construction: 100, ef_search: 200 };
 
-/// Clustered vectors with norms as spread as those of products: a few best sellers, a long tail.
-fn table(rows: usize, seed: u64) -> Table {
+/// Clustered vectors with norms as spread as those of products, a few best sellers and a long tail, or all alike.
+fn table(rows: usize, is_alike: bool, seed: u64) -> Table {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
     let mut centres = Xoshiro256PlusPlus::seed_from_u64(7);
     let centres: Vec<f32> = (0..CLUSTERS * DIMENSION).map(|_| centres.random_range(-1.0..1.0)).collect();
     let mut values = Vec::with_capacity(rows * DIMENSION);
     for _ in 0..rows {
         let centre = &centres[rng.random_range(0..CLUSTERS) * DIMENSION..][..DIMENSION];
-        let norm: f32 = rng.random_range(0.05f32..1.0).powi(2);
+        let norm: f32 = if is_alike { 1.0 } else { rng.random_range(0.05f32..1.0).powi(2) };
         values.extend(centre.iter().map(|x| norm * (x + rng.random_range(-0.7..0.7))));
     }
     Table { values: values.into(), dimension: DIMENSION }
@@ -39,17 +39,25 @@ fn median(mut times: Vec<Duration>) -> f64 {
 }
 
 fn main() {
-    let queries = table(QUERIES, 2);
+    for (is_alike, lengths) in [(false, "lengths as of products"), (true, "lengths alike")] {
+        println!("{lengths}:");
+        compare(is_alike);
+    }
+}
+
+fn compare(is_alike: bool) {
+    let queries = table(QUERIES, is_alike, 2);
     println!(
         "{:>8} {:>10} {:>10} {:>10} {:>12} {:>10} {:>10}",
         "points", "looked at", "exact µs", "graph µs", "exact/graph", "recall@10", "build s"
     );
     for size in SIZES {
-        let table = table(size, 1);
+        let table = table(size, is_alike, 1);
         let since = Instant::now();
-        let (graph, _) = Graph::build(&table, PARAMS);
+        let exact = ExactIndex::by_length(table);
+        let (graph, _) = Graph::build(&exact, DIMENSION, PARAMS);
         let build = since.elapsed().as_secs_f64();
-        let (exact, hnsw) = (ExactIndex::by_length(table.clone()), HnswIndex::new(table, graph, PARAMS.ef_search));
+        let hnsw = HnswIndex::new(exact.clone(), graph, PARAMS.ef_search);
         let (mut exact_times, mut graph_times) = (Vec::new(), Vec::new());
         for row in 0..QUERIES as u32 {
             let query = queries.row(row);

@@ -13,6 +13,7 @@ use kindred_models::audience::{
     AudienceError, AudienceRequest, AudienceSize, MaxContacts, MemberFilter, Quota, Subject, audience,
 };
 use kindred_models::feed::{FeedRequest, Visitor, feed};
+use kindred_models::index::IndexKind;
 use support::{Trained, trained, trained_with, two_tastes};
 
 fn bytes(folder: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -207,6 +208,8 @@ fn frozen_versions_still_load() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/assets/format-{format}"));
         let registry = Registry::new(&root, "two-tastes").unwrap();
         let model = Model::load(&registry, &registry.current().unwrap()).unwrap();
+        let index = (model.product_index.serving().kind(), &model.product_index.report);
+        assert_eq!(index.0, if format < 15 { IndexKind::Exact } else { IndexKind::Hnsw }, "{index:?}");
         let t0 = model.members.ids.find("t0").unwrap();
         let mut request = FeedRequest::new(Visitor::Member(t0), 1);
         request.include_purchased = false;

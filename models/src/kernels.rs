@@ -161,27 +161,56 @@ dispatched! {
     }
 }
 
+dispatched! {
+    /// The same of the rows of a table that are named, one after the other.
+    pub fn dot_codes_at(codes: &[i8], rows: &[u32], query: &[i16], out: &mut [i32]) {
+        match query.len() {
+            64 => dot_codes_at_of::<64>(codes, rows, query, out),
+            128 => dot_codes_at_of::<128>(codes, rows, query, out),
+            256 => dot_codes_at_of::<256>(codes, rows, query, out),
+            d => rows.iter().zip(out).for_each(|(row, out)| *out = dot_row(&codes[*row as usize * d..][..d], query)),
+        }
+    }
+}
+
 #[inline(always)]
 fn dot_codes_of<const D: usize>(codes: &[i8], query: &[i16], out: &mut [i32]) {
     let (Some(query), rows) = (query.first_chunk::<D>(), codes.as_chunks::<D>().0) else { return };
+    let (fours, rest) = rows.as_chunks();
+    let (out, rest_out) = out.as_chunks_mut();
+    fours.iter().zip(out).for_each(|(rows, out)| *out = dot_four(rows.each_ref(), query));
+    rest.iter().zip(rest_out).for_each(|(row, out)| *out = dot_row(row, query));
+}
+
+#[inline(always)]
+fn dot_codes_at_of<const D: usize>(codes: &[i8], rows: &[u32], query: &[i16], out: &mut [i32]) {
+    let (Some(query), table) = (query.first_chunk::<D>(), codes.as_chunks::<D>().0) else { return };
+    let (fours, rest) = rows.as_chunks();
+    let (out, rest_out) = out.as_chunks_mut();
+    fours.iter().zip(out).for_each(|(rows, out)| *out = dot_four(rows.map(|row| &table[row as usize]), query));
+    if let Some(last) = rest.last() {
+        // The last again for what four lack: one by one, they take longer.
+        let rows = std::array::from_fn(|i| &table[*rest.get(i).unwrap_or(last) as usize]);
+        rest_out.copy_from_slice(&dot_four(rows, query)[..rest.len()]);
+    }
+}
+
+#[inline(always)]
+fn dot_four<const D: usize>(rows: [&[i8; D]; 4], query: &[i16; D]) -> [i32; 4] {
     #[cfg(target_arch = "x86_64")]
     if has_avx2() {
-        let (rows, rest) = rows.as_chunks();
-        let (out, rest_out) = out.as_chunks_mut();
-        // SAFETY: the CPU has AVX2, checked above.
+        // SAFETY: the CPU has AVX2, checked on the line above.
         #[allow(unsafe_code)]
-        rows.iter().zip(out).for_each(|(rows, out)| *out = unsafe { dot_four_avx2(rows, query) });
-        rest.iter().zip(rest_out).for_each(|(row, out)| *out = dot_row(row, query));
-        return;
+        return unsafe { dot_four_avx2(rows, query) };
     }
-    rows.iter().zip(out).for_each(|(row, out)| *out = dot_row(row, query));
+    rows.map(|row| dot_row(row, query))
 }
 
 /// Of four rows at once, whose sums are folded together: half the time of one after the other.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 #[inline]
-fn dot_four_avx2<const D: usize>(rows: &[[i8; D]; 4], query: &[i16; D]) -> [i32; 4] {
+fn dot_four_avx2<const D: usize>(rows: [&[i8; D]; 4], query: &[i16; D]) -> [i32; 4] {
     let mut sums = [_mm256_setzero_si256(); 4];
     for (sum, row) in sums.iter_mut().zip(rows) {
         for (codes, query) in row.as_chunks::<16>().0.iter().zip(query.as_chunks::<16>().0) {
@@ -364,6 +393,10 @@ mod tests {
             let by_width = widest::each(|| {
                 let mut out = vec![0; rows];
                 dot_codes(&codes, &query, &mut out);
+                let backwards: Vec<u32> = (0..rows as u32).rev().collect();
+                let mut named = vec![0; rows];
+                dot_codes_at(&codes, &backwards, &query, &mut named);
+                assert!(named.iter().rev().eq(&out));
                 out
             });
             prop_assert!(by_width.iter().all(|out| *out == by_width[0]));

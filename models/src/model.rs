@@ -16,7 +16,7 @@ use crate::content::ContentIndex;
 use crate::embeddings::Embeddings;
 use crate::groups::Groups;
 use crate::history::History;
-use crate::index::{ExactIndex, GatedIndex, Table};
+use crate::index::{ExactIndex, GatedIndex, Table, Vectors};
 use crate::launch::LaunchModel;
 use crate::neighbours::Neighbours;
 use crate::popularity::Popularity;
@@ -94,13 +94,11 @@ pub struct ModelInfo {
 impl Model {
     /// The exact index over the products' vectors: every feed asks it.
     pub fn exact_products(embeddings: &Embeddings) -> ExactIndex {
-        ExactIndex::by_length(Table { values: embeddings.products.clone(), dimension: embeddings.factors })
+        ExactIndex::by_length(Self::product_table(embeddings))
     }
 
-    /// The members' vectors as a graph over them needs them: four times what they take as they are kept.
-    pub fn member_table(embeddings: &Embeddings) -> Table {
-        let values = embeddings.members.decoded(0..embeddings.members.len() as u32, embeddings.factors);
-        Table { values: values.into(), dimension: embeddings.factors }
+    pub(crate) fn product_table(embeddings: &Embeddings) -> Table {
+        Table { values: embeddings.products.clone(), dimension: embeddings.factors }
     }
 
     /// Writes the model as a new version of the registry that `to` belongs to, and makes it the current one.
@@ -184,10 +182,8 @@ impl Model {
             ranker: Ranker::default(),
             tree: CategoryTree::new(&products.categories, &popularity.overall).into(),
             popularity,
-            product_index: GatedIndex::read("product_index", from, |_| Some(Self::exact_products(&embeddings)))?,
-            member_index: GatedIndex::read("member_index", from, |has_graph| {
-                has_graph.then(|| ExactIndex::Whole(Self::member_table(&embeddings)))
-            })?,
+            product_index: GatedIndex::read("product_index", from, Vectors::Table(Self::product_table(&embeddings)))?,
+            member_index: GatedIndex::read("member_index", from, Vectors::Coded(embeddings.members.clone()))?,
             audience_costs: Costs::default(),
             info: ModelInfo::of(from, id),
             state: State::default(),

@@ -1,17 +1,19 @@
-//! The exact index: the oracle of the others, and the faster one unless very many vectors are alike in length.
+//! The exact index: the oracle of the graph, and what serves unless very many vectors are alike in length.
 
 use std::sync::Arc;
 
 use super::{Allowed, IndexKind, LengthIndex, Table, VectorIndex};
-use crate::ranking::Scored;
+use crate::kernels::dot;
+use crate::quantized::{Quantized, QuantizedQuery};
+use crate::ranking::{Scored, Top};
 
 /// Looks at every vector that can be in the answer.
 #[derive(Clone, Debug)]
 pub enum ExactIndex {
-    /// At all of them, and keeps nothing beside the table.
-    Whole(Table),
     /// At the longest first.
     ByLength(Arc<LengthIndex>),
+    /// At all of them, as they are in a byte per coordinate, and keeps nothing beside: these are the vectors.
+    Coded(Quantized),
 }
 
 impl ExactIndex {
@@ -20,19 +22,45 @@ impl ExactIndex {
         Self::ByLength(Arc::new(LengthIndex::new(table)))
     }
 
-    /// The vectors.
-    pub fn table(&self) -> &Table {
-        match self {
-            Self::Whole(table) => table,
-            Self::ByLength(index) => index.table(),
-        }
+    /// Number of vectors.
+    pub fn len(&self) -> usize {
+        self.codes().len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// How many vectors a search for the best `k` looks at.
     pub fn looked_at(&self, query: &[f32], k: usize) -> usize {
         match self {
-            Self::Whole(table) => table.len(),
             Self::ByLength(index) => index.search_counted(query, k, &|_| true).1,
+            Self::Coded(codes) => codes.len(),
+        }
+    }
+
+    /// The vectors in bytes, in an order of the index's own.
+    pub(super) fn codes(&self) -> &Quantized {
+        match self {
+            Self::ByLength(index) => index.codes(),
+            Self::Coded(codes) => codes,
+        }
+    }
+
+    /// Which row stands where in [`ExactIndex::codes`]; `None` if each is where its number says.
+    pub(super) fn order(&self) -> Option<&[u32]> {
+        match self {
+            Self::ByLength(index) => Some(index.order()),
+            Self::Coded(_) => None,
+        }
+    }
+
+    /// Inner product of a row with a query, whose codes these are.
+    pub(super) fn score(&self, row: u32, query: &[f32], coded: &QuantizedQuery) -> f32 {
+        match self {
+            Self::ByLength(index) => dot(index.table().row(row), query),
+            Self::Coded(codes) => codes.dot(row, coded),
         }
     }
 }
@@ -40,8 +68,13 @@ impl ExactIndex {
 impl VectorIndex for ExactIndex {
     fn search(&self, query: &[f32], k: usize, allowed: Allowed<'_>) -> Vec<Scored> {
         match self {
-            Self::Whole(table) => table.best(query, k, allowed),
             Self::ByLength(index) => index.search_counted(query, k, allowed).0,
+            Self::Coded(codes) => {
+                let (query, mut top) = (QuantizedQuery::new(query), Top::new(k));
+                let rows = (0..codes.len() as u32).filter(|row| allowed(*row));
+                rows.for_each(|row| top.push(row, codes.dot(row, &query)));
+                top.into_sorted()
+            }
         }
     }
 

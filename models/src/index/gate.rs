@@ -5,9 +5,11 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{Allowed, ExactIndex, Graph, HnswIndex, HnswParams, IndexKind, IndexReport, Table, VectorIndex, recall};
-use crate::artifact::{Array, ArtifactError, Reader, Writer};
-use crate::kernels::dot;
+use super::{
+    Allowed, ExactIndex, Graph, HnswIndex, HnswParams, IndexKind, IndexReport, LengthIndex, Table, VectorIndex, recall,
+};
+use crate::artifact::{ArtifactError, Reader, Writer};
+use crate::quantized::{Quantized, QuantizedQuery};
 use crate::ranking::{Scored, Top};
 
 /// Queries that an index is measured with.
@@ -31,8 +33,8 @@ pub struct IndexParams {
 impl IndexParams {
     /// Why no graph is built over so many vectors, if none is.
     pub fn refused(&self, points: usize) -> Option<String> {
-        let most = self.hnsw_max_points;
-        (points < 2 || points > most).then(|| format!("{points} points; a graph is built for 2 to {most}"))
+        let (least, most) = (self.hnsw_min_points.max(2), self.hnsw_max_points);
+        (points < least || points > most).then(|| format!("{points} points; a graph is built for {least} to {most}"))
     }
 }
 
@@ -53,15 +55,27 @@ pub struct GatedIndex {
 struct Stored {
     report: IndexReport,
     ef_search: usize,
-    /// Layers above the lowest; `None` without a graph.
+    /// Links per point; `None` without a graph.
+    #[serde(default)]
+    degree: Option<usize>,
+    /// Layers of the graphs before format 15, which are not walked any more.
+    #[serde(default, skip_serializing)]
     upper_layers: Option<usize>,
+}
+
+/// What an index is read over.
+pub(crate) enum Vectors {
+    /// Vectors that are looked for with and without a graph.
+    Table(Table),
+    /// Vectors in a byte per coordinate that are looked for by a graph alone.
+    Coded(Quantized),
 }
 
 impl GatedIndex {
     /// Builds what the parameters ask for, and measures it with up to 200 of `queries`, evenly spaced.
     pub fn build(exact: ExactIndex, queries: &Table, params: &IndexParams) -> Self {
-        let table = exact.table().clone();
-        if let Some(why) = params.refused(table.len()) {
+        let dimension = queries.dimension;
+        if let Some(why) = params.refused(exact.len()) {
             return Self::exact(exact, why);
         }
         let step = (queries.len() / QUERIES).max(1);
@@ -74,12 +88,12 @@ impl GatedIndex {
         let looked_at: usize = sample.par_iter().map(|query| exact.looked_at(query, LOOKED_FOR)).sum();
         let looked_at = looked_at / sample.len();
         if looked_at < params.hnsw_min_points {
-            let (points, least) = (table.len(), params.hnsw_min_points);
+            let (points, least) = (exact.len(), params.hnsw_min_points);
             let why = format!("an exact search looks at {looked_at} of {points} points; a graph is built from {least}");
             return Self::exact(exact, why);
         }
-        let (graph, built_share) = Graph::build(&table, params.hnsw);
-        let hnsw = HnswIndex::new(table, graph.clone(), params.hnsw.ef_search);
+        let (graph, built_share) = Graph::build(&exact, dimension, params.hnsw);
+        let hnsw = HnswIndex::new(exact.clone(), graph.clone(), params.hnsw.ef_search);
         let at_10 = recall(&hnsw, &exact, &sample, 10);
         let at_100 = recall(&hnsw, &exact, &sample, 100);
         let passes = at_10.min(at_100) >= params.min_recall;
@@ -118,7 +132,7 @@ impl GatedIndex {
 
     /// Of vectors that nobody looks for by inner product unless there is a graph.
     pub fn without(why: String) -> Self {
-        Self::exact(ExactIndex::Whole(Table { values: Array::default(), dimension: 1 }), why)
+        Self::exact(ExactIndex::Coded(Quantized::default()), why)
     }
 
     /// The index that serves questions without a filter.
@@ -141,18 +155,18 @@ impl GatedIndex {
 
     /// What a graph found, and the rows that it does not know.
     fn with_added(&self, found: Vec<Scored>, query: &[f32], k: usize, allowed: Allowed<'_>) -> Vec<Scored> {
-        let table = self.exact.table();
-        let added = (table.len() as u32 - self.added..table.len() as u32).filter(|row| allowed(*row));
-        let mut top = Top::new(k);
+        let len = self.exact.len() as u32;
+        let added = (len - self.added..len).filter(|row| allowed(*row));
+        let (mut top, coded) = (Top::new(k), QuantizedQuery::new(query));
         found.into_iter().for_each(|s| top.push(s.row, s.score));
-        added.for_each(|row| top.push(row, dot(table.row(row), query)));
+        added.for_each(|row| top.push(row, self.exact.score(row, query, &coded)));
         top.into_sorted()
     }
 
     /// Over a longer table that begins with this one's rows: a graph stays as it is, and what it does not know is
     /// looked at besides.
     pub(crate) fn extended(&self, table: Table) -> Self {
-        let added = self.added + (table.len() - self.exact.table().len()) as u32;
+        let added = self.added + (table.len() - self.exact.len()) as u32;
         let exact = ExactIndex::by_length(table);
         match self.graph {
             Some(_) => Self { exact, added, ..self.clone() },
@@ -165,34 +179,34 @@ impl GatedIndex {
     /// # Errors
     /// If the file can't be written.
     pub fn write(&self, name: &str, ef_search: usize, to: &mut Writer) -> Result<(), ArtifactError> {
-        let stored = Stored {
-            report: self.report.clone(),
-            ef_search,
-            upper_layers: self.graph.as_ref().map(Graph::upper_layers),
-        };
-        to.section(name, &stored, |s| match &self.graph {
-            Some(graph) => graph.write(s),
-            None => Ok(()),
+        let degree = self.graph.as_ref().map(Graph::degree);
+        let stored = Stored { report: self.report.clone(), ef_search, degree, upper_layers: None };
+        to.section(name, &stored, |s| {
+            let Some(graph) = &self.graph else { return Ok(()) };
+            self.exact.order().map_or(Ok(()), |order| s.array("order", order))?;
+            graph.write(s)
         })
     }
 
-    /// Over what `exact` gives, which is asked with whether there is a graph.
-    pub(crate) fn read(
-        name: &str,
-        from: &Reader,
-        exact: impl FnOnce(bool) -> Option<ExactIndex>,
-    ) -> Result<Self, ArtifactError> {
+    /// Over the vectors that it was built for.
+    pub(crate) fn read(name: &str, from: &Reader, vectors: Vectors) -> Result<Self, ArtifactError> {
         let section = from.section(name)?;
-        let stored: Stored = section.values()?;
-        let Some(exact) = exact(stored.upper_layers.is_some()) else {
-            return Ok(Self { report: stored.report, ..Self::without(String::new()) });
+        let mut stored: Stored = section.values()?;
+        if stored.upper_layers.is_some() {
+            stored.report.kind = IndexKind::Exact;
+            stored.report.why = "its graph is of a format before 15: train again to have one that is walked".to_owned();
+        }
+        let exact = match (vectors, stored.degree) {
+            (Vectors::Table(table), Some(_)) => ExactIndex::ByLength(Arc::new(LengthIndex::read(table, &section)?)),
+            (Vectors::Table(table), None) => ExactIndex::by_length(table),
+            (Vectors::Coded(codes), Some(_)) => ExactIndex::Coded(codes),
+            (Vectors::Coded(_), None) => return Ok(Self { report: stored.report, ..Self::without(String::new()) }),
         };
-        let Some(layers) = stored.upper_layers else {
+        let Some(degree) = stored.degree else {
             return Ok(Self { report: stored.report, ..Self::exact(exact, String::new()) });
         };
-        let table = exact.table().clone();
-        let graph = Graph::read(&section, table.len(), layers)?;
-        let hnsw = HnswIndex::new(table, graph.clone(), stored.ef_search);
+        let graph = Graph::read(&section, exact.len(), degree)?;
+        let hnsw = HnswIndex::new(exact.clone(), graph.clone(), stored.ef_search);
         Ok(Self { index: Arc::new(hnsw), exact, graph: Some(graph), added: 0, report: stored.report })
     }
 }
@@ -230,7 +244,7 @@ mod tests {
     fn no_graph_is_built_outside_of_its_range() {
         let (table, queries) = (random(100, 1), random(10, 2));
         for (min_points, max_points) in [(101, 5000), (2, 99)] {
-            let exact = ExactIndex::Whole(table.clone());
+            let exact = ExactIndex::by_length(table.clone());
             let index = GatedIndex::build(exact, &queries, &params(50, min_points, max_points));
             assert_eq!((index.report.kind, index.report.recall_at_10), (IndexKind::Exact, None));
         }
@@ -254,7 +268,7 @@ mod tests {
         let index = GatedIndex::build(ExactIndex::by_length(table.clone()), &queries, &params(400, 10, 5000));
         let rare = |row: u32| row % 200 == 7;
         let found = index.search(queries.row(0), 10, false, &rare);
-        assert_eq!(found, ExactIndex::Whole(table).search(queries.row(0), 10, &rare));
+        assert_eq!(found, table.search(queries.row(0), 10, &rare));
         assert_eq!(found.len(), 10);
     }
 }

@@ -8,15 +8,16 @@
 
 use rayon::prelude::*;
 
-use super::{Allowed, Table};
-use crate::kernels::{dot, dot_codes};
+use super::{Allowed, Table, VectorIndex};
+use crate::artifact::{Array, ArtifactError, Section};
+use crate::kernels::{dispatched, dot, dot_codes};
 use crate::quantized::{Quantized, QuantizedQuery};
 use crate::ranking::{Scored, Top};
 
 /// Vectors looked at between two looks at whether the rest may be left out.
 const BLOCK: usize = 256;
 /// Where fewer than one in so many are allowed, it is asked first who is.
-const NARROW: usize = 8;
+const NARROW: usize = 64;
 /// How much a computed inner product may exceed the true one, as a share of the product of the lengths.
 const ROUNDING: f32 = 1e-5;
 
@@ -28,8 +29,9 @@ const PLAIN: std::ops::RangeInclusive<f32> = 1e-15..=1e15;
 pub struct LengthIndex {
     table: Table,
     /// Rows of the table, the longest first.
-    order: Vec<u32>,
-    /// Length of each, in that order; of one too short for its length to be exact, the shortest plain one.
+    order: Array<u32>,
+    /// Length of each, in that order, or of a later one that is longer; of one too short for its length to be exact,
+    /// the shortest plain one.
     lengths: Vec<f32>,
     /// The vectors in that order, in bytes.
     codes: Quantized,
@@ -40,19 +42,33 @@ pub struct LengthIndex {
 impl LengthIndex {
     /// Over a table.
     pub fn new(table: Table) -> Self {
-        let values: &[f32] = &table.values;
-        let length = |row: &[f32]| {
-            let is_zero = row.iter().all(|x| *x == 0.0);
-            if is_zero { 0.0 } else { dot(row, row).sqrt().max(*PLAIN.start()) }
-        };
-        let of_row: Vec<f32> = values.par_chunks_exact(table.dimension).map(length).collect();
+        let of_row = lengths(&table);
         let mut order: Vec<u32> = (0..table.len() as u32).collect();
         order.par_sort_unstable_by(|a, b| of_row[*b as usize].total_cmp(&of_row[*a as usize]).then(a.cmp(b)));
+        Self::with_lengths(table, order.into(), &of_row)
+    }
+
+    /// Over a table, in the order that a section holds: a graph's points are places in it, which another CPU's lengths,
+    /// different in the last bit, could change.
+    pub(super) fn read(table: Table, from: &Section<'_>) -> Result<Self, ArtifactError> {
+        let order: Array<u32> = from.array("order")?;
+        let mut rows: Vec<u32> = order.to_vec();
+        rows.par_sort_unstable();
+        let is_whole = rows.into_iter().eq(0..table.len() as u32);
+        from.ensure(is_whole, &format!("the order does not have each of {} rows once", table.len()))?;
+        let of_row = lengths(&table);
+        Ok(Self::with_lengths(table, order, &of_row))
+    }
+
+    fn with_lengths(table: Table, order: Array<u32>, of_row: &[f32]) -> Self {
         let ordered: Vec<f32> = order.par_iter().flat_map_iter(|row| table.row(*row)).copied().collect();
+        let mut lengths: Vec<f32> = order.iter().map(|row| of_row[*row as usize]).collect();
+        // Where the order is of other lengths than these, so that a bound by one holds for all after it.
+        (1..lengths.len()).rev().for_each(|i| lengths[i - 1] = lengths[i - 1].max(lengths[i]));
         Self {
             is_plain: of_row.iter().all(|length| length <= PLAIN.end()),
             codes: Quantized::new(&ordered, table.dimension),
-            lengths: order.iter().map(|row| of_row[*row as usize]).collect(),
+            lengths,
             order,
             table,
         }
@@ -63,6 +79,16 @@ impl LengthIndex {
         &self.table
     }
 
+    /// Rows of the table in the order of this index.
+    pub fn order(&self) -> &Array<u32> {
+        &self.order
+    }
+
+    /// The vectors in that order, in bytes.
+    pub fn codes(&self) -> &Quantized {
+        &self.codes
+    }
+
     /// The `k` allowed rows with the largest inner product, best first, and how many vectors were looked at.
     pub fn search_counted(&self, query: &[f32], k: usize, allowed: Allowed<'_>) -> (Vec<Scored>, usize) {
         let (mut top, mut looked_at) = (Top::new(k), 0);
@@ -71,9 +97,9 @@ impl LengthIndex {
         }
         let bounds = Bounds::of(query);
         if !self.is_plain || !PLAIN.contains(&bounds.length) {
-            return (self.table.best(query, k, allowed), self.table.len());
+            return (self.table.search(query, k, allowed), self.table.len());
         }
-        let (mut sums, mut asked, mut let_in) = ([0; BLOCK], 0, 0);
+        let (mut sums, mut most, mut asked, mut let_in) = ([0; BLOCK], [0.0; BLOCK], 0, 0);
         for (block, rows) in self.order.chunks(BLOCK).enumerate() {
             let start = block * BLOCK;
             if top.worst().is_some_and(|worst| bounds.product(self.lengths[start]) < worst.score) {
@@ -91,20 +117,33 @@ impl LengthIndex {
             }
             let codes = &self.codes.codes[start * self.table.dimension..][..rows.len() * self.table.dimension];
             dot_codes(codes, &bounds.query.codes, &mut sums[..rows.len()]);
-            for (i, row) in rows.iter().enumerate() {
-                let (scale, length) = (self.codes.scales[start + i], self.lengths[start + i]);
-                let least = top.worst().map_or(f32::NEG_INFINITY, |worst| worst.score);
-                if bounds.by_codes(sums[i], scale, length) >= least {
+            let of_block = start..start + rows.len();
+            bounds.by_codes(&sums, &self.codes.scales[of_block.clone()], &self.lengths[of_block], &mut most);
+            let worst = |top: &Top| top.worst().map_or(f32::NEG_INFINITY, |worst| worst.score);
+            let mut least = worst(&top);
+            for (row, most) in rows.iter().zip(most) {
+                if most >= least {
                     asked += 1;
                     if allowed(*row) {
                         let_in += 1;
                         top.push(*row, dot(self.table.row(*row), query));
+                        least = worst(&top);
                     }
                 }
             }
         }
         (top.into_sorted(), looked_at)
     }
+}
+
+/// Length of each row; [`PLAIN`]'s least for one too short for its length to be exact.
+fn lengths(table: &Table) -> Vec<f32> {
+    let length = |row: &[f32]| {
+        let is_zero = row.iter().all(|x| *x == 0.0);
+        if is_zero { 0.0 } else { dot(row, row).sqrt().max(*PLAIN.start()) }
+    };
+    let values: &[f32] = &table.values;
+    values.par_chunks_exact(table.dimension).map(length).collect()
 }
 
 /// What inner products with a query can come to at most.
@@ -134,10 +173,27 @@ impl Bounds {
         self.length * length * (1.0 + ROUNDING)
     }
 
-    fn by_codes(&self, sum: i32, scale: f32, length: f32) -> f32 {
-        sum as f32 * (scale * self.query.scale)
-            + scale * self.half_sum * (1.0 + ROUNDING)
-            + length * (self.of_query + ROUNDING * self.length)
+    /// By the inner products of rows' codes with the query's, the rows' scales and lengths.
+    fn by_codes(&self, sums: &[i32; BLOCK], scales: &[f32], lengths: &[f32], most: &mut [f32; BLOCK]) {
+        let per_scale = self.half_sum * (1.0 + ROUNDING);
+        let per_length = self.of_query + ROUNDING * self.length;
+        add_up(sums, scales, lengths, self.query.scale, per_scale, per_length, most);
+    }
+}
+
+dispatched! {
+    fn add_up(
+        sums: &[i32; BLOCK],
+        scales: &[f32],
+        lengths: &[f32],
+        unit: f32,
+        per_scale: f32,
+        per_length: f32,
+        most: &mut [f32; BLOCK],
+    ) {
+        for (((most, sum), scale), length) in most.iter_mut().zip(sums).zip(scales).zip(lengths) {
+            *most = *sum as f32 * (scale * unit) + scale * per_scale + length * per_length;
+        }
     }
 }
 
@@ -145,7 +201,6 @@ impl Bounds {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{ExactIndex, VectorIndex};
     use super::*;
 
     fn table(values: Vec<f32>, dimension: usize) -> Table {
@@ -172,7 +227,7 @@ mod tests {
             let query = &query[..dimension];
             let (found, looked_at) = LengthIndex::new(table.clone()).search_counted(query, k, &allowed);
             prop_assert!(looked_at <= rows.len());
-            prop_assert_eq!(found, ExactIndex::Whole(table).search(query, k, &allowed));
+            prop_assert_eq!(found, table.search(query, k, &allowed));
         }
     }
 
@@ -182,7 +237,7 @@ mod tests {
         for (values, query) in [(huge, [1e10]), (vec![1.0; 300], [1e-41]), (vec![0.0, 1.0], [f32::INFINITY])] {
             let table = table(values, 1);
             let found = LengthIndex::new(table.clone()).search_counted(&query, 1, &|_| true);
-            assert_eq!(found.0[0].row, ExactIndex::Whole(table.clone()).search(&query, 1, &|_| true)[0].row);
+            assert_eq!(found.0[0].row, table.search(&query, 1, &|_| true)[0].row);
             assert_eq!(found.1, table.len());
         }
     }
@@ -195,7 +250,7 @@ mod tests {
         let index = LengthIndex::new(table(values.clone(), 2));
         for (query, k, most) in [([2.0, 1.0], 10, BLOCK), ([-1.0, 0.0], 10, 20_000)] {
             let (found, looked_at) = index.search_counted(&query, k, &|_| true);
-            assert_eq!(found, ExactIndex::Whole(table(values.clone(), 2)).search(&query, k, &|_| true));
+            assert_eq!(found, table(values.clone(), 2).search(&query, k, &|_| true));
             assert!(looked_at <= most, "{looked_at}");
         }
     }

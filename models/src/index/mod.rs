@@ -4,13 +4,12 @@ mod exact;
 mod gate;
 mod hnsw;
 mod lengths;
-mod norms;
 
 use serde::{Deserialize, Serialize};
 
 pub use exact::ExactIndex;
-pub(crate) use gate::QUERIES;
 pub use gate::{GatedIndex, IndexParams};
+pub(crate) use gate::{QUERIES, Vectors};
 pub use hnsw::{Graph, HnswIndex, HnswParams};
 pub use lengths::LengthIndex;
 
@@ -37,7 +36,7 @@ pub trait VectorIndex: Send + Sync + std::fmt::Debug {
 pub enum IndexKind {
     /// Every vector is looked at, or as many of the longest as can be in the answer.
     Exact,
-    /// A walk over a hierarchical navigable small world graph.
+    /// A walk over a navigable small world graph.
     Hnsw,
 }
 
@@ -61,19 +60,24 @@ impl Table {
         self.values.is_empty()
     }
 
-    /// The `k` allowed rows with the largest inner product, best first: all are looked at.
-    fn best(&self, query: &[f32], k: usize, allowed: Allowed<'_>) -> Vec<Scored> {
-        let mut top = Top::new(k);
-        for row in (0..self.len() as u32).filter(|row| allowed(*row)) {
-            top.push(row, dot(self.row(row), query));
-        }
-        top.into_sorted()
-    }
-
     /// One vector.
     #[inline]
     pub fn row(&self, row: u32) -> &[f32] {
         &self.values[row as usize * self.dimension..][..self.dimension]
+    }
+}
+
+/// The oracle of the indexes: every vector is looked at.
+impl VectorIndex for Table {
+    fn search(&self, query: &[f32], k: usize, allowed: Allowed<'_>) -> Vec<Scored> {
+        let mut top = Top::new(k);
+        let rows = (0..self.len() as u32).filter(|row| allowed(*row));
+        rows.for_each(|row| top.push(row, dot(self.row(row), query)));
+        top.into_sorted()
+    }
+
+    fn kind(&self) -> IndexKind {
+        IndexKind::Exact
     }
 }
 
@@ -93,7 +97,8 @@ pub struct IndexReport {
     pub reachable_share_built: Option<f32>,
     /// Share of points that a walk can reach as published.
     pub reachable_share: Option<f32>,
-    /// Over members: mean share of the exact audience that the graph finds; `None` where not measured.
+    /// Over members: mean share of the exact audience that the graph finds, or all vectors where these find too little
+    /// for a graph to be built; `None` where not measured.
     pub audience_recall: Option<f32>,
 }
 

@@ -131,7 +131,7 @@ impl Default for EvaluateParams {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct IndexConfig {
-    /// Links per point; 2 to 128.
+    /// Half the links that a point has at most; 2 to 128.
     pub m: usize,
     /// Candidates while building; 1 to 10000.
     pub ef_construction: usize,
@@ -149,10 +149,10 @@ impl Default for IndexConfig {
     fn default() -> Self {
         Self {
             m: 16,
-            ef_construction: 200,
+            ef_construction: 100,
             ef_search: 200,
-            hnsw_min_points: 150_000,
-            hnsw_max_points: 300_000,
+            hnsw_min_points: 15_000,
+            hnsw_max_points: 1_000_000,
             min_recall: 0.95,
         }
     }

@@ -53,9 +53,9 @@ fn compare(is_alike: bool) {
     );
     for size in SIZES {
         let table = table(size, is_alike, 1);
-        let since = Instant::now();
         let exact = ExactIndex::by_length(table);
-        let (graph, _) = Graph::build(&exact, DIMENSION, PARAMS);
+        let since = Instant::now();
+        let (graph, _) = Graph::build(&exact, PARAMS);
         let build = since.elapsed().as_secs_f64();
         let hnsw = HnswIndex::new(exact.clone(), graph, PARAMS.ef_search);
         let (mut exact_times, mut graph_times) = (Vec::new(), Vec::new());

@@ -73,7 +73,7 @@ fn main() {
 /// A graph over the same vectors: what each number of candidates finds, up to a recall of .99.
 fn graph(exact: &ExactIndex, queries: &[&[f32]]) {
     let since = Instant::now();
-    let (graph, reachable) = Graph::build(exact, DIMENSION, PARAMS);
+    let (graph, reachable) = Graph::build(exact, PARAMS);
     println!(
         "graph: built in {:.1} s, {} bytes per vector beside the table, {:.4}% reachable before all were linked in",
         since.elapsed().as_secs_f64(),

@@ -63,7 +63,7 @@ fn a_loaded_model_answers_like_the_fitted_one() {
 
 #[test]
 fn every_flipped_bit_is_found() {
-    let trained = trained(&two_tastes());
+    let trained = trained_on(2);
     let folder = trained.version_folder();
     for (name, content) in bytes(&folder) {
         let path = folder.join(&name);
@@ -113,14 +113,21 @@ fn truncated_missing_and_future_files_are_refused() {
 
 type Change = fn(&mut serde_json::Value);
 
+/// Where the second half of a graph's links stands, most of which are none.
+fn links(manifest: &serde_json::Value) -> u64 {
+    let array = &manifest["files"]["product_index"]["arrays"]["links"];
+    let (offset, len) = (array["offset"].as_u64().unwrap(), array["len"].as_u64().unwrap());
+    (offset + 2 * len) / 64 * 64
+}
+
 /// Bytes that have their checksum, and still make no sense: what a broken writer would leave.
 #[test]
 fn arrays_that_do_not_fit_are_refused() {
-    let trained = trained(&two_tastes());
+    let trained = trained_on(2);
     let folder = trained.version_folder();
     let path = folder.join("manifest.json");
     let manifest: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    let changes: [(&str, Change); 9] = [
+    let changes: [(&str, Change); 13] = [
         ("embeddings", |m| m["sections"]["embeddings"]["factors"] = 9.into()),
         ("embeddings", |m| m["sections"]["embeddings"]["factors"] = 0.into()),
         ("history", |m| m["files"]["history"]["arrays"]["weights"]["len"] = 3.into()),
@@ -130,6 +137,11 @@ fn arrays_that_do_not_fit_are_refused() {
         ("groups", |m| m["files"]["groups"]["arrays"]["cities.bytes"]["len"] = 3.into()),
         ("groups", |m| m["sections"]["groups"] = serde_json::json!(["other"])),
         ("launch", |m| drop(m["files"].as_object_mut().unwrap().remove("launch"))),
+        ("product_index", |m| m["sections"]["product_index"]["degree"] = 31.into()),
+        ("product_index", |m| m["sections"]["product_index"]["degree"] = 0.into()),
+        // Links in place of rows, and of starts.
+        ("product_index", |m| m["files"]["product_index"]["arrays"]["order"]["offset"] = links(m).into()),
+        ("product_index", |m| m["files"]["product_index"]["arrays"]["starts"]["offset"] = links(m).into()),
     ];
     for (named, change) in changes {
         let mut changed = manifest.clone();

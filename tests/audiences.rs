@@ -15,7 +15,8 @@ use kindred_models::audience::{
     Audience, AudienceError, AudienceRequest, AudienceSize, Costs, MemberFilter, Quota, Subject, audience, audiences,
 };
 use kindred_models::content::Attributes;
-use kindred_models::index::IndexKind;
+use kindred_models::index::{IndexKind, IndexParams};
+use kindred_models::indexing::build_indexes;
 use kindred_models::stop::Stop;
 use support::{Tables, Trained, find, serve, trained, trained_with, two_tastes};
 
@@ -205,7 +206,13 @@ fn every_way_leads_to_the_same_audience() {
     config.index.hnsw_min_points = 100;
     config.index.min_recall = RECALL;
     config.ranker.slices = 0;
-    let trained = trained_with(folder, config);
+    let trained = trained_with(folder, config.clone());
+    // What not even a look at all vectors finds is worth no graph.
+    let (mut without, asked) = (trained.model(), config.validate().unwrap().index);
+    build_indexes(&mut without, &IndexParams { min_recall: 1.1, ..asked });
+    let report = &without.member_index.report;
+    assert!(report.kind == IndexKind::Exact && report.why.contains("by all vectors"), "{report:?}");
+    assert_eq!(report.recall_at_10, None);
     let graph = with_costs(&trained, 1e9, 1e6, -1e9);
     assert_eq!(graph.member_index.report.kind, IndexKind::Hnsw, "{:?}", graph.member_index.report);
     let (scan, pick) = (with_costs(&trained, 0.0, 1e9, 1e9), with_costs(&trained, 1e9, 0.0, 1e9));

@@ -201,7 +201,7 @@ pub fn audiences<E: From<AudienceError>>(
 
 /// Mean share of the exact audience that the index over members finds, over products of the model asked for as if they
 /// were new; 1 where there is nothing to ask for.
-pub fn graph_recall(model: &Model, products: &[u32], size: usize) -> f32 {
+pub fn audience_recall(model: &Model, products: &[u32], size: usize) -> f32 {
     let share = |product: &u32| {
         let request = AudienceRequest {
             subject: Subject::New(model.products.attributes(*product)),

@@ -1,6 +1,6 @@
 //! Builds the indexes of a fitted model, and measures them.
 
-use crate::audience::graph_recall;
+use crate::audience::audience_recall;
 use crate::index::{ExactIndex, GatedIndex, IndexKind, IndexParams, IndexReport, QUERIES, Table};
 use crate::model::Model;
 
@@ -25,9 +25,9 @@ fn index_members(model: &mut Model, params: &IndexParams) {
         model.member_index = GatedIndex::without(why);
         return;
     }
-    // No graph finds more than a look at all vectors does: where that is too little, none is built.
+    // A graph hardly finds more than a look at all vectors does: where that is too little, none is built.
     model.member_index = GatedIndex::exact(exact.clone(), String::new());
-    let most = audience_recall(model);
+    let most = recall_of_audiences(model);
     if most < params.min_recall {
         let why = format!("audience recall {most:.4} by all vectors, below {}", params.min_recall);
         model.member_index = GatedIndex::without(why);
@@ -36,7 +36,7 @@ fn index_members(model: &mut Model, params: &IndexParams) {
     }
     model.member_index = GatedIndex::build(exact, &Model::product_table(&model.embeddings), params);
     if model.member_index.report.kind == IndexKind::Hnsw {
-        let found = audience_recall(model);
+        let found = recall_of_audiences(model);
         model.member_index.report.audience_recall = Some(found);
         if found < params.min_recall {
             let why = format!("audience recall {found:.4}, below {}", params.min_recall);
@@ -47,8 +47,8 @@ fn index_members(model: &mut Model, params: &IndexParams) {
 }
 
 /// How much of the exact audiences of some best sellers the index over members finds.
-fn audience_recall(model: &Model) -> f32 {
+fn recall_of_audiences(model: &Model) -> f32 {
     let bought: Vec<u32> = model.popularity.top(AUDIENCE_SAMPLE_FROM, |_| true).collect();
     let sample: Vec<u32> = bought.into_iter().step_by(AUDIENCE_SAMPLE_STEP).collect();
-    graph_recall(model, &sample, model.members.len().div_ceil(200))
+    audience_recall(model, &sample, model.members.len().div_ceil(200))
 }

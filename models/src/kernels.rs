@@ -386,7 +386,11 @@ mod tests {
         }
 
         #[test]
-        fn codes_multiply_exactly(d in 1usize..140, rows in 0usize..9, seed in any::<u64>()) {
+        fn codes_multiply_exactly(
+            d in prop_oneof![Just(64), Just(128), Just(256), 1usize..140],
+            rows in 0usize..9,
+            seed in any::<u64>(),
+        ) {
             let code = |i: usize| (seed.wrapping_mul(2 * i as u64 + 1) >> 40) as i32;
             let codes: Vec<i8> = (0..d * rows).map(|i| code(i) as i8).collect();
             let query: Vec<i16> = (0..d).map(|i| code(i + 7) as i16).collect();

@@ -59,6 +59,11 @@ impl Quantized {
         self.scales.is_empty()
     }
 
+    /// Coordinates of a row; 0 where there is none.
+    pub fn dimension(&self) -> usize {
+        self.codes.len() / self.len().max(1)
+    }
+
     /// Parts, one after the other, as some rows, in order, of a table of `len`, whose others are zero.
     pub fn spread(parts: &[Self], rows: &[u32], len: usize, dimension: usize) -> Self {
         let mut codes = vec![0; len * dimension];

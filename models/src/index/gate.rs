@@ -74,7 +74,6 @@ pub(crate) enum Vectors {
 impl GatedIndex {
     /// Builds what the parameters ask for, and measures it with up to 200 of `queries`, evenly spaced.
     pub fn build(exact: ExactIndex, queries: &Table, params: &IndexParams) -> Self {
-        let dimension = queries.dimension;
         if let Some(why) = params.refused(exact.len()) {
             return Self::exact(exact, why);
         }
@@ -92,7 +91,7 @@ impl GatedIndex {
             let why = format!("an exact search looks at {looked_at} of {points} points; a graph is built from {least}");
             return Self::exact(exact, why);
         }
-        let (graph, built_share) = Graph::build(&exact, dimension, params.hnsw);
+        let (graph, built_share) = Graph::build(&exact, params.hnsw);
         let hnsw = HnswIndex::new(exact.clone(), graph.clone(), params.hnsw.ef_search);
         let at_10 = recall(&hnsw, &exact, &sample, 10);
         let at_100 = recall(&hnsw, &exact, &sample, 100);
@@ -118,16 +117,7 @@ impl GatedIndex {
 
     /// The exact index alone.
     pub fn exact(exact: ExactIndex, why: String) -> Self {
-        let report = IndexReport {
-            kind: IndexKind::Exact,
-            why,
-            recall_at_10: None,
-            recall_at_100: None,
-            reachable_share_built: None,
-            reachable_share: None,
-            audience_recall: None,
-        };
-        Self { index: Arc::new(exact.clone()), exact, graph: None, added: 0, report }
+        Self { index: Arc::new(exact.clone()), exact, graph: None, added: 0, report: report_of_exact(why) }
     }
 
     /// Of vectors that nobody looks for by inner product unless there is a graph.
@@ -179,6 +169,7 @@ impl GatedIndex {
     /// # Errors
     /// If the file can't be written.
     pub fn write(&self, name: &str, ef_search: usize, to: &mut Writer) -> Result<(), ArtifactError> {
+        debug_assert!(self.graph.is_none() || self.added == 0, "a graph's points are places in the order written here");
         let degree = self.graph.as_ref().map(Graph::degree);
         let stored = Stored { report: self.report.clone(), ef_search, degree, upper_layers: None };
         to.section(name, &stored, |s| {
@@ -193,8 +184,9 @@ impl GatedIndex {
         let section = from.section(name)?;
         let mut stored: Stored = section.values()?;
         if stored.upper_layers.is_some() {
-            stored.report.kind = IndexKind::Exact;
-            stored.report.why = "its graph is of a format before 15: train again to have one that is walked".to_owned();
+            stored.report = report_of_exact(
+                "its graph is of a format before 15: train again to have one that is walked".to_owned(),
+            );
         }
         let exact = match (vectors, stored.degree) {
             (Vectors::Table(table), Some(_)) => ExactIndex::ByLength(Arc::new(LengthIndex::read(table, &section)?)),
@@ -208,6 +200,18 @@ impl GatedIndex {
         let graph = Graph::read(&section, exact.len(), degree)?;
         let hnsw = HnswIndex::new(exact.clone(), graph.clone(), stored.ef_search);
         Ok(Self { index: Arc::new(hnsw), exact, graph: Some(graph), added: 0, report: stored.report })
+    }
+}
+
+fn report_of_exact(why: String) -> IndexReport {
+    IndexReport {
+        kind: IndexKind::Exact,
+        why,
+        recall_at_10: None,
+        recall_at_100: None,
+        reachable_share_built: None,
+        reachable_share: None,
+        audience_recall: None,
     }
 }
 
@@ -260,6 +264,20 @@ mod tests {
         let exact = ExactIndex::by_length(long_tail(random(3000, 1)));
         let index = GatedIndex::build(exact, &queries, &params(400, 2500, 5000));
         assert!(index.report.kind == IndexKind::Exact && index.report.why.contains("looks at"), "{:?}", index.report);
+    }
+
+    #[test]
+    fn what_was_added_is_found_beside_a_graph() {
+        let (table, queries) = (random(2000, 1), random(20, 2));
+        let index = GatedIndex::build(ExactIndex::by_length(table.clone()), &queries, &params(400, 10, 5000));
+        let added: Vec<f32> = table.values.iter().chain(&queries.values[..]).copied().collect();
+        let longer = Table { values: added.into(), dimension: 16 };
+        let extended = index.extended(longer.clone());
+        assert_eq!(extended.serving().kind(), IndexKind::Hnsw);
+        for row in 0..20 {
+            let query = queries.row(row);
+            assert_eq!(extended.search(query, 1, false, &|_| true), longer.search(query, 1, &|_| true));
+        }
     }
 
     #[test]

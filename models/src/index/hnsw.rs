@@ -2,8 +2,9 @@
 //!
 //! As the lowest layer of Malkov & Yashunin's HNSW (2016); in place of the layers above, walks start at the thousand
 //! longest vectors at once, which is a scan of so many lines of memory: the largest inner products are among these more
-//! often than not, and where all vectors are alike in length, some of them are near any query. Links stand in rows of equal length, vectors in a byte per coordinate: a point costs a walk one line of
-//! memory for its links, two with many, and one for its vector. What a walk found is scored exactly.
+//! often than not, and where all vectors are alike in length, some of them are near any query. Links stand in rows of
+//! equal length, vectors in a byte per coordinate: a point costs a walk one or two lines of memory for its links, and as
+//! much for its vector and its scale. What a walk found is scored exactly.
 
 mod build;
 mod walk;
@@ -38,16 +39,6 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Builds a graph over an index's vectors of so many coordinates: the same vectors give the same graph, on any
-    /// number of threads. Every point can be reached; also gives the share of points for which nothing had to be done
-    /// to that end.
-    pub fn build(exact: &ExactIndex, dimension: usize, params: HnswParams) -> (Self, f32) {
-        let points = exact.codes();
-        let mut order: Vec<u32> = (0..points.len() as u32).collect();
-        order.sort_by(|a, b| points.lengths[*b as usize].total_cmp(&points.lengths[*a as usize]));
-        Self::over(points, dimension, &order, params)
-    }
-
     fn links(&self) -> Links<'_> {
         Links { starts: &self.starts, links: &self.links, degree: self.degree }
     }
@@ -103,10 +94,12 @@ impl VectorIndex for HnswIndex {
         let (points, coded) = (self.exact.codes(), QuantizedQuery::new(query));
         let scales: &[f32] = &points.scales;
         let score = |point: u32, sum: i32| sum as f32 * (scales[point as usize] * coded.scale);
-        let found = self.graph.links().walk(points, &coded.codes, self.ef_search.max(k), score);
-        let (order, mut top) = (self.exact.order(), Top::new(k));
-        let rows = found.iter().map(|point| order.map_or(point.row, |order| order[point.row as usize]));
-        rows.filter(|row| allowed(*row)).for_each(|row| top.push(row, self.exact.score(row, query, &coded)));
+        let order = self.exact.order();
+        let row = |point: u32| order.map_or(point, |order| order[point as usize]);
+        let links = self.graph.links();
+        let found = links.walk(points, &coded.codes, self.ef_search.max(k), score, |point| allowed(row(point)));
+        let (rows, mut top) = (found.iter().map(|point| row(point.row)), Top::new(k));
+        rows.for_each(|row| top.push(row, self.exact.score(row, query, &coded)));
         top.into_sorted()
     }
 
@@ -143,7 +136,7 @@ mod tests {
 
     fn built(table: &Table, params: HnswParams) -> (HnswIndex, f32) {
         let exact = ExactIndex::by_length(table.clone());
-        let (graph, reachable) = Graph::build(&exact, table.dimension, params);
+        let (graph, reachable) = Graph::build(&exact, params);
         (HnswIndex::new(exact, graph, params.ef_search), reachable)
     }
 
@@ -211,13 +204,13 @@ mod tests {
     }
 
     #[test]
-    fn equal_points_are_all_found_and_hide_no_others() {
-        // Of 3,000, a third are zero and a third equal.
+    fn points_of_one_direction_are_all_found_and_hide_no_others() {
+        // Of 3,000, a third are zero and a third differ in length alone.
         let table = clustered(3000, 16, 9);
         let alike = |(row, vector): (usize, &[f32])| -> Vec<f32> {
             match row % 3 {
                 0 => vec![0.0; 16],
-                1 => table.row(7).to_vec(),
+                1 => table.row(7).iter().map(|x| x * (1.0 + row as f32 / 3000.0)).collect(),
                 _ => vector.to_vec(),
             }
         };
@@ -241,10 +234,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_allowed_takes_no_room() {
+        let table = clustered(2000, 16, 11);
+        let (index, _) = built(&table, HnswParams { ef_search: 50, ..PARAMS });
+        let best = table.search(table.row(7), 25, &|_| true);
+        let allowed = |row: u32| best.iter().all(|s| s.row != row);
+        let answer = index.search(table.row(7), 50, &allowed);
+        assert_eq!(answer.len(), 50);
+        let exact = table.search(table.row(7), 50, &allowed);
+        let hits = answer.iter().filter(|s| s.score >= exact[49].score).count();
+        assert!(hits >= 45, "{hits}");
+    }
+
+    #[test]
     fn vectors_in_bytes_are_scored_as_they_are_kept() {
         let table = clustered(2000, 64, 7);
         let coded = ExactIndex::Coded(Quantized::new(&table.values, 64));
-        let (graph, _) = Graph::build(&coded, 64, PARAMS);
+        let (graph, _) = Graph::build(&coded, PARAMS);
         let index = HnswIndex::new(coded.clone(), graph, 2000);
         assert_eq!(index.search(table.row(7), 10, &|_| true), coded.search(table.row(7), 10, &|_| true));
     }

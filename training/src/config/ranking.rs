@@ -139,7 +139,7 @@ pub struct IndexConfig {
     pub ef_search: usize,
     /// Vectors that an exact search looks at on average, from which on a graph is built: below, it is faster.
     pub hnsw_min_points: usize,
-    /// Vectors of a table up to which a graph is built: above, building takes longer than a night allows.
+    /// Vectors of a table up to which a graph is built: above, building takes too long.
     pub hnsw_max_points: usize,
     /// Recall that a graph must reach to serve.
     pub min_recall: f32,

@@ -28,7 +28,7 @@ struct Walker {
 /// A point with its score, in the order of [`Scored`], the best the largest: one comparison of whole numbers.
 type Key = u64;
 
-/// Neither NaN nor infinite.
+/// A score that is not finite stands in some order too: it breaks nothing, and no vector that was trained has one.
 #[inline]
 fn key(point: u32, score: f32) -> Key {
     let bits = score.to_bits();
@@ -49,6 +49,10 @@ thread_local! {
 /// Marks the end of a point's links.
 pub(super) const NONE: u32 = u32::MAX;
 
+/// A walk ends where it has looked at one in so many of all points, and at so many for each that it keeps.
+const MOST_SHARE: usize = 4;
+const MOST_PER_KEPT: usize = 64;
+
 /// A graph, as a walk sees it.
 #[derive(Clone, Copy)]
 pub(super) struct Links<'a> {
@@ -67,28 +71,32 @@ impl<'a> Links<'a> {
         &links[..links.iter().position(|link| *link == NONE).unwrap_or(self.degree)]
     }
 
-    /// The best `ef` points found by a walk from the starts, in no order: the neighbours of the best point are looked at
-    /// until none is better than the worst of those kept (Malkov & Yashunin 2016, algorithm 2). `score` makes of the
-    /// number of a point and the inner product of its codes with the query's what is compared.
+    /// The best `ef` allowed points found by a walk from the starts, in no order: the neighbours of the best point are
+    /// looked at until none is better than the worst of those kept (Malkov & Yashunin 2016, algorithm 2); what is not
+    /// allowed is walked over. `score` makes of the number of a point and the inner product of its codes with the query's
+    /// what is compared.
     pub(super) fn walk(
         &self,
         points: &Quantized,
         query: &[i16],
         ef: usize,
         score: impl Fn(u32, i32) -> f32,
+        allowed: impl Fn(u32) -> bool,
     ) -> Vec<Scored> {
         let mut walker = WALKER.take();
-        let by = Compared { codes: &points.codes, scales: &points.scales, query };
+        let most = (points.len() / MOST_SHARE).max(MOST_PER_KEPT * ef);
+        let by = Compared { codes: &points.codes, scales: &points.scales, query, ef, score, allowed };
         walker.begin(points.len());
-        walker.look_at(self.starts, &by, ef, &score);
+        walker.look_at(self.starts, &by);
         while let Some(best) = walker.open.pop() {
-            if walker.beats(ef).is_some_and(|worst| best < worst) {
+            // Where too little is allowed to fill what is kept, looking at all of it is faster.
+            if walker.beats(ef).is_some_and(|worst| best < worst) || walker.touched.len() > most {
                 break;
             }
             if let Some(next) = walker.open.peek() {
                 fetch(&self.links[scored(*next).row as usize * self.degree..][..self.degree]);
             }
-            walker.look_at(self.neighbours(scored(best).row), &by, ef, &score);
+            walker.look_at(self.neighbours(scored(best).row), &by);
         }
         let found = walker.kept.drain().map(|Reverse(key)| scored(key)).collect();
         WALKER.set(walker);
@@ -118,11 +126,14 @@ pub(super) fn share(of: &[bool]) -> f32 {
     if of.is_empty() { 1.0 } else { of.iter().filter(|x| **x).count() as f32 / of.len() as f32 }
 }
 
-/// What is compared in a walk: the points' codes and scales, and the query's codes.
-struct Compared<'a> {
+/// What a walk compares, and by what.
+struct Compared<'a, S, A> {
     codes: &'a [i8],
     scales: &'a [f32],
     query: &'a [i16],
+    ef: usize,
+    score: S,
+    allowed: A,
 }
 
 impl Walker {
@@ -141,7 +152,7 @@ impl Walker {
     }
 
     /// Looks at those of some points that were not looked at.
-    fn look_at(&mut self, some: &[u32], by: &Compared<'_>, ef: usize, score: &impl Fn(u32, i32) -> f32) {
+    fn look_at(&mut self, some: &[u32], by: &Compared<'_, impl Fn(u32, i32) -> f32, impl Fn(u32) -> bool>) {
         self.near.resize(some.len(), 0);
         let mut new = 0;
         // Whether a point is new is as good as random: no branch asks.
@@ -160,18 +171,22 @@ impl Walker {
         self.touched.extend(&self.near);
         self.sums.resize(new, 0);
         dot_codes_at(by.codes, &self.near, by.query, &mut self.sums);
-        let mut least = self.beats(ef).unwrap_or(0);
+        let mut least = self.beats(by.ef).unwrap_or(0);
         for (point, sum) in self.near.iter().zip(&self.sums) {
-            let found = key(*point, score(*point, *sum));
-            if found > least {
-                self.open.push(found);
-                if self.kept.len() < ef {
-                    self.kept.push(Reverse(found));
-                } else if let Some(mut worst) = self.kept.peek_mut() {
-                    *worst = Reverse(found);
-                }
-                least = self.beats(ef).unwrap_or(0);
+            let found = key(*point, (by.score)(*point, *sum));
+            if found <= least {
+                continue;
             }
+            self.open.push(found);
+            if !(by.allowed)(*point) {
+                continue;
+            }
+            if self.kept.len() < by.ef {
+                self.kept.push(Reverse(found));
+            } else if let Some(mut worst) = self.kept.peek_mut() {
+                *worst = Reverse(found);
+            }
+            least = self.beats(by.ef).unwrap_or(0);
         }
     }
 }

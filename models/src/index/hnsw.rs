@@ -3,8 +3,8 @@
 //! As the lowest layer of Malkov & Yashunin's HNSW (2016); in place of the layers above, walks start at the thousand
 //! longest vectors at once, which is a scan of so many lines of memory: the largest inner products are among these more
 //! often than not, and where all vectors are alike in length, some of them are near any query. Links stand in rows of
-//! equal length, vectors in a byte per coordinate: a point costs a walk one or two lines of memory for its links, and as
-//! much for its vector and its scale. What a walk found is scored exactly.
+//! equal length, vectors in a byte per coordinate: a point costs a walk one or two lines of memory for its links, and
+//! as much for its vector and its scale. What a walk found is scored exactly.
 
 mod build;
 mod walk;

@@ -2,9 +2,10 @@
 //!
 //! A batch is at most as large as what is linked in already, and a small share of all (Manohar et al. 2024,
 //! "ParlayANN"): each of its points looks for its neighbours in the graph as it is before the batch, and each point
-//! that is linked to is looked at once after. So the same points give the same graph on any number of threads. Of points
-//! in one direction, as of members who bought nothing, or one product and nothing else at different times, the longest is
-//! linked in, and leads to the others: among themselves they would leave no room for a link to anywhere else.
+//! that is linked to is looked at once after. So the same points give the same graph on any number of threads.
+//!
+//! Of points in one direction, as of members who bought nothing, or one product and nothing else at different times, the
+//! longest is linked in, and leads to the others: among themselves they would leave no room for links to elsewhere.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};

@@ -73,8 +73,8 @@ impl<'a> Links<'a> {
 
     /// The best `ef` allowed points found by a walk from the starts, in no order: the neighbours of the best point are
     /// looked at until none is better than the worst of those kept (Malkov & Yashunin 2016, algorithm 2); what is not
-    /// allowed is walked over. `score` makes of the number of a point and the inner product of its codes with the query's
-    /// what is compared.
+    /// allowed is walked over. `score` makes what is compared of the number of a point and the inner product of its codes
+    /// with the query's.
     pub(super) fn walk(
         &self,
         points: &Quantized,

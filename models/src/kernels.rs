@@ -5,8 +5,12 @@
 //! `dispatched` takes every step element by element or in whole numbers, and gives the same everywhere, unless it
 //! says that it asks for [`dot`].
 
+mod codes;
+
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
+
+pub use codes::{dot_codes, dot_codes_at};
 
 /// Defines a function as several compilations of one body, of which each call runs the widest that the CPU has. On
 /// aarch64 the one compilation has NEON, which is part of the architecture. Nothing is contracted or reordered: all
@@ -145,87 +149,6 @@ pub(crate) fn has_avx512() -> bool {
         return false;
     }
     has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512vnni")
-}
-
-dispatched! {
-    /// Inner products of a query with rows of codes as long as it, one per row: whole numbers, and exact, as long as
-    /// no sum exceeds an `i32`.
-    pub fn dot_codes(codes: &[i8], query: &[i16], out: &mut [i32]) {
-        // A length known beforehand halves the time.
-        match query.len() {
-            64 => dot_codes_of::<64>(codes, query, out),
-            128 => dot_codes_of::<128>(codes, query, out),
-            256 => dot_codes_of::<256>(codes, query, out),
-            d => codes.chunks_exact(d.max(1)).zip(out).for_each(|(row, out)| *out = dot_row(row, query)),
-        }
-    }
-}
-
-dispatched! {
-    /// The same of the rows of a table that are named, one after the other.
-    pub fn dot_codes_at(codes: &[i8], rows: &[u32], query: &[i16], out: &mut [i32]) {
-        match query.len() {
-            64 => dot_codes_at_of::<64>(codes, rows, query, out),
-            128 => dot_codes_at_of::<128>(codes, rows, query, out),
-            256 => dot_codes_at_of::<256>(codes, rows, query, out),
-            d => rows.iter().zip(out).for_each(|(row, out)| *out = dot_row(&codes[*row as usize * d..][..d], query)),
-        }
-    }
-}
-
-#[inline(always)]
-fn dot_codes_of<const D: usize>(codes: &[i8], query: &[i16], out: &mut [i32]) {
-    let (Some(query), rows) = (query.first_chunk::<D>(), codes.as_chunks::<D>().0) else { return };
-    let (fours, rest) = rows.as_chunks();
-    let (out, rest_out) = out.as_chunks_mut();
-    fours.iter().zip(out).for_each(|(rows, out)| *out = dot_four(rows.each_ref(), query));
-    rest.iter().zip(rest_out).for_each(|(row, out)| *out = dot_row(row, query));
-}
-
-#[inline(always)]
-fn dot_codes_at_of<const D: usize>(codes: &[i8], rows: &[u32], query: &[i16], out: &mut [i32]) {
-    let (Some(query), table) = (query.first_chunk::<D>(), codes.as_chunks::<D>().0) else { return };
-    let (fours, rest) = rows.as_chunks();
-    let (out, rest_out) = out.as_chunks_mut();
-    fours.iter().zip(out).for_each(|(rows, out)| *out = dot_four(rows.map(|row| &table[row as usize]), query));
-    if let Some(last) = rest.last() {
-        // The last again for what four lack: one by one, they take longer.
-        let rows = std::array::from_fn(|i| &table[*rest.get(i).unwrap_or(last) as usize]);
-        rest_out.copy_from_slice(&dot_four(rows, query)[..rest.len()]);
-    }
-}
-
-#[inline(always)]
-fn dot_four<const D: usize>(rows: [&[i8; D]; 4], query: &[i16; D]) -> [i32; 4] {
-    #[cfg(target_arch = "x86_64")]
-    if has_avx2() {
-        // SAFETY: the CPU has AVX2, checked on the line above.
-        #[allow(unsafe_code)]
-        return unsafe { dot_four_avx2(rows, query) };
-    }
-    rows.map(|row| dot_row(row, query))
-}
-
-/// Of four rows at once, whose sums are folded together: half the time of one after the other.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-#[inline]
-fn dot_four_avx2<const D: usize>(rows: [&[i8; D]; 4], query: &[i16; D]) -> [i32; 4] {
-    let mut sums = [_mm256_setzero_si256(); 4];
-    for (sum, row) in sums.iter_mut().zip(rows) {
-        for (codes, query) in row.as_chunks::<16>().0.iter().zip(query.as_chunks::<16>().0) {
-            let products = _mm256_madd_epi16(_mm256_cvtepi8_epi16(bytemuck::cast(*codes)), bytemuck::cast(*query));
-            *sum = _mm256_add_epi32(*sum, products);
-        }
-    }
-    let [a, b, c, d] = sums;
-    let eight = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
-    bytemuck::cast(_mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256::<1>(eight)))
-}
-
-#[inline(always)]
-fn dot_row(row: &[i8], query: &[i16]) -> i32 {
-    row.iter().zip(query).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum()
 }
 
 /// Rows that are multiplied side by side.
@@ -382,31 +305,6 @@ mod tests {
                     let right = if j <= i { (found - exact).abs() < 1e-3 } else { found.is_nan() };
                     prop_assert!(right);
                 }
-            }
-        }
-
-        #[test]
-        fn codes_multiply_exactly(
-            d in prop_oneof![Just(64), Just(128), Just(256), 1usize..140],
-            rows in 0usize..9,
-            seed in any::<u64>(),
-        ) {
-            let code = |i: usize| (seed.wrapping_mul(2 * i as u64 + 1) >> 40) as i32;
-            let codes: Vec<i8> = (0..d * rows).map(|i| code(i) as i8).collect();
-            let query: Vec<i16> = (0..d).map(|i| code(i + 7) as i16).collect();
-            let by_width = widest::each(|| {
-                let mut out = vec![0; rows];
-                dot_codes(&codes, &query, &mut out);
-                let backwards: Vec<u32> = (0..rows as u32).rev().collect();
-                let mut named = vec![0; rows];
-                dot_codes_at(&codes, &backwards, &query, &mut named);
-                assert!(named.iter().rev().eq(&out));
-                out
-            });
-            prop_assert!(by_width.iter().all(|out| *out == by_width[0]));
-            for (row, out) in codes.chunks_exact(d).zip(by_width[0].iter().copied()) {
-                let exact: i64 = row.iter().zip(&query).map(|(a, b)| i64::from(*a) * i64::from(*b)).sum();
-                prop_assert_eq!(i64::from(out), exact);
             }
         }
     }

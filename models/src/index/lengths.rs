@@ -56,9 +56,11 @@ impl LengthIndex {
         let order: Array<u32> = from.array("order")?;
         let what = format!("the order does not have each of {} rows once", table.len());
         from.ensure(order.len() == table.len(), &what)?;
-        let mut seen = vec![false; table.len()];
-        let is_new = |row: &u32| seen.get_mut(*row as usize).is_some_and(|seen| !replace(seen, true));
-        from.ensure_all(|| order.iter().all(is_new), &what)?;
+        let is_whole = || {
+            let mut seen = vec![false; table.len()];
+            order.iter().all(|row| seen.get_mut(*row as usize).is_some_and(|seen| !replace(seen, true)))
+        };
+        from.ensure_all(is_whole, &what)?;
         let of_row = lengths(&table);
         Ok(Self::with_lengths(table, order, &of_row))
     }

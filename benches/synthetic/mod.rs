@@ -106,7 +106,9 @@ pub(crate) fn launch_model(members: usize, products: usize, factors: usize, purc
         products: catalogue,
         embeddings,
         popularity,
+        facts: Default::default(),
     }
+    .with_facts()
 }
 
 pub(crate) fn catalogue(products: usize) -> Products {
@@ -142,6 +144,7 @@ pub(crate) fn popularity(products: usize) -> Popularity {
         short: shares.clone().into(),
         trials: shares.clone().into(),
         overall: shares.into(),
+        age_days: vec![0; products].into(),
         ..Popularity::default()
     }
     .ranked()

@@ -5,6 +5,7 @@
 //! them now.
 
 use crate::artifact::{ArtifactError, Reader, Writer};
+use crate::kernels::fetch;
 use crate::scatter::Scatter;
 use crate::sparse::Matrix;
 
@@ -19,7 +20,13 @@ pub struct Affinity {
 
 /// Adds up what each of a member's products speaks for.
 pub fn spread(similar: &Matrix, from: impl IntoIterator<Item = (u32, f32)>, into: &mut Scatter) {
-    for (product, weight) in from {
+    let mut from = from.into_iter().peekable();
+    while let Some((product, weight)) = from.next() {
+        if let Some((next, _)) = from.peek() {
+            let (neighbours, similarities) = similar.row(*next);
+            fetch(neighbours);
+            fetch(similarities);
+        }
         let (neighbours, similarities) = similar.row(product);
         for (neighbour, similarity) in neighbours.iter().zip(similarities) {
             into.add(*neighbour, weight * similarity);

@@ -6,10 +6,12 @@
 
 mod basket;
 mod candidates;
+mod facts;
 mod filter;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod group;
+mod habits;
 mod persona;
 mod reason;
 mod rules;
@@ -19,6 +21,7 @@ use std::collections::HashSet;
 
 use serde::Serialize;
 
+pub use facts::Facts;
 pub use filter::{AllowedProducts, ProductFilter};
 pub use group::{GroupFeed, GroupItem, GroupRequest, MAX_GROUP, MAX_GROUP_PAGE, group_feed};
 pub use persona::Persona;
@@ -29,6 +32,7 @@ pub use signals::{FEATURES, Feature, Features, Signals};
 use crate::model::Model;
 use crate::popularity::Context;
 use crate::ranker::probability;
+use crate::ranking::distinct;
 
 /// What happened during a visit so far.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -165,8 +169,7 @@ fn ranked(
     let mut candidates = signals.candidates(request.page_size, !request.filter.is_empty(), allowed);
     if request.rules.launch_share > 0.0 {
         candidates.extend(signals.launch_candidates(request.page_size, allowed));
-        candidates.sort_unstable();
-        candidates.dedup();
+        candidates = distinct(candidates, model.products.len());
     }
     score(model, persona, signals, &candidates)
 }

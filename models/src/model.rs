@@ -14,6 +14,7 @@ use crate::catalogue::{Members, Products};
 use crate::categories::CategoryTree;
 use crate::content::ContentIndex;
 use crate::embeddings::Embeddings;
+use crate::feed::Facts;
 use crate::groups::Groups;
 use crate::history::History;
 use crate::index::{ExactIndex, GatedIndex, Table, Vectors};
@@ -56,6 +57,8 @@ pub struct Model {
     pub ranker: Ranker,
     /// The levels of the products' categories.
     pub tree: Arc<CategoryTree>,
+    /// What feeds ask of each product, as the parts above have it; not stored.
+    pub facts: Arc<[Facts]>,
     /// Finds products by vector.
     pub product_index: GatedIndex,
     /// Finds members by vector.
@@ -145,6 +148,17 @@ impl Model {
         Self::checked(registry, id, Check::Changed)
     }
 
+    /// Loads a version that takes the place of one that answers: requests would wait for its pages one by one, so all of
+    /// them are mapped before, as far as there is memory.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_populated(registry: &Registry, id: &VersionId) -> Result<Self, ArtifactError> {
+        let from = registry.open(id, Check::Changed)?;
+        from.populate();
+        Self::opened(&from, id)
+    }
+
     /// Loads a version and checks every byte of it, whoever checked it before.
     ///
     /// # Errors
@@ -154,8 +168,11 @@ impl Model {
     }
 
     fn checked(registry: &Registry, id: &VersionId, check: Check) -> Result<Self, ArtifactError> {
-        let from = registry.open(id, check)?;
-        let model = Self::read(&from, id)?;
+        Self::opened(&registry.open(id, check)?, id)
+    }
+
+    fn opened(from: &Reader, id: &VersionId) -> Result<Self, ArtifactError> {
+        let model = Self::read(from, id)?;
         from.vouch();
         Ok(model)
     }
@@ -182,6 +199,7 @@ impl Model {
             ranker: Ranker::default(),
             tree: CategoryTree::new(&products.categories, &popularity.overall).into(),
             popularity,
+            facts: Arc::default(),
             product_index: GatedIndex::read("product_index", from, Vectors::Table(Self::product_table(&embeddings)))?,
             member_index: GatedIndex::read("member_index", from, Vectors::Coded(embeddings.members.clone()))?,
             audience_costs: Costs::default(),
@@ -203,7 +221,7 @@ impl Model {
             model.ranker = Ranker::read(from)?;
         }
         model.state = State::of(&model);
-        Ok(model)
+        Ok(model.with_facts())
     }
 }
 

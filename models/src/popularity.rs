@@ -5,6 +5,7 @@
 //! product is bought there or then than in the chain.
 
 mod counts;
+mod places;
 mod segment;
 
 use segment::Part;
@@ -12,7 +13,7 @@ pub use segment::Segment;
 pub(crate) use segment::{Bought, Since};
 
 use crate::artifact::{Array, ArtifactError, Reader, Writer};
-use crate::ranking::{Scored, Top};
+use crate::ranking::{Scored, best, distinct};
 use crate::sparse::Matrix;
 use crate::state;
 use crate::strings::{NONE, Strings};
@@ -310,11 +311,12 @@ impl Here<'_> {
         for part in [self.store, self.city, self.channel] {
             rows.extend(part.top(2 * k, &allowed));
         }
-        rows.sort_unstable();
-        rows.dedup();
-        let mut top = Top::new(k);
-        rows.iter().zip(self.shares(&rows)).for_each(|(row, share)| top.push(*row, share));
-        top.into_sorted().iter().map(|s| s.row).collect()
+        let rows = distinct(rows, self.popularity.overall.len());
+        let shares = self.shares(&rows);
+        let mut found =
+            best(rows.iter().zip(shares).map(|(row, score)| Scored { row: *row, score }).collect(), k, |_| true);
+        found.sort_unstable();
+        found.iter().map(|s| s.row).collect()
     }
 }
 

@@ -11,7 +11,10 @@ pub use trees::{TREE_DEPTH, Trees};
 
 use crate::artifact::{Array, ArtifactError, Reader, Section, SectionWriter, Writer};
 use crate::feed::{FEATURES, Features};
+use crate::kernels::dispatched;
 
+/// Features that are weighed side by side.
+const LANES: usize = 8;
 /// Features that versions had before these were named.
 const UNNAMED: usize = 45;
 
@@ -161,12 +164,31 @@ impl Scorer {
 
 impl Linear {
     fn log_odds(&self, rows: &[Features]) -> Vec<f32> {
-        let weighted = |row: &Features| row.iter().zip(self.weights.iter()).map(|(x, w)| x * w).sum::<f32>();
-        rows.iter().map(|row| self.bias + weighted(row)).collect()
+        let mut scores = vec![self.bias; rows.len()];
+        // One that was never fitted has none.
+        if let Some(weights) = self.weights.first_chunk() {
+            add_weighted(rows, weights, &mut scores);
+        }
+        scores
     }
 
     fn rescaled(self, slope: f32, shift: f32) -> Self {
         Self { weights: scaled(&self.weights, slope), bias: slope * self.bias + shift }
+    }
+}
+
+dispatched! {
+    fn add_weighted(rows: &[Features], weights: &Features, scores: &mut [f32]) {
+        let (weights, rest) = weights.as_chunks::<LANES>();
+        for (row, score) in rows.iter().zip(scores) {
+            let (row, of_rest) = row.as_chunks::<LANES>();
+            let mut sums = [0f32; LANES];
+            for (x, w) in row.iter().zip(weights) {
+                (0..LANES).for_each(|lane| sums[lane] += x[lane] * w[lane]);
+            }
+            of_rest.iter().zip(rest).zip(&mut sums).for_each(|((x, w), sum)| *sum += x * w);
+            *score += sums.iter().sum::<f32>();
+        }
     }
 }
 
@@ -239,6 +261,18 @@ mod tests {
         let trees = Trees { bias: 0.5, ..Trees::default() };
         assert_eq!(Scorer::Sum(linear.clone(), trees).rescaled(2.0, 1.0).log_odds(&[row]), [8.0]);
         assert_eq!(probability(0.0), 0.5);
+    }
+
+    #[test]
+    fn every_feature_counts_by_its_own_weight() {
+        let weights: Features = std::array::from_fn(|k| (k + 1) as f32);
+        let rows: [Features; FEATURES.len()] =
+            std::array::from_fn(|at| std::array::from_fn(|k| if k == at { 2.0 } else { 0.0 }));
+        let linear = Linear { weights: weights.to_vec().into(), bias: 0.5 };
+        for scores in crate::kernels::widest::each(|| linear.log_odds(&rows)) {
+            assert!(scores.iter().zip(weights).all(|(score, weight)| *score == 0.5 + 2.0 * weight));
+        }
+        assert_eq!(Linear { bias: 0.5, ..Linear::default() }.log_odds(&rows[..1]), [0.5]);
     }
 
     #[test]

@@ -27,6 +27,11 @@ impl PartialOrd for Scored {
     }
 }
 
+/// A bit for each of so many rows is sooner looked through than one row is sorted.
+const MARKED: usize = 1024;
+/// Rows beyond those wanted, and a quarter of these, that are taken before it is asked who is allowed.
+const SPARE: usize = 16;
+
 /// Keeps the best `k` of what is pushed, in `O(log k)` per push and `O(k)` memory.
 #[derive(Debug)]
 pub struct Top {
@@ -54,12 +59,6 @@ impl Top {
         }
     }
 
-    /// Whether a row would be kept if it were offered now.
-    #[inline]
-    pub fn would_keep(&self, row: u32, score: f32) -> bool {
-        self.kept.len() < self.k || self.kept.peek().is_some_and(|worst| Scored { row, score } < *worst)
-    }
-
     /// The one to beat: the worst that is kept, once there are as many as are wanted.
     #[inline]
     pub fn worst(&self) -> Option<&Scored> {
@@ -74,15 +73,50 @@ impl Top {
         self
     }
 
-    /// The kept rows, in no order.
-    pub fn into_rows(self) -> impl Iterator<Item = u32> {
-        self.kept.into_iter().map(|s| s.row)
-    }
-
     /// The kept rows, best first.
     pub fn into_sorted(self) -> Vec<Scored> {
         self.kept.into_sorted_vec()
     }
+}
+
+/// The best `k` allowed of some rows, in no order; in time that grows with the rows alone. Where most are allowed, few
+/// are asked whether they are.
+pub fn best(mut rows: Vec<Scored>, k: usize, allowed: impl Fn(u32) -> bool) -> Vec<Scored> {
+    let is_allowed = |s: &Scored| allowed(s.row);
+    let rest = cut(&mut rows, k + k / 4 + SPARE);
+    rows.retain(is_allowed);
+    if rows.len() < k {
+        rows.extend(rest.into_iter().filter(is_allowed));
+    }
+    cut(&mut rows, k);
+    rows
+}
+
+/// Keeps the best `k`; gives the others.
+fn cut(rows: &mut Vec<Scored>, k: usize) -> Vec<Scored> {
+    if rows.len() <= k {
+        return Vec::new();
+    }
+    rows.select_nth_unstable(k);
+    rows.split_off(k)
+}
+
+/// Rows below `n`, in order and each once.
+pub(crate) fn distinct(mut rows: Vec<u32>, n: usize) -> Vec<u32> {
+    if n > MARKED * rows.len() {
+        rows.sort_unstable();
+        rows.dedup();
+        return rows;
+    }
+    let mut marks = vec![0u64; n.div_ceil(64)];
+    rows.drain(..).for_each(|row| marks[row as usize / 64] |= 1 << (row % 64));
+    for (word, mut bits) in (0u32..).zip(marks) {
+        while bits != 0 {
+            rows.push(64 * word + bits.trailing_zeros());
+            bits &= bits - 1;
+        }
+    }
+    rows
 }
 
 #[cfg(test)]
@@ -91,6 +125,24 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn distinct_rows_are_in_order(rows in prop::collection::vec(0u32..400, 0..90), far in 0usize..2) {
+            let set: std::collections::BTreeSet<u32> = rows.iter().copied().collect();
+            prop_assert_eq!(distinct(rows, 400 + far * 200_000), set.into_iter().collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn the_best_allowed_are_the_head_of_a_sort(scores in prop::collection::vec(-5i8..5, 0..90), k in 0usize..20, every in 1u32..9) {
+            let rows = scores.iter().zip(0..).map(|(s, row)| Scored { row, score: f32::from(*s) });
+            let allowed = |row: u32| row.is_multiple_of(every);
+            let mut sorted: Vec<Scored> = rows.clone().filter(|s| allowed(s.row)).collect();
+            sorted.sort();
+            sorted.truncate(k);
+            let mut found = best(rows.collect(), k, allowed);
+            found.sort();
+            prop_assert_eq!(found, sorted);
+        }
+
         #[test]
         fn top_is_the_head_of_a_full_sort(scores in prop::collection::vec(-5i8..5, 0..60), k in 0usize..20, cut in 0usize..60) {
             let all: Vec<Scored> =

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use crate::ranking::Top;
+use crate::ranking::{Scored, best};
 
 thread_local! {
     /// Tables of this thread that are not in use, all zero: a request costs what it touches, not a table.
@@ -37,31 +37,16 @@ impl Scatter {
         *sum += value.max(f32::MIN_POSITIVE);
     }
 
-    /// Raises a row to a value above 0, if it is lower.
-    #[inline]
-    pub fn raise(&mut self, row: u32, value: f32) {
-        let sum = &mut self.sums[row as usize];
-        if *sum == 0.0 {
-            self.touched.push(row);
-        }
-        *sum = sum.max(value.max(f32::MIN_POSITIVE));
-    }
-
     /// The sum of a row.
     #[inline]
     pub fn get(&self, row: u32) -> f32 {
         self.sums[row as usize]
     }
 
-    /// The `k` allowed rows with the largest sums above 0. Of few is asked whether they are allowed.
-    pub fn top(&self, k: usize, allowed: impl Fn(u32) -> bool) -> Top {
-        let mut top = Top::new(k);
-        self.each(|row, sum| {
-            if sum > 0.0 && top.would_keep(row, sum) && allowed(row) {
-                top.push(row, sum);
-            }
-        });
-        top
+    /// The `k` allowed rows with the largest sums above 0, in no order. Of few is asked whether they are allowed.
+    pub fn best(&self, k: usize, allowed: impl Fn(u32) -> bool) -> Vec<Scored> {
+        let sums = self.touched.iter().map(|row| Scored { row: *row, score: self.get(*row) });
+        best(sums.filter(|s| s.score > 0.0).collect(), k, allowed)
     }
 
     /// Every row that something was added to, with its sum.
@@ -112,12 +97,10 @@ mod tests {
             a.add(2, 1.5);
             a.add(2, 1.0);
             a.add(3, 2.5);
-            assert_eq!(a.top(9, |_| true).into_sorted().iter().map(|s| s.row).collect::<Vec<_>>(), [2, 3]);
-            a.raise(1, 3.0);
-            a.raise(1, 2.0);
-            assert_eq!((a.get(1), a.get(2)), (3.0, 2.5));
+            assert_eq!(a.best(1, |_| true), [Scored { row: 2, score: 2.5 }]);
+            assert_eq!((a.get(1), a.get(3)), (0.0, 2.5));
         }
         let b = Scatter::take(6);
-        assert!((0..6).all(|row| b.get(row) == 0.0) && b.top(9, |_| true).into_sorted().is_empty());
+        assert!((0..6).all(|row| b.get(row) == 0.0) && b.best(9, |_| true).is_empty());
     }
 }

@@ -4,6 +4,7 @@
 //! snapshot, then answers: whoever has an answer is seen by the next request. Others may write to the same store; their
 //! changes are followed by number.
 
+mod background;
 mod bound;
 mod swap;
 mod writer;
@@ -24,6 +25,7 @@ use crate::access::Keys;
 use crate::clock::unix_now;
 use crate::observe::Metrics;
 use crate::store::{Entry, From, Outcome, Store, StoreError, StoredContact, Write};
+use background::Priority;
 use bound::Bound;
 use writer::Job;
 
@@ -103,7 +105,7 @@ pub struct Tasks {
 /// If either can't be read.
 pub async fn load(registry: &Registry, id: &VersionId, store: &Store) -> Result<Model, LiveError> {
     let hash_key = store.hash_key().await?;
-    Ok(swap::load(registry, id, store, hash_key).await?.served)
+    Ok(swap::load(registry, id, store, hash_key, Priority::Usual).await?.served)
 }
 
 impl Live {
@@ -120,7 +122,7 @@ impl Live {
     ) -> Result<(Arc<Self>, Tasks), LiveError> {
         let id = registry.current()?;
         let hash_key = store.hash_key().await?;
-        let bound = swap::load(&registry, &id, &store, hash_key).await?;
+        let bound = swap::load(&registry, &id, &store, hash_key, Priority::Usual).await?;
         let keys = store.keys().await?;
         let (jobs, waiting) = mpsc::channel(WAITING);
         let live = Arc::new(Self {

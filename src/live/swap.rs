@@ -8,6 +8,7 @@ use kindred_models::audience::Costs;
 use kindred_models::feed::{FeedRequest, Visitor, feed};
 use kindred_models::{ArtifactError, Model};
 
+use super::background::{Priority, run};
 use super::{Bound, Live, LiveError, blocking, in_time};
 use crate::store::{From, Store};
 
@@ -22,7 +23,14 @@ impl Live {
     ///
     /// # Errors
     /// If it can't be read, or the registry can't be changed.
-    pub async fn activate(&self, id: &VersionId) -> Result<(), LiveError> {
+    pub async fn activate(self: &Arc<Self>, id: &VersionId) -> Result<(), LiveError> {
+        let (live, id) = (self.clone(), id.clone());
+        // Who asked may give up before it is loaded: what was begun is done all the same, and once.
+        let done = tokio::spawn(async move { live.activate_now(&id).await }).await;
+        done.unwrap_or_else(|error| Err(LiveError::Broken(error.to_string())))
+    }
+
+    async fn activate_now(&self, id: &VersionId) -> Result<(), LiveError> {
         let _one_at_a_time = self.loading.lock().await;
         if id.as_str() == self.snapshot().info.version {
             return self.make_current(id).await;
@@ -41,7 +49,7 @@ impl Live {
     ///
     /// # Errors
     /// As [`activate`](Self::activate), or if there is none.
-    pub async fn roll_back(&self) -> Result<VersionId, LiveError> {
+    pub async fn roll_back(self: &Arc<Self>) -> Result<VersionId, LiveError> {
         let serving = self.snapshot().info.version.clone();
         let versions = self.registry.versions()?;
         let older = versions.into_iter().rfind(|id| id.as_str() < serving.as_str());
@@ -80,7 +88,7 @@ impl Live {
         // Before the work: without what happened since, no version serves.
         in_time(self.store.last()).await?;
         let hash_key = self.bound.lock().await.hash_key();
-        load(&self.registry, id, &self.store, hash_key).await
+        load(&self.registry, id, &self.store, hash_key, Priority::Low).await
     }
 
     /// Makes a version serve, with what was written while it was loaded, and the current one if it is named.
@@ -111,17 +119,18 @@ pub(super) async fn load(
     id: &VersionId,
     store: &Store,
     hash_key: [u8; 32],
+    priority: Priority,
 ) -> Result<Bound, LiveError> {
     let (registry, id) = (registry.clone(), id.clone());
     let version = id.clone();
-    let loaded = blocking(move || read(&registry, &id)).await;
+    let loaded = run(priority, move || read(&registry, &id, priority)).await;
     let model = loaded.ok_or_else(|| LiveError::Broken(version.to_string()))??;
     let mut bound = Bound::new(model, hash_key);
     if let From::Number(learned) = bound.unlearned {
         store.number_above(learned).await?;
     }
     let changes = store.changes(0, bound.unlearned).await?;
-    let bound = blocking(move || {
+    let bound = run(priority, move || {
         bound.apply(&changes);
         bound.rank();
         bound
@@ -130,8 +139,11 @@ pub(super) async fn load(
 }
 
 /// Reads a version, and measures what the ways to an audience cost here.
-fn read(registry: &Registry, id: &VersionId) -> Result<Model, ArtifactError> {
-    let mut model = Model::load(registry, id)?;
+fn read(registry: &Registry, id: &VersionId, priority: Priority) -> Result<Model, ArtifactError> {
+    let mut model = match priority {
+        Priority::Usual => Model::load(registry, id),
+        Priority::Low => Model::load_populated(registry, id),
+    }?;
     model.audience_costs = Costs::measured(&model);
     let members = model.members.len() as u32;
     for member in (0..members).step_by((members / WARM_UP_FEEDS).max(1) as usize).take(WARM_UP_FEEDS as usize) {

@@ -136,7 +136,7 @@ pub(crate) fn sources(
     model.tree = CategoryTree::new(&dataset.products.categories, &model.popularity.overall).into();
     model.info.counts = counts(&model, slice);
     progress.part("popularity, repeats and groups");
-    Ok(model)
+    Ok(model.with_facts())
 }
 
 /// Fits the vectors, and what is bought by the same members.
@@ -165,6 +165,7 @@ fn base(
         ranker: rank::unranked(&given.feed),
         tree: Default::default(),
         popularity: Popularity::default(),
+        facts: Default::default(),
         state: State::default(),
         info: ModelInfo { as_of_time: slice.as_of, ..ModelInfo::default() },
         content: ContentIndex::default(),

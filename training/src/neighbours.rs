@@ -45,7 +45,7 @@ pub fn fit(
                 sums.add(*buyer, x * y);
             }
         }
-        let mut kept = sums.top(params.count, |other| other != member).into_sorted();
+        let mut kept = sums.best(params.count, |other| other != member);
         kept.sort_unstable_by_key(|s| s.row);
         Ok(kept)
     };

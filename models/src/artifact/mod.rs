@@ -9,6 +9,7 @@ mod files;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod manifest;
+mod populate;
 mod reader;
 mod registry;
 mod stamp;

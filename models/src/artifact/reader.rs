@@ -77,6 +77,18 @@ impl Reader {
         Stamp::read(&self.folder, &self.checksum).write(&self.folder, files, SystemTime::now());
     }
 
+    /// Bytes of all files.
+    #[cfg(target_os = "linux")]
+    pub(super) fn bytes(&self) -> u64 {
+        self.manifest.files.values().map(|file| file.bytes).sum()
+    }
+
+    /// All files.
+    #[cfg(target_os = "linux")]
+    pub(super) fn maps(&self) -> impl Iterator<Item = &Mmap> {
+        self.maps.values().map(|mapped| &*mapped.map)
+    }
+
     /// What the version holds.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest

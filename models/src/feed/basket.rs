@@ -26,8 +26,8 @@ pub(super) fn complements(
     let mut together = Scatter::take(model.products.len());
     let sold: Vec<(u32, f32)> = request.basket.iter().flat_map(|product| sold(model, *product)).collect();
     spread(&model.affinity.by_basket, sold, &mut together);
-    let found =
-        together.top(CANDIDATES.max(2 * request.page_size), |row| allowed(row) && !is_substitute(row)).into_sorted();
+    let mut found = together.best(CANDIDATES.max(2 * request.page_size), |row| allowed(row) && !is_substitute(row));
+    found.sort_unstable();
     let products: Vec<u32> = found.iter().map(|s| s.row).collect();
     let mut items = score(model, persona, signals, &products);
     let closest = found.first().map_or(1.0, |s| s.score);

@@ -1,8 +1,9 @@
 //! Which products are looked at for a feed.
 
 use super::{LAUNCH_DAYS, Signals};
+use crate::history::Past;
 use crate::kernels::dot;
-use crate::ranking::Top;
+use crate::ranking::{Scored, best, distinct};
 
 /// Candidates that the sources give, at least; more for long pages.
 const REPEAT: usize = 250;
@@ -22,19 +23,17 @@ impl Signals<'_> {
         for (source, count) in
             [(&self.affinity, AFFINITY), (&self.recent, RECENT), (&self.basket, BASKET), (&self.neighbours, NEIGHBOURS)]
         {
-            rows.extend(source.top(at_least(count), allowed).into_rows());
+            rows.extend(source.best(at_least(count), allowed).iter().map(|s| s.row));
         }
         if let Some(vector) = &self.persona.vector {
             let found = self.model.product_index.search(vector, at_least(TASTE), filtered, allowed);
             rows.extend(found.iter().map(|s| s.row));
         }
         rows.extend(self.here.top(at_least(POPULAR), allowed));
-        rows.sort_unstable();
-        rows.dedup();
-        rows
+        distinct(rows, self.model.products.len())
     }
 
-    /// The allowed products first sold lately that fit the visitor best.
+    /// The allowed products first sold lately that fit the visitor best, in no order.
     pub fn launch_candidates(&self, page_size: usize, allowed: &(dyn Fn(u32) -> bool + Sync)) -> Vec<u32> {
         let popularity = &self.model.popularity;
         let is_launch = |row: &u32| popularity.is_new(*row, LAUNCH_DAYS) && allowed(*row);
@@ -42,19 +41,17 @@ impl Signals<'_> {
         let fits =
             |vector: &Vec<f32>| launches.iter().map(|row| dot(vector, self.model.embeddings.product(*row))).collect();
         let scores: Vec<f32> = self.persona.vector.as_ref().map_or_else(|| self.here.shares(&launches), fits);
-        let mut top = Top::new(LAUNCHES.max(2 * page_size));
-        launches.iter().zip(scores).for_each(|(row, score)| top.push(*row, score));
-        top.into_sorted().iter().map(|s| s.row).collect()
+        let launches = launches.into_iter().zip(scores).map(|(row, score)| Scored { row, score }).collect();
+        best(launches, LAUNCHES.max(2 * page_size), |_| true).iter().map(|s| s.row).collect()
     }
 
-    /// The allowed products that the member bought before, the most likely to be bought again.
+    /// The allowed products that the member bought before, the most likely to be bought again first.
     pub fn repeat_candidates(&self, page_size: usize, allowed: &(dyn Fn(u32) -> bool + Sync)) -> Vec<u32> {
-        let mut top = Top::new(REPEAT.max(2 * page_size));
-        for past in self.persona.past.iter().filter(|past| self.persona.has_purchased(past.product)) {
-            if allowed(past.product) {
-                top.push(past.product, self.model.repeat.hazard(past) + past.decayed.ln_1p());
-            }
-        }
-        top.into_sorted().iter().map(|s| s.row).collect()
+        let bought = self.persona.past.iter().filter(|past| self.persona.has_purchased(past.product));
+        let likely = |past: &Past| self.model.repeat.hazard(past) + past.decayed.ln_1p();
+        let bought = bought.map(|past| Scored { row: past.product, score: likely(past) }).collect();
+        let mut likeliest = best(bought, REPEAT.max(2 * page_size), allowed);
+        likeliest.sort_unstable();
+        likeliest.iter().map(|s| s.row).collect()
     }
 }

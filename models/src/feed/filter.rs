@@ -61,11 +61,11 @@ impl AllowedProducts {
         let labelled = |allowed: &Option<Vec<bool>>, labels: &Labels| {
             allowed.as_ref().is_none_or(|rows| rows.get(labels.rows[row] as usize).copied().unwrap_or(false))
         };
-        let price = products.prices[row];
+        let is_priced = || (self.min_price..=self.max_price).contains(&products.prices[row]);
         products.available[row] != 0
             && labelled(&self.categories, &products.categories)
             && labelled(&self.brands, &products.brands)
-            && (!self.has_price_range || (price >= self.min_price && price <= self.max_price))
+            && (!self.has_price_range || is_priced())
             && self.store.is_none_or(|store| {
                 let carried_by = products.stores.row(product);
                 carried_by.is_empty() || carried_by.binary_search(&store).is_ok()

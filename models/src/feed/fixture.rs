@@ -84,7 +84,9 @@ pub(crate) fn model(given: &[Given], baskets: &[(u32, u32, f32)]) -> Model {
         products,
         embeddings,
         popularity,
+        facts: Default::default(),
     }
+    .with_facts()
 }
 
 /// Items with falling scores 1, 0.9, 0.8, …, one per product.

@@ -108,6 +108,11 @@ impl Persona {
         self.seen.binary_search_by_key(&product, |seen| seen.0).map_or(0, |at| self.seen[at].1)
     }
 
+    /// Whether the member looked at anything lately.
+    pub(super) fn has_seen_any(&self) -> bool {
+        !self.seen.is_empty()
+    }
+
     /// What the member had to do with a product.
     pub(super) fn past(&self, product: u32) -> Option<&Past> {
         self.past.binary_search_by_key(&product, |p| p.product).ok().map(|at| &self.past[at])

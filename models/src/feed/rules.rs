@@ -84,7 +84,7 @@ impl Rules {
         mut items: Vec<FeedItem>,
         page: usize,
     ) -> Vec<FeedItem> {
-        if self.seen_decay < 1.0 {
+        if self.seen_decay < 1.0 && (!self.seen.is_empty() || persona.has_seen_any()) {
             for item in &mut items {
                 let times = self.seen.get(&item.product).copied();
                 let times = times.unwrap_or_else(|| persona.times_seen(item.product));

@@ -1,15 +1,18 @@
 //! What the sources say of each product for one visitor, and the features that the ranker looks at.
 
+use super::facts::{Facts, SHARE_PRIOR};
+use super::habits::Habits;
 use super::{FeedRequest, Persona};
 use crate::affinity::spread;
-use crate::categories::LEVELS;
 use crate::history::{Past, UNKNOWN_DAYS};
-use crate::kernels::{dot, ln_1p};
+use crate::kernels::{dot, fetch, ln_1p};
 use crate::model::Model;
 use crate::popularity::Here;
 use crate::scatter::{Borrowed, Scatter};
 use crate::strings::NONE;
 
+/// How many candidates before its turn a product is asked for.
+const AHEAD: usize = 8;
 /// Products of a member that the sparse sources look at, the most recent ones: bounds the time of a request.
 const MAX_SPREAD: usize = 300;
 
@@ -122,7 +125,7 @@ impl<'a> Signals<'a> {
             recent: Scatter::take(n),
             basket: Scatter::take(n),
             neighbours: Scatter::take(n),
-            habits: Habits::of(model, persona),
+            habits: Habits::of(model, &persona.past),
             member: MemberFacts::of(persona),
             root: 1.0,
         };
@@ -150,12 +153,28 @@ impl<'a> Signals<'a> {
     /// The features of those candidates that are wanted, by their place in the list; the others count for
     /// what a score is relative to.
     pub fn features(&self, candidates: &[u32], wanted: impl Fn(usize) -> bool) -> Vec<Features> {
-        let sources: Vec<[f32; SCALED.len()]> = candidates.iter().map(|product| self.sources(*product)).collect();
+        let ahead = |at: usize| candidates.get(at + AHEAD).into_iter().for_each(|product| self.fetch(*product));
+        let sources = |(at, product): (usize, &u32)| {
+            ahead(at);
+            self.sources(*product)
+        };
+        let sources: Vec<[f32; SCALED.len()]> = candidates.iter().enumerate().map(sources).collect();
         let scales = Scales::of(&sources);
         let here = self.here.shares(candidates);
-        let facts: Vec<Facts> = candidates.iter().map(|product| Facts::of(self.model, *product)).collect();
-        let wanted = (0..candidates.len()).filter(|at| wanted(*at));
-        wanted.map(|at| self.of(candidates[at], &sources[at], here[at], &facts[at], &scales)).collect()
+        let wanted: Vec<usize> = (0..candidates.len()).filter(|at| wanted(*at)).collect();
+        let mut rows = vec![[0.0; FEATURES.len()]; wanted.len()];
+        for (at, row) in wanted.into_iter().zip(&mut rows) {
+            self.fill(row, candidates[at], &sources[at], here[at], &scales);
+        }
+        rows
+    }
+
+    /// Asks for what is known of a product, without waiting for it.
+    fn fetch(&self, product: u32) {
+        fetch(&self.model.facts[product as usize..][..1]);
+        if self.persona.vector.is_some() {
+            fetch(self.model.embeddings.product(product));
+        }
     }
 
     /// The scores of one candidate, in the order of [`SCALED`].
@@ -167,14 +186,13 @@ impl<'a> Signals<'a> {
         [taste, affinity, root(&self.recent), root(&self.basket), root(&self.neighbours)]
     }
 
-    fn of(&self, product: u32, sources: &[f32; SCALED.len()], here: f32, facts: &Facts, scales: &Scales) -> Features {
-        let mut row = [0.0; FEATURES.len()];
+    fn fill(&self, row: &mut Features, product: u32, sources: &[f32; SCALED.len()], here: f32, scales: &Scales) {
         let mut set = |feature: Feature, value: f32| row[feature as usize] = value;
         for (k, (raw, scaled)) in SCALED.into_iter().enumerate() {
             set(raw, sources[k]);
             set(scaled, (sources[k] - scales.means[k]) / scales.deviations[k]);
         }
-        let past = self.persona.past(product);
+        let (facts, past) = (&self.model.facts[product as usize], self.persona.past(product));
         if let Some(past) = past.filter(|past| past.count > 0) {
             self.repeat(past, &mut set);
         }
@@ -184,7 +202,6 @@ impl<'a> Signals<'a> {
         set(Feature::Products, self.member.products);
         set(Feature::Idle, self.member.idle);
         set(Feature::RepeatShare, self.member.repeat_share);
-        row
     }
 
     fn repeat(&self, past: &Past, set: &mut impl FnMut(Feature, f32)) {
@@ -203,152 +220,43 @@ impl<'a> Signals<'a> {
     }
 
     fn popularity(&self, facts: &Facts, here: f32, set: &mut impl FnMut(Feature, f32)) {
-        let prior = SHARE_PRIOR;
-        let [chain, long, short] = facts.shares.map(|share| share + prior);
-        set(Feature::Popularity, chain.ln());
+        set(Feature::Popularity, facts.popularity);
         set(Feature::PopularityScore, self.here.score_of(here));
-        set(Feature::PopularityHere, ((here + prior) / chain).ln());
-        set(Feature::LongTrend, (chain / long).ln());
-        set(Feature::ShortTrend, (short / chain).ln());
-        set(Feature::Trial, (facts.trial + prior).ln());
-        set(Feature::Age, ln_1p(f32::from(facts.age_days)));
-        if let Some((rate, gap)) = facts.repeat {
-            set(Feature::ReturnRate, rate);
-            set(Feature::ProductGap, gap.ln());
-        }
+        set(Feature::PopularityHere, ((here + SHARE_PRIOR) / facts.share).ln());
+        set(Feature::LongTrend, facts.long_trend);
+        set(Feature::ShortTrend, facts.short_trend);
+        set(Feature::Trial, facts.trial);
+        set(Feature::Age, facts.age);
+        set(Feature::ReturnRate, facts.return_rate);
+        set(Feature::ProductGap, facts.gap);
     }
 
     fn habits(&self, facts: &Facts, past: Option<&Past>, set: &mut impl FnMut(Feature, f32)) {
-        let (h, nodes) = (&self.habits, facts.nodes);
-        let total = h.total.max(f32::MIN_POSITIVE);
-        let count = |node: u32| if node == NONE { 0.0 } else { h.categories.get(node) };
-        let counts = nodes.map(count);
-        set(Feature::Category1, ln_1p(counts[0]));
-        set(Feature::Category2, ln_1p(counts[1]));
-        set(Feature::Category3, ln_1p(counts[2]));
-        set(Feature::CategoryShare1, counts[0] / total);
-        set(Feature::CategoryShare2, counts[1] / total);
-        if nodes[0] != NONE {
-            set(Feature::CategoryRecent, ln_1p(h.recent.get(nodes[0])));
-            let last = h.last.get(nodes[0]);
-            let idle = if last > 0.0 { LAST_OFFSET - last } else { LAST_OFFSET };
-            set(Feature::CategoryIdle, ln_1p(idle));
-            let in_category = self.model.tree.share(nodes[0]);
-            let share = (facts.shares[0] + SHARE_PRIOR) / (in_category + 10.0 * SHARE_PRIOR);
-            set(Feature::ShareInCategory, share.ln());
+        let (h, [finest, ..]) = (&self.habits, facts.nodes);
+        let [category, above, above_2] = facts.nodes.map(|node| h.category(node));
+        set(Feature::Category1, category.log_count);
+        set(Feature::Category2, above.log_count);
+        set(Feature::Category3, above_2.log_count);
+        set(Feature::CategoryShare1, category.share);
+        set(Feature::CategoryShare2, above.share);
+        if finest != NONE {
+            set(Feature::CategoryRecent, category.log_recent);
+            set(Feature::CategoryIdle, category.log_idle);
+            set(Feature::ShareInCategory, facts.share_in_category);
             let own = past.map_or(0.0, |past| past.decayed);
-            set(Feature::OwnShare, own / counts[0].max(1e-3));
+            set(Feature::OwnShare, own / category.count.max(1e-3));
         }
         if facts.brand != NONE {
-            let count = h.brands.get(facts.brand);
-            set(Feature::Brand, ln_1p(count));
-            set(Feature::BrandShare, count / total);
+            let count = h.brand(facts.brand);
+            set(Feature::Brand, if count > 0.0 { ln_1p(count) } else { 0.0 });
+            set(Feature::BrandShare, count / h.total.max(f32::MIN_POSITIVE));
         }
-        if facts.price > 0.0 {
-            let price = facts.price.ln();
+        if let Some(price) = facts.price {
             set(Feature::Price, price);
             set(Feature::PriceAgainstUsual, price - h.usual_price.unwrap_or(price));
-            let paid = nodes[0] != NONE && counts[0] > 0.0;
-            let in_category = if paid { h.log_prices.get(nodes[0]) / counts[0] - PRICE_OFFSET } else { price };
+            let in_category = category.log_price.unwrap_or(price);
             set(Feature::PriceAgainstCategory, (price - in_category).clamp(-3.0, 3.0));
         }
-    }
-}
-
-/// What is kept of a product, looked up for all candidates before any of it is reckoned with: memory fetches many
-/// things at a time, unless arithmetic stands between.
-#[derive(Debug)]
-struct Facts {
-    /// Its share of purchases over all, over months, and over a week.
-    shares: [f32; 3],
-    /// Its share of first purchases.
-    trial: f32,
-    age_days: u16,
-    /// Share of its buyers who came back, and the usual gap in days.
-    repeat: Option<(f32, f32)>,
-    /// Of its category, finest first.
-    nodes: [u32; LEVELS],
-    brand: u32,
-    price: f32,
-}
-
-impl Facts {
-    fn of(model: &Model, product: u32) -> Self {
-        let (p, repeat, products, row) = (&model.popularity, &model.repeat, &model.products, product as usize);
-        Self {
-            shares: [p.share(product), p.long_share(product), p.short_share(product)],
-            trial: p.trial_share(product),
-            age_days: p.age_days[row],
-            repeat: repeat.rates.get(row).copied().zip(repeat.gaps.get(row).copied()),
-            nodes: model.tree.levels(products.categories.rows[row]),
-            brand: products.brands.rows[row],
-            price: products.prices[row],
-        }
-    }
-}
-
-/// Added to shares, so that a product never bought differs by a step and not without bound.
-const SHARE_PRIOR: f32 = 1e-7;
-/// What days since the last purchase in a category are taken from, so that the last one has the largest value.
-const LAST_OFFSET: f32 = 100_000.0;
-/// Added to logarithms of prices so that what is summed up is above 0.
-const PRICE_OFFSET: f32 = 20.0;
-
-/// How much the member buys of each category and brand, in decayed purchases.
-#[derive(Debug)]
-struct Habits {
-    categories: Borrowed,
-    recent: Borrowed,
-    /// [`LAST_OFFSET`] less the days since the last purchase.
-    last: Borrowed,
-    brands: Borrowed,
-    /// Sums of `ln price + PRICE_OFFSET` by finest category, weighted by decayed purchases.
-    log_prices: Borrowed,
-    /// Mean logarithm of the prices.
-    usual_price: Option<f32>,
-    total: f32,
-}
-
-impl Habits {
-    fn of(model: &Model, persona: &Persona) -> Self {
-        let (nodes, products) = (model.tree.len(), &model.products);
-        let mut habits = Self {
-            categories: Scatter::take(nodes),
-            recent: Scatter::take(nodes),
-            last: Scatter::take(nodes),
-            brands: Scatter::take(products.brands.values.len()),
-            log_prices: Scatter::take(nodes),
-            usual_price: None,
-            total: 0.0,
-        };
-        let (mut priced, mut log_prices) = (0.0, 0.0);
-        for past in persona.past.iter().filter(|p| p.decayed > 0.0) {
-            let row = past.product as usize;
-            habits.total += past.decayed;
-            let levels: [u32; LEVELS] = model.tree.levels(products.categories.rows[row]);
-            for node in levels.into_iter().filter(|node| *node != NONE) {
-                habits.categories.add(node, past.decayed);
-            }
-            let brand = products.brands.rows[row];
-            if brand != NONE {
-                habits.brands.add(brand, past.decayed);
-            }
-            let price = products.prices[row];
-            let log_price = if price > 0.0 { price.ln() } else { 0.0 };
-            if price > 0.0 {
-                priced += past.decayed;
-                log_prices += past.decayed * log_price;
-            }
-            if levels[0] != NONE {
-                habits.recent.add(levels[0], past.recent);
-                if past.days_since != UNKNOWN_DAYS {
-                    habits.last.raise(levels[0], LAST_OFFSET - f32::from(past.days_since));
-                }
-                habits.log_prices.add(levels[0], past.decayed * (log_price + PRICE_OFFSET));
-            }
-        }
-        habits.usual_price = (priced > 0.0).then(|| log_prices / priced);
-        habits
     }
 }
 

@@ -7,7 +7,9 @@ use rayon::prelude::*;
 
 use super::PRIOR;
 use super::counts::Counts;
+use super::places::Places;
 use crate::artifact::{Array, ArtifactError, Section, SectionWriter};
+use crate::kernels::fetch;
 use crate::ranking::Top;
 use crate::rowmap::RowMap;
 use crate::sparse::{Matrix, gallop};
@@ -29,8 +31,8 @@ pub struct Segment {
     pub totals: Array<f32>,
     /// The products bought most in each part, best first, up to [`BEST`]; not stored.
     best: Arc<Vec<Vec<u32>>>,
-    /// The counts of a part that sells most of the products, by product; empty for others. Not stored.
-    dense: Arc<Vec<Vec<f32>>>,
+    /// Where products stand in each part's row; `None` of a part that sells few of them. Not stored.
+    places: Arc<Vec<Option<Places>>>,
     /// What was bought since; not stored.
     since: Option<Since>,
 }
@@ -118,8 +120,8 @@ impl Segment {
         let totals: Vec<f32> = rows.clone().map(|row| counts.row(row).1.iter().sum()).collect();
         let best = rows.clone().into_par_iter().map(|row| most_bought(counts.row(row), BEST, |_| true));
         let best = Arc::new(best.collect());
-        let dense = Arc::new(rows.into_par_iter().map(|row| dense(counts.row(row))).collect());
-        Self { names, counts, totals: totals.into(), best, dense, since: None }
+        let places = Arc::new(rows.into_par_iter().map(|row| Places::of(counts.row(row).0)).collect());
+        Self { names, counts, totals: totals.into(), best, places, since: None }
     }
 
     /// The same with what was bought since.
@@ -146,17 +148,21 @@ impl Segment {
     }
 
     /// What a part's products count; fastest where they are asked for in order.
-    fn learned_counts(&self, row: u32) -> impl FnMut(u32) -> f32 {
-        let (dense, (products, counts)) = (&self.dense[row as usize], self.counts.row(row));
+    fn learned_counts(&self, row: u32, asked: &[u32]) -> impl Iterator<Item = f32> {
+        let (marked, (products, counts)) = (self.places[row as usize].as_ref(), self.counts.row(row));
         let (mut at, mut last) = (0, 0);
-        move |product| {
-            if let Some(count) = dense.get(product as usize) {
-                return *count;
+        let mut place = |product: u32| match marked {
+            Some(places) => places.get(product),
+            None => {
+                at = gallop(products, if product < last { 0 } else { at }, product);
+                last = product;
+                (products.get(at) == Some(&product)).then_some(at)
             }
-            at = gallop(products, if product < last { 0 } else { at }, product);
-            last = product;
-            if products.get(at) == Some(&product) { counts[at] } else { 0.0 }
-        }
+        };
+        // All are asked for before any is waited for: those of one part of many are in no cache.
+        let place = |product: &u32| place(*product).inspect(|at| fetch(&counts[*at..][..1]));
+        let places: Vec<Option<usize>> = asked.iter().map(place).collect();
+        places.into_iter().map(|place| place.map_or(0.0, |at| counts[at]))
     }
 
     pub(crate) fn find(&self, name: Option<&str>) -> Option<u32> {
@@ -194,9 +200,9 @@ impl Part<'_> {
     /// are in order.
     pub(super) fn smooth(&self, products: &[u32], shares: &mut [f32]) {
         let Some(row) = self.row else { return };
-        let mut learned = self.segment.learned_counts(row);
-        for (product, share) in products.iter().zip(shares) {
-            let count = self.now(learned(*product), |bought| bought.by_product.get(*product));
+        let learned = self.segment.learned_counts(row, products);
+        for ((product, share), learned) in products.iter().zip(shares).zip(learned) {
+            let count = self.now(learned, |bought| bought.by_product.get(*product));
             *share = (count + PRIOR * *share) / (self.total + PRIOR);
         }
     }
@@ -214,17 +220,6 @@ impl Part<'_> {
         let Some(since) = &self.segment.since else { return learned };
         (learned * since.left + self.bought.map_or(0.0, of) * since.scale).max(0.0)
     }
-}
-
-/// Counts by product where at least half of those up to the last are bought: no more memory than the row itself takes.
-fn dense((products, counts): (&[u32], &[f32])) -> Vec<f32> {
-    let len = products.last().map_or(0, |last| *last as usize + 1);
-    if 2 * products.len() < len {
-        return Vec::new();
-    }
-    let mut dense = vec![0.0; len];
-    products.iter().zip(counts).for_each(|(product, count)| dense[*product as usize] = *count);
-    dense
 }
 
 fn most_bought((products, counts): (&[u32], &[f32]), k: usize, allowed: impl Fn(u32) -> bool) -> Vec<u32> {
@@ -253,15 +248,17 @@ mod tests {
 
     #[test]
     fn products_are_asked_for_in_any_order() {
-        let entries: Vec<(u32, u32, f32)> = (0..400).map(|i| (0, 7 * i, (i + 1) as f32)).collect();
-        let segment = Segment::new(["a"].into_iter().collect(), Matrix::from_sorted(1, &entries));
-        assert!(segment.dense[0].is_empty());
-        let asked = [2793, 14, 15, 0, 2800, 700, 699, 1400, 7];
-        let mut shares = [0.5; 9];
-        segment.part(Some(0)).smooth(&asked, &mut shares);
-        let counts = [400.0, 3.0, 0.0, 1.0, 0.0, 101.0, 0.0, 201.0, 2.0];
-        let total = 400.0 * 401.0 / 2.0;
-        assert_eq!(shares, counts.map(|count| (count + PRIOR * 0.5) / (total + PRIOR)));
+        for gap in [7, 77] {
+            let entries: Vec<(u32, u32, f32)> = (0..400).map(|i| (0, gap * i, (i + 1) as f32)).collect();
+            let segment = Segment::new(["a"].into_iter().collect(), Matrix::from_sorted(1, &entries));
+            assert_eq!(segment.places[0].is_some(), gap == 7);
+            let asked = [399 * gap, 2 * gap, 2 * gap + 1, 0, 400 * gap, 100 * gap, 100 * gap - 1, 200 * gap, gap];
+            let mut shares = [0.5; 9];
+            segment.part(Some(0)).smooth(&asked, &mut shares);
+            let counts = [400.0, 3.0, 0.0, 1.0, 0.0, 101.0, 0.0, 201.0, 2.0];
+            let total = 400.0 * 401.0 / 2.0;
+            assert_eq!(shares, counts.map(|count| (count + PRIOR * 0.5) / (total + PRIOR)));
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ impl Model {
         let state = &self.state;
         let left = state.popularity_left(self);
         model.popularity = learned.popularity.with_purchases(left, state.bought(), state.bought_in(left[0]));
-        model
+        model.with_facts()
     }
 }
 

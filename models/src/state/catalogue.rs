@@ -118,7 +118,7 @@ impl Model {
             let table = Table { values: model.embeddings.products.clone(), dimension: model.embeddings.factors };
             model.product_index = self.product_index.extended(table);
         }
-        model
+        model.with_facts()
     }
 }
 
@@ -188,6 +188,7 @@ pub(crate) fn extended<T: bytemuck::Pod>(array: &[T], more: usize, with: T) -> A
 mod tests {
     use super::*;
     use crate::feed::fixture;
+    use crate::strings::NONE;
 
     fn now(id: &str, category: &str, available: bool) -> ProductNow {
         let attributes =
@@ -210,6 +211,8 @@ mod tests {
         assert_eq!((p.attributes(1).tags.len(), p.ids.get(3)), (0, "zzz"));
         assert!(model.popularity.is_new(3, 30) && !model.popularity.is_new(1, 30));
         assert_eq!(model.embeddings.product(3).len(), 2);
+        let [changed, .., added] = &model.facts[..] else { panic!("facts of all products") };
+        assert_eq!((model.facts.len(), changed.brand, added.nodes), (4, NONE, changed.nodes));
         let again = model.clone().with_products(&[]);
         assert_eq!(again.products.find("zzz"), Some(3));
     }

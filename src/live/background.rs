@@ -58,23 +58,32 @@ mod idle {
 
     use parking_lot::Mutex;
 
-    /// Threads that give way, by their number.
-    #[derive(Clone, Debug, Default)]
-    pub(super) struct Threads(Arc<Mutex<Vec<libc::pid_t>>>);
+    /// Threads that give way, by their number; `None` once none has to.
+    #[derive(Clone, Debug)]
+    pub(super) struct Threads(Arc<Mutex<Option<Vec<libc::pid_t>>>>);
+
+    impl Default for Threads {
+        fn default() -> Self {
+            Self(Arc::new(Mutex::new(Some(Vec::new()))))
+        }
+    }
 
     impl Threads {
-        /// From now on, this thread does.
+        /// From now on, this thread does, unless it comes too late.
         pub(super) fn give_way(&self) {
-            // SAFETY: it asks for a number.
-            #[allow(unsafe_code)]
-            let this = unsafe { libc::gettid() };
-            set(this, libc::SCHED_IDLE);
-            self.0.lock().push(this);
+            if let Some(threads) = &mut *self.0.lock() {
+                // SAFETY: it asks for a number.
+                #[allow(unsafe_code)]
+                let this = unsafe { libc::gettid() };
+                set(this, libc::SCHED_IDLE);
+                threads.push(this);
+            }
         }
 
         /// From now on, none does.
         pub(super) fn go_on(&self) {
-            self.0.lock().drain(..).for_each(|thread| set(thread, libc::SCHED_OTHER));
+            let threads = &mut *self.0.lock();
+            threads.take().into_iter().flatten().for_each(|thread| set(thread, libc::SCHED_OTHER));
         }
     }
 

@@ -153,9 +153,10 @@ impl<'a> Signals<'a> {
     /// The features of those candidates that are wanted, by their place in the list; the others count for
     /// what a score is relative to.
     pub fn features(&self, candidates: &[u32], wanted: impl Fn(usize) -> bool) -> Vec<Features> {
-        let ahead = |at: usize| candidates.get(at + AHEAD).into_iter().for_each(|product| self.fetch(*product));
         let sources = |(at, product): (usize, &u32)| {
-            ahead(at);
+            if let Some(later) = candidates.get(at + AHEAD) {
+                self.fetch(*later);
+            }
             self.sources(*product)
         };
         let sources: Vec<[f32; SCALED.len()]> = candidates.iter().enumerate().map(sources).collect();

@@ -20,6 +20,8 @@ use crate::ranking::{Scored, Top};
 const BLOCK: usize = 256;
 /// Where fewer than one in so many are allowed, it is asked first who is.
 const NARROW: usize = 64;
+/// Where the longest is no more than so many times as long as the shortest, few are left out for their length.
+const EVEN: f32 = 2.0;
 /// How much a computed inner product may exceed the true one, as a share of the product of the lengths.
 const ROUNDING: f32 = 1e-5;
 
@@ -79,6 +81,11 @@ impl LengthIndex {
         }
     }
 
+    /// Whether all are so alike in length that rows one after another in memory are worth more than this order.
+    fn are_even(&self) -> bool {
+        self.lengths.first().zip(self.lengths.last()).is_some_and(|(longest, shortest)| *longest <= EVEN * shortest)
+    }
+
     /// The vectors.
     pub fn table(&self) -> &Table {
         &self.table
@@ -113,6 +120,9 @@ impl LengthIndex {
             looked_at += rows.len();
             if let_in * NARROW < asked {
                 // Most would be looked at in vain.
+                if self.are_even() {
+                    return (self.table.search(query, k, allowed), self.table.len());
+                }
                 asked += rows.len();
                 for row in rows.iter().filter(|row| allowed(**row)) {
                     let_in += 1;
@@ -262,6 +272,17 @@ mod tests {
             assert_eq!(found, table(values.clone(), 2).search(&query, k, &|_| true));
             assert!(looked_at <= most, "{looked_at}");
         }
+    }
+
+    #[test]
+    fn a_few_of_many_that_are_alike_in_length_are_found() {
+        let values: Vec<f32> = (0..4000).flat_map(|i| [(i as f32).cos(), (i as f32).sin()]).collect();
+        let (table, few) = (table(values, 2), |row: u32| row % 500 == 3);
+        let index = LengthIndex::new(table.clone());
+        assert!(index.are_even());
+        let (found, looked_at) = index.search_counted(&[1.0, 0.5], 5, &few);
+        assert_eq!((found.len(), looked_at), (5, 4000));
+        assert_eq!(found, table.search(&[1.0, 0.5], 5, &few));
     }
 
     #[test]

@@ -115,16 +115,13 @@ impl Registry {
         }
     }
 
-    /// Makes a version the active one, by renaming a new pointer over the old one.
+    /// Makes a version the active one, by renaming a new pointer over the old one; also while another process writes a
+    /// version.
     ///
     /// # Errors
     /// If there is no such version, or the pointer can't be written.
     pub fn activate(&self, id: &VersionId) -> Result<(), ArtifactError> {
-        let _lock = self.lock()?;
-        self.activate_locked(id)
-    }
-
-    pub(super) fn activate_locked(&self, id: &VersionId) -> Result<(), ArtifactError> {
+        let _lock = self.lock_pointer()?;
         self.existing(id)?;
         let (aside, pointer) = (self.folder.join(".current"), self.folder.join("current"));
         write_synced(&aside, id.as_str().as_bytes())?;
@@ -137,7 +134,7 @@ impl Registry {
     /// # Errors
     /// If there is no such version, it is active, or the folder can't be removed.
     pub fn delete(&self, id: &VersionId) -> Result<(), ArtifactError> {
-        let _lock = self.lock()?;
+        let _locks = (self.lock()?, self.lock_pointer()?);
         let folder = self.existing(id)?;
         if self.current().is_ok_and(|current| current == *id) {
             return Err(ArtifactError::DeleteCurrent(id.clone()));
@@ -183,6 +180,13 @@ impl Registry {
         Ok(file)
     }
 
+    /// Waits until no other process moves the pointer, and lets none until the lock is dropped.
+    fn lock_pointer(&self) -> Result<File, ArtifactError> {
+        let path = self.folder.join(".current.lock");
+        let locked = File::create(&path).and_then(|file| file.lock().map(|()| file));
+        locked.map_err(|e| ArtifactError::io(&path, e))
+    }
+
     fn existing(&self, id: &VersionId) -> Result<PathBuf, ArtifactError> {
         let folder = self.folder.join(id.as_str());
         if folder.is_dir() {
@@ -199,5 +203,20 @@ fn check_name(name: &str) -> Result<(), ArtifactError> {
         Ok(())
     } else {
         Err(ArtifactError::BadName(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::artifact::{ArtifactError, Writer, fixture};
+
+    #[test]
+    fn the_pointer_moves_while_a_version_is_written() {
+        let (_root, registry, id) = fixture::published(|_| {});
+        let _writing = Writer::create(&registry).unwrap();
+        assert!(matches!(Writer::create(&registry), Err(ArtifactError::Busy(_))));
+        assert!(matches!(registry.delete(&id), Err(ArtifactError::Busy(_))), "its writer may be about to activate");
+        registry.activate(&id).unwrap();
+        assert_eq!(registry.current().unwrap(), id);
     }
 }

@@ -106,7 +106,7 @@ impl Writer {
         }
         self.published = true;
         sync_folder(self.registry.folder())?;
-        self.registry.activate_locked(&id)?;
+        self.registry.activate(&id)?;
         Ok(id)
     }
 }

@@ -130,7 +130,8 @@ impl Error {
                 | TableError::MissingColumn { .. }
                 | TableError::ColumnType { .. }
                 | TableError::TooManyBadRows { .. }
-                | TableError::Empty(_) => DATA,
+                | TableError::Empty(_)
+                | TableError::NoPurchase(_) => DATA,
             },
             Self::Config(_) | Self::NoConfig(_) | Self::Parameter(_) | Self::Outreach(_) | Self::Diverged(_) => CONFIG,
             Self::Trials(e) => match e {

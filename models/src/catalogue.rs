@@ -22,6 +22,14 @@ pub enum IdType {
     Integer,
 }
 
+impl IdType {
+    /// What these and more ids are: text, unless every one of them comes out as it came in.
+    pub fn with<'a>(self, mut more: impl Iterator<Item = &'a str>) -> Self {
+        let is_integer = |id: &str| id.parse::<i64>().is_ok_and(|number| number.to_string() == id);
+        if self == Self::Integer && more.all(is_integer) { Self::Integer } else { Self::String }
+    }
+}
+
 /// The products, by row. Rows are in the order of their ids, but for those [`added`](Self::added) since.
 #[derive(Clone, Debug, Default)]
 pub struct Products {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::kernels::total;
 use crate::strings::{Labels, NONE};
 
 /// Levels from the finest up that habits are looked at.
@@ -37,11 +38,11 @@ impl CategoryTree {
             levels
         });
         let levels: Vec<[u32; LEVELS]> = levels.collect();
-        let total = counts.iter().sum::<f32>().max(f32::MIN_POSITIVE);
+        let all = total(counts).max(f32::MIN_POSITIVE);
         let mut shares = vec![0.0; nodes.len()];
         for (label, count) in categories.rows.iter().zip(counts) {
             let nodes = levels.get(*label as usize).into_iter().flatten();
-            nodes.filter(|node| **node != NONE).for_each(|node| shares[*node as usize] += count / total);
+            nodes.filter(|node| **node != NONE).for_each(|node| shares[*node as usize] += count / all);
         }
         Self { levels, shares, paths: nodes.into_keys().collect() }
     }
@@ -59,6 +60,11 @@ impl CategoryTree {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty()
+    }
+
+    /// The node of a path.
+    pub fn find(&self, path: &str) -> Option<u32> {
+        self.paths.binary_search_by(|known| known.as_str().cmp(path)).ok().map(|node| node as u32)
     }
 
     /// The path of a node.

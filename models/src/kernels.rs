@@ -54,6 +54,11 @@ const LANES: usize = 32;
 #[cfg(target_arch = "x86_64")]
 const LINE: usize = 64;
 
+/// The sum of many numbers: beside what millions add up to, `f32` would lose the small.
+pub(crate) fn total(values: &[f32]) -> f32 {
+    values.iter().map(|x| f64::from(*x)).sum::<f64>() as f32
+}
+
 /// Inner product of `a` and `b`, which must be of equal length (the shorter one counts).
 #[inline]
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {

@@ -36,6 +36,7 @@ pub use tags::TagBuyers;
 
 use crate::artifact::Array;
 use crate::embeddings::Embeddings;
+use crate::kernels::total;
 use crate::sparse::Matrix;
 use crate::stop::{Stop, Stopped};
 
@@ -119,8 +120,8 @@ impl LaunchModel {
     /// Assembles the model; `history` holds decayed purchases, members × products, and `habits` the same
     /// by feature, features × members.
     pub fn new(history: &Matrix, statics: Statics, habits: Matrix, products: usize) -> Self {
-        let total = statics.activity.iter().sum::<f32>().max(f32::MIN_POSITIVE);
-        let rate = |feature| (habits.row(feature).1.iter().sum::<f32>() / total).max(1e-6);
+        let all = total(&statics.activity).max(f32::MIN_POSITIVE);
+        let rate = |feature| (total(habits.row(feature).1) / all).max(1e-6);
         let rates: Vec<f32> = (0..habits.rows.len() as u32).map(rate).collect();
         let buyers = Matrix::transposed_of(history.rows.len(), products, |member, into| {
             let (products, decayed) = history.row(member);

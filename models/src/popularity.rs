@@ -14,6 +14,7 @@ pub use segment::Segment;
 pub(crate) use segment::{Bought, Since};
 
 use crate::artifact::{Array, ArtifactError, Reader, Writer};
+use crate::kernels::total;
 use crate::ranking::Scored;
 use crate::sparse::Matrix;
 use crate::state;
@@ -66,7 +67,7 @@ impl Popularity {
     }
 
     fn with_total(mut self) -> Self {
-        let sum = |counts: &Array<f32>| counts.iter().sum::<f32>().max(f32::MIN_POSITIVE);
+        let sum = |counts: &Array<f32>| total(counts).max(f32::MIN_POSITIVE);
         self.history_days = self.age_days.iter().copied().max().unwrap_or(0);
         self.totals = [&self.overall, &self.long, &self.short, &self.trials].map(sum);
         self
@@ -85,6 +86,13 @@ impl Popularity {
             ..self.clone()
         }
         .ranked()
+    }
+
+    /// So many days later.
+    pub(crate) fn aged(&self, days: u16) -> Self {
+        let sold = |(age, count): (&u16, &f32)| if *count > 0.0 { age.saturating_add(days) } else { *age };
+        let age_days = self.age_days.iter().zip(self.long.iter()).map(sold).collect::<Vec<u16>>().into();
+        Self { age_days, ..self.clone() }.with_total()
     }
 
     /// With purchases since: what is left of `overall`, `long` and `short`, what they count in these by product, and what

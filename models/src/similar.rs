@@ -16,7 +16,7 @@ const COMPLEMENT_PENALTY: f32 = 0.7;
 
 /// The `k` available products most like one in the model, best first; scores are the mean of the cosines
 /// by vector and by content, up to 1, less for those of another finest category that are bought in the same
-/// basket: they are complements, and no substitutes.
+/// basket: they are complements, and no substitutes. Fewer where no more are at all like it.
 pub fn similar(model: &Model, product: u32, k: usize, filter: &ProductFilter) -> Vec<Scored> {
     let products = AllowedProducts::new(&model.products, filter);
     let allowed = |row: u32| row != product && products.contains(&model.products, row);
@@ -43,7 +43,9 @@ pub fn similar(model: &Model, product: u32, k: usize, filter: &ProductFilter) ->
     for row in rows {
         let cosine = cosine(vector, model.embeddings.product(row));
         let likeness = VECTOR_SHARE * cosine + (1.0 - VECTOR_SHARE) * content(row);
-        top.push(row, likeness * substitution(row));
+        if likeness > 0.0 {
+            top.push(row, likeness * substitution(row));
+        }
     }
     top.into_sorted()
 }

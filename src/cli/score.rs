@@ -63,12 +63,8 @@ impl Score {
         progress.start("score", total as u64);
         let mut table = TableWriter::create(&self.out, &["member_id", "product_id", "rank", "score"])?;
         let mut rows = 0;
-        // One type for the whole table: text if any id of the list is none of the base's integers.
-        let fits = |id: &String| id.parse::<i64>().is_ok();
-        let id_type = match &named {
-            Some(ids) if !ids.iter().all(fits) => IdType::String,
-            _ => model.members.id_type,
-        };
+        // One type for the whole table.
+        let id_type = model.members.id_type.with(named.iter().flatten().map(String::as_str));
         let chunk = (CHUNK_ROWS / request.top).clamp(1, CHUNK);
         for first in (0..total.max(1)).step_by(chunk) {
             let ids: Vec<&str> = (first..(first + chunk).min(total))

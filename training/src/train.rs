@@ -73,7 +73,7 @@ pub fn train(
 
 pub(crate) fn prepare(config: &ValidConfig, now: i64, progress: &dyn Progress) -> Result<Dataset, TrainError> {
     progress.start("prepare", 0);
-    let dataset = Dataset::read(&config.given.data, now, progress)?;
+    let dataset = Dataset::read(&config.given.data, config.given.popularity.utc_offset_minutes, now, progress)?;
     let (events, members) = (dataset.events.list.len(), dataset.members.len());
     progress.finish(&format!("{events} events, {members} members, {} products", dataset.products.len()));
     for (table, rejects) in &dataset.rejects {
@@ -88,7 +88,7 @@ pub(crate) fn prepare(config: &ValidConfig, now: i64, progress: &dyn Progress) -
 /// judged beside it.
 ///
 /// # Errors
-/// If the tables can't be used, or the run was stopped.
+/// If the tables can't be used, are of too short a history, or the run was stopped.
 pub fn evaluate_only(
     config: &ValidConfig,
     registry: &Registry,
@@ -97,7 +97,8 @@ pub fn evaluate_only(
     stop: &Stop,
 ) -> Result<Evaluation, TrainError> {
     let dataset = prepare(config, now, progress)?;
-    judge(config, &dataset, registry, &mut Earlier::default(), progress, stop)
+    let evaluation = judge(config, &dataset, registry, &mut Earlier::default(), progress, stop)?;
+    if evaluation.tasks.is_empty() { Err(TrainError::NothingToJudgeBy) } else { Ok(evaluation) }
 }
 
 fn judge(

@@ -149,7 +149,9 @@ impl Chances {
             if members > curve.last().map_or(0, |last| last.members) {
                 let expected_buyers = self.spread.map(|_| sum);
                 let precision = expected_buyers.map(|buyers| buyers / covered);
-                curve.push(ReachPoint { members, expected_buyers, precision, lift: sum / (covered * mean) });
+                // Where nobody has a chance, all are alike.
+                let lift = if mean > 0.0 { sum / (covered * mean) } else { 1.0 };
+                curve.push(ReachPoint { members, expected_buyers, precision, lift });
             }
         }
         curve

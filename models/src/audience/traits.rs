@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::Eligibility;
+use crate::categories::path_levels;
 use crate::content::Attributes;
 use crate::launch::LaunchQuery;
 use crate::model::Model;
@@ -82,6 +83,8 @@ fn counts(model: &Model, query: &LaunchQuery, members: &[u32]) -> Vec<((TraitKin
     analogues.sort_unstable();
     let names = &model.members.tag_names;
     // Of tags there may be as many as members.
+    let nodes = |path| path_levels(path).filter_map(|level| model.tree.find(level)).collect();
+    let nodes: Vec<Vec<u32>> = model.products.categories.values.iter().map(nodes).collect();
     let (mut tags, mut categories) = (Vec::new(), Tally::new(model.tree.len()));
     let (mut brands, mut alike) = (Tally::new(model.products.brands.values.len()), Tally::new(analogues.len()));
     for (turn, member) in (1..).zip(members) {
@@ -90,8 +93,8 @@ fn counts(model: &Model, query: &LaunchQuery, members: &[u32]) -> Vec<((TraitKin
         let kept = model.members.tags.row(*member).iter().copied().filter(|tag| !is_deleted(tag));
         tags.extend(kept);
         for product in model.history.bought(*member) {
-            let nodes = model.tree.levels(model.products.categories.rows[product as usize]);
-            nodes.into_iter().for_each(|node| categories.add(node, turn));
+            let nodes = nodes.get(model.products.categories.rows[product as usize] as usize);
+            nodes.into_iter().flatten().for_each(|node| categories.add(*node, turn));
             brands.add(model.products.brands.rows[product as usize], turn);
             analogues.binary_search(&product).into_iter().for_each(|place| alike.add(place as u32, turn));
         }

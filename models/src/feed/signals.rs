@@ -1,5 +1,7 @@
 //! What the sources say of each product for one visitor, and the features that the ranker looks at.
 
+use std::collections::HashSet;
+
 use super::facts::{Facts, SHARE_PRIOR};
 use super::habits::Habits;
 use super::{FeedRequest, Persona};
@@ -135,7 +137,10 @@ impl<'a> Signals<'a> {
 
     fn spread(&mut self) {
         let mut past: Vec<&Past> = self.persona.past.iter().filter(|p| p.weight > 0.0).collect();
-        past.sort_by_key(|p| (p.days_since, std::cmp::Reverse(p.count), p.product));
+        // What the visitor looks at right now is the most recent of all.
+        let visited: HashSet<u32> = self.persona.visited.iter().copied().collect();
+        let is_past = |product: u32| !visited.contains(&product);
+        past.sort_by_key(|p| (is_past(p.product), p.days_since, std::cmp::Reverse(p.count), p.product));
         past.truncate(MAX_SPREAD);
         self.root = (past.len().max(1) as f32).sqrt();
         let affinity = &self.model.affinity;

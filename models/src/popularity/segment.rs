@@ -84,7 +84,8 @@ impl Bought {
         }
         if self.best.len() == 2 * BEST {
             let (_, first_out, _) = self.best.select_nth_unstable_by(BEST, Counted::by_count);
-            self.most_outside = first_out.count;
+            // Refunds may have brought down what is in; what was left out before stays as large.
+            self.most_outside = self.most_outside.max(first_out.count);
             self.best.truncate(BEST);
         }
     }

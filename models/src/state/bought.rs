@@ -1,6 +1,7 @@
 //! What was bought since a model learned, as popularity counts it.
 
 use super::{LiveEvent, State};
+use crate::categories::CategoryTree;
 use crate::events::{DAY_SECONDS, decayed};
 use crate::model::Model;
 use crate::popularity::{Bought, Since, daypart};
@@ -10,8 +11,11 @@ impl Model {
     pub fn with_popularity(&self, learned: &Self) -> Self {
         let mut model = self.clone();
         let state = &self.state;
-        let left = state.popularity_left(self);
-        model.popularity = learned.popularity.with_purchases(left, state.bought(), state.bought_in(left[0]));
+        let (left, days) = (state.popularity_left(self), state.passed(self) / DAY_SECONDS);
+        let aged = learned.popularity.aged(u16::try_from(days.max(0)).unwrap_or(u16::MAX));
+        model.popularity = aged.with_purchases(left, state.bought(), state.bought_in(left[0]));
+        // What a product's share is compared with.
+        model.tree = CategoryTree::new(&model.products.categories, &model.popularity.overall).into();
         model.with_facts()
     }
 }

@@ -152,7 +152,7 @@ impl Products {
         let number = |(i, product): (usize, &&ProductNow)| (product.id.clone(), (self.len() + i) as u32);
         Self {
             ids: ids.collect(),
-            id_type: self.id_type,
+            id_type: self.id_type.with(added.iter().map(|product| product.id.as_str())),
             titles: all().map(title).collect(),
             categories: label(&self.categories, |a| a.category.as_deref()),
             brands: label(&self.brands, |a| a.brand.as_deref()),

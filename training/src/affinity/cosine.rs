@@ -18,12 +18,15 @@ pub(super) fn fit(groups: &Groups<'_>, params: &AffinityParams, stop: &Stop) -> 
     let targets: Vec<f32> = groups.sizes.iter().map(|size| size.powf(params.target_exponent)).collect();
     let neighbours = |product: u32| -> Result<Vec<Scored>, TrainError> {
         stop.check()?;
+        if !groups.is_bought(product) {
+            return Ok(Vec::new());
+        }
         let mut sums = Scatter::take(products);
         groups.count_together(product, &mut sums);
         let mut top = Top::new(params.neighbours);
         let source = groups.sizes[product as usize].powf(params.source_exponent);
         sums.each(|other, sum| {
-            if other != product {
+            if other != product && groups.is_bought(other) {
                 top.push(other, sum / (source * targets[other as usize] + params.shrinkage));
             }
         });

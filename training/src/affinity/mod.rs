@@ -21,6 +21,9 @@ const MAX_GROUPS: usize = 50_000;
 /// Products of a group that are looked at: a buyer of everything says nothing.
 const MAX_GROUP_PRODUCTS: usize = 2000;
 
+/// Size of a product below which it counts as not bought: the product of two would be too small for a number.
+const LEAST_SIZE: f32 = 1e-18;
+
 /// Groups of products (of a member, of a basket), from both sides.
 struct Groups<'a> {
     by_group: &'a Matrix,
@@ -45,7 +48,12 @@ impl<'a> Groups<'a> {
         self.weights[group as usize]
     }
 
-    /// Adds `Σ_g n_g^−a x_gi x_gj` for every `j`.
+    /// Whether so much of a product was bought that one can divide by it: others were but looked at.
+    fn is_bought(&self, product: u32) -> bool {
+        self.sizes[product as usize] > LEAST_SIZE
+    }
+
+    /// Adds `Σ_g n_g^−a x_gi x_gj` for every `j`; of those that were not [bought](Self::is_bought) it says nothing.
     fn count_together(&self, product: u32, into: &mut Scatter) {
         let (groups, amounts) = self.by_product.row(product);
         let step = groups.len().div_ceil(MAX_GROUPS).max(1);
@@ -143,6 +151,23 @@ mod tests {
         let weighted = AffinityParams { group_exponent: 1.0, source_exponent: 1.0, target_exponent: 0.0, ..PLAIN };
         let similar = fitted(weighted);
         assert!((similar.row(0).1[0] - 1.0 / 3.0).abs() < 1e-6, "two groups that count a half each");
+    }
+
+    #[test]
+    fn what_was_looked_at_and_never_bought_changes_nothing() {
+        // Product 3 in every group, with a value of 0; and one bought so long ago that nothing is left of it.
+        let mut entries: Vec<(u32, u32, f32)> = vec![(0, 0, 1.0), (0, 1, 1.0), (1, 0, 1.0), (1, 1, 1.0), (2, 0, 1.0)];
+        entries.extend([(0, 3, 0.0), (1, 3, 0.0), (2, 2, 1.0), (2, 3, 0.0), (2, 4, 1e-25)]);
+        entries.sort_unstable_by_key(|(group, product, _)| (*group, *product));
+        let viewed = Matrix::from_sorted(3, &entries);
+        for ridge in [0.0, 0.3] {
+            let params = AffinityParams { neighbours: 4, target_exponent: 0.3, ridge, ..PLAIN };
+            let [with, without] = [&viewed, &groups()].map(|groups| fit(groups, 5, &params, &Stop::default()).unwrap());
+            for product in 0..5 {
+                assert_eq!(with.row(product), without.row(product), "{product}, ridge {ridge}");
+            }
+            assert!(!with.row(0).0.is_empty());
+        }
     }
 
     #[test]

@@ -57,11 +57,14 @@ struct Scratch {
 fn regress(groups: &Groups<'_>, params: &AffinityParams, target: u32, scratch: &mut Scratch) -> Vec<Scored> {
     let size = |product: u32| groups.sizes[product as usize];
     let lean = 0.5 - params.target_exponent;
+    if !groups.is_bought(target) {
+        return Vec::new();
+    }
     let mut sums = Scatter::take(groups.sizes.len());
     groups.count_together(target, &mut sums);
     let mut top = Top::new(params.neighbours);
     sums.each(|other, sum| {
-        if other != target {
+        if other != target && groups.is_bought(other) {
             top.push(other, sum / (size(other) * size(target)).sqrt() * size(other).powf(lean));
         }
     });

@@ -46,9 +46,27 @@ impl DataConfig {
     /// For the first parameter that is out of range.
     pub fn validate(&self) -> Result<(), InvalidParameter> {
         let share = self.max_bad_row_share;
-        check("data.max_bad_row_share", share, (0.0..=1.0).contains(&share), "must be from 0 to 1")
+        check("data.max_bad_row_share", share, (0.0..=1.0).contains(&share), "must be from 0 to 1")?;
+        for (name, table) in [
+            ("data.events.columns", &self.events),
+            ("data.products.columns", &self.products),
+            ("data.members.columns", &self.members),
+        ] {
+            let several = table.columns.iter().find(|(ours, names)| *ours != LEVELS && names.list().len() != 1);
+            let shown = several.map_or("", |(ours, _)| ours);
+            check(
+                name,
+                shown,
+                several.is_none(),
+                "must name one column for each but category, which may be made of several",
+            )?;
+        }
+        Ok(())
     }
 }
+
+/// The column that several of a table's may make up.
+const LEVELS: &str = "category";
 
 /// One table.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -64,11 +82,13 @@ pub struct TableConfig {
 
 impl TableConfig {
     /// The same, without what it says of columns that a table does not have: the table may use Kindred's
-    /// own names.
+    /// own names. Of several levels, those above the first that is not there are kept.
     pub fn where_present(&self, present: &[String]) -> Self {
-        let is_there = |names: &Names| names.list().iter().all(|name| present.contains(name));
-        let columns = self.columns.iter().filter(|(_, names)| is_there(names));
-        Self { columns: columns.map(|(ours, names)| (ours.clone(), names.clone())).collect(), ..self.clone() }
+        let there = |(ours, names): (&String, &Names)| {
+            let kept: Vec<String> = names.list().iter().take_while(|name| present.contains(name)).cloned().collect();
+            (!kept.is_empty()).then(|| (ours.clone(), Names::Several(kept)))
+        };
+        Self { columns: self.columns.iter().filter_map(there).collect(), ..self.clone() }
     }
 }
 

@@ -35,12 +35,12 @@ pub struct Event {
     pub product: u32,
     /// Unix seconds; 0 where the table has no time.
     pub time: i64,
+    /// What happened. It comes before where: at one time, what is brought back was bought before, in whatever store.
+    pub kind: Kind,
     /// Row of the store in [`Events::stores`]; `u32::MAX` where unknown.
     pub store: u32,
     /// Row of the channel in [`Events::channels`]; `u16::MAX` where unknown.
     pub channel: u16,
-    /// What happened.
-    pub kind: Kind,
     /// What one piece cost, in steps of [`PRICE_STEP`] from a hundredth on; 0 where unknown.
     pub price: u8,
 }
@@ -66,6 +66,30 @@ impl Events {
         list.par_sort_unstable();
         list.shrink_to_fit();
         Self { list: list.into(), ..self }
+    }
+}
+
+/// How a table of days writes them: at one second of the day, be it of UTC or of the shops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Days {
+    /// Shops' clocks, in seconds before UTC.
+    offset: i64,
+    /// What a day of the shops is written as, less the same day in UTC.
+    second: i64,
+}
+
+impl Days {
+    /// Of events that all happened at one second of the day; `None` where they tell more than the day.
+    fn of(events: &[Event], offset: i64) -> Option<Self> {
+        let second = events.first()?.time.rem_euclid(DAY_SECONDS);
+        let is_of_days = events.iter().all(|e| e.time.rem_euclid(DAY_SECONDS) == second);
+        let is_local_midnight = second != 0 && (second + offset) % DAY_SECONDS == 0;
+        is_of_days.then_some(Self { offset, second: if is_local_midnight { -offset } else { second } })
+    }
+
+    /// What the table would write of a moment.
+    fn time(self, moment: i64) -> i64 {
+        day(moment + self.offset) * DAY_SECONDS + self.second
     }
 }
 
@@ -97,7 +121,12 @@ pub(super) struct ReadEvents {
     channel_numbers: HashMap<String, u16>,
 }
 
-pub(super) fn read(config: &DataConfig, now: i64, progress: &dyn Progress) -> Result<ReadEvents, TableError> {
+pub(super) fn read(
+    config: &DataConfig,
+    utc_offset_minutes: i32,
+    now: i64,
+    progress: &dyn Progress,
+) -> Result<ReadEvents, TableError> {
     let table = &config.events;
     let mut read = ReadEvents { end: now + CLOCKS_OFF, ..ReadEvents::default() };
     let path = required(config, table, "events")?;
@@ -114,7 +143,8 @@ pub(super) fn read(config: &DataConfig, now: i64, progress: &dyn Progress) -> Re
         read.add_file(&file, &columns, table.time_unit, progress)?;
     }
     if let Some(folder) = &config.state {
-        read.add_kept(&config.root.join(folder).join(KEPT_EVENTS), table.time_unit, progress)?;
+        let offset = 60 * i64::from(utc_offset_minutes);
+        read.add_kept(&config.root.join(folder).join(KEPT_EVENTS), table.time_unit, offset, progress)?;
     }
     progress.advance(read.rejects.rows % REPORT_ROWS);
     gate("events", &read.rejects, config)?;
@@ -144,14 +174,20 @@ impl ReadEvents {
         })
     }
 
-    /// Adds the events that a server kept. Those that the table has as well, of the same member, product, second and
-    /// kind, count once: the tills may have told both.
-    fn add_kept(&mut self, path: &Path, unit: TimeUnit, progress: &dyn Progress) -> Result<(), TableError> {
+    /// Adds the events that a server kept, at the table's resolution. Those that the table has as well, of the same member,
+    /// product, time and kind, count once: the tills may have told both. Shops' clocks are `offset` seconds before UTC.
+    fn add_kept(
+        &mut self,
+        path: &Path,
+        unit: TimeUnit,
+        offset: i64,
+        progress: &dyn Progress,
+    ) -> Result<(), TableError> {
         if !path.exists() {
             // Nothing happened.
             return Ok(());
         }
-        let table = self.list.len();
+        let (table, days) = (self.list.len(), Days::of(&self.list, offset));
         self.is_kept = true;
         for file in table_files(path)? {
             let optional = ["kind", "quantity", "store_id", "channel", "amount", "basket_id"];
@@ -161,11 +197,12 @@ impl ReadEvents {
             let unit = if unit == TimeUnit::None { unit } else { TimeUnit::Timestamp };
             self.add_file(&file, &columns, unit, progress)?;
         }
-        let kept = self.list.split_off(table);
-        let earliest = kept.iter().map(|e| e.time).min().unwrap_or(i64::MAX).saturating_sub(DAY_SECONDS);
-        // A table of days says no more than the day.
-        let moment = |time: i64| if unit == TimeUnit::Date { day(time) } else { time };
-        let name = |e: &Event| (e.member, e.product, moment(e.time), e.kind);
+        let mut kept = self.list.split_off(table);
+        if let Some(days) = days {
+            kept.iter_mut().for_each(|e| e.time = days.time(e.time));
+        }
+        let earliest = kept.iter().map(|e| e.time).min().unwrap_or(i64::MAX);
+        let name = |e: &Event| (e.member, e.product, e.time, e.kind);
         let known: HashSet<_> = self.list.iter().filter(|e| e.time >= earliest).map(name).collect();
         let is_new = |e: &Event| unit == TimeUnit::None || !known.contains(&name(e));
         self.list.extend(kept.into_iter().filter(is_new));
@@ -269,7 +306,7 @@ mod tests {
         std::fs::write(folder.path().join("events.csv"), csv).unwrap();
         let events = TableConfig { path: Some("events.csv".into()), time_unit: TimeUnit::S, ..TableConfig::default() };
         let config = DataConfig { root: folder.path().to_owned(), events, ..DataConfig::default() };
-        let read = read(&config, 1_800_000_000, &Quiet).unwrap();
+        let read = read(&config, 0, 1_800_000_000, &Quiet).unwrap();
         assert_eq!(read.list.iter().map(|e| e.price).collect::<Vec<_>>(), [62, 72, 0, 0]);
         assert_eq!(read.rejects.total(), 0);
     }

@@ -47,9 +47,17 @@ impl Dataset {
     ///
     /// # Errors
     /// If a table can't be read, lacks a column, or has too many rows that can't be used.
-    pub fn read(config: &DataConfig, now: i64, progress: &dyn Progress) -> Result<Self, TableError> {
+    pub fn read(
+        config: &DataConfig,
+        utc_offset_minutes: i32,
+        now: i64,
+        progress: &dyn Progress,
+    ) -> Result<Self, TableError> {
         let has_time = config.events.time_unit != TimeUnit::None;
-        let mut read = events::read(config, now, progress)?;
+        let mut read = events::read(config, utc_offset_minutes, now, progress)?;
+        if read.list.iter().all(|event| event.kind != Kind::Purchase) {
+            return Err(TableError::NoPurchase(required(config, &config.events, "events")?.display().to_string()));
+        }
         let mut products = products::read(config, &mut read.products)?;
         let mut members = members::read(config, &mut read.members)?;
         let kept = config.state.as_ref().map(|folder| read_kept(&config.root.join(folder))).transpose()?;

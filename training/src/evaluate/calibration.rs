@@ -37,17 +37,19 @@ pub struct CalibrationClass {
 
 /// Holds the probabilities of the first items of every member's feed against what followed within the
 /// ranker's horizon; the members are all who have a history, whether they came back or not. `None` where no
-/// ranker was learned.
+/// ranker was learned, or its horizon is longer than the days that are held out.
 pub(super) fn judge(
     model: &Model,
     members: &[u32],
     test: &[Event],
+    test_days: u32,
     stop: &Stop,
 ) -> Result<Option<RankerCalibration>, Stopped> {
-    let horizon = i64::from(model.ranker.fit.horizon_days) * 86_400;
-    if horizon == 0 {
+    let days = model.ranker.fit.horizon_days;
+    if days == 0 || days > test_days {
         return Ok(None);
     }
+    let horizon = i64::from(days) * 86_400;
     let pairs: Vec<Vec<(f64, bool)>> = members
         .par_iter()
         .map(|member| {

@@ -191,7 +191,7 @@ pub fn evaluate(
     let mut members: Vec<u32> =
         (0..model.members.len() as u32).filter(|m| !model.history.rows.range(*m).is_empty()).collect();
     thin(&mut members, params.max_members);
-    evaluation.calibration = calibration::judge(&model, &members, &test, stop)?;
+    evaluation.calibration = calibration::judge(&model, &members, &test, params.test_days, stop)?;
     evaluation.presence = presence::judge(&model, dataset, &test, &config.given.popularity);
     let active = launches::active(&model);
     let launches = launches::replayable(dataset, &slice, &test, &active, &config.given.launch);
@@ -223,7 +223,7 @@ fn judge_launches(
 /// A served model may be judged if it has not seen what it is judged by; beside another one, both on the same
 /// assortment.
 fn comparable(mut served: Model, beside: &Model, slice: &Slice) -> Result<Model, String> {
-    if !slice.has_time() {
+    if !slice.has_time() || served.info.as_of_time == 0 {
         Err(format!("version {} may have learned what was held out: events have no time", served.info.version))
     } else if served.info.as_of_time > slice.as_of {
         Err(format!("version {} has learned from days after the cut", served.info.version))

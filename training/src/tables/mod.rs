@@ -90,6 +90,9 @@ pub enum TableError {
     /// A table without a single usable row.
     #[error("{0}: no usable rows")]
     Empty(String),
+    /// Events, none of which is a purchase.
+    #[error("{0}: no purchase among its events; is the column kind mapped to the right one?")]
+    NoPurchase(String),
 }
 
 impl TableError {

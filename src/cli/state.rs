@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use kindred_models::artifact::VersionId;
-use kindred_models::state::{KEPT_EVENTS, KEPT_FILE};
+use kindred_models::state::{KEPT_EVENTS, KEPT_FILE, store_name};
 use kindred_training::tables::{Column, TableWriter};
 
 use super::serve::runtime;
@@ -54,17 +54,19 @@ impl Export {
     async fn run(self) -> Result<(), Error> {
         let config = self.common.load()?;
         let registry = config.registry()?;
+        let since = self.since.as_ref().map(|version| registry.manifest(&VersionId::parse(version)?)).transpose()?;
+        let url = config.state.url(&registry)?;
+        let store = Store::open_existing(&url).await?;
+        let store = store.ok_or_else(|| Error::NotFound(format!("{url}: no server kept anything there yet")))?;
         let (mut after, mut later_than) = (0, i64::MIN);
-        if let Some(version) = &self.since {
-            let (manifest, _) = registry.manifest(&VersionId::parse(version)?)?;
-            match manifest.state_seq {
+        if let Some((manifest, _)) = since {
+            // Numbers are those of one store.
+            let of_this_store = manifest.state_store == Some(store_name(&store.hash_key().await?));
+            match manifest.state_seq.filter(|_| of_this_store) {
                 Some(seq) => after = seq,
                 None => later_than = manifest.as_of_time,
             }
         }
-        let url = config.state.url(&registry)?;
-        let store = Store::open_existing(&url).await?;
-        let store = store.ok_or_else(|| Error::NotFound(format!("{url}: no server kept anything there yet")))?;
         let kept = store.kept().await?;
         std::fs::create_dir_all(&self.out)?;
         // Without it the folder is no export: events of one must not be taken for those of another.

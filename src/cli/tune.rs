@@ -135,12 +135,19 @@ fn write_best(path: &Path, config: &Config, best: &TrainConfig, trial: &Trial) -
     if let (Value::Object(sections), Value::Object(best)) = (&mut value, written(best)?) {
         sections.extend(best);
     }
+    // The file is for others to see, and this may hold a password.
+    let has_url =
+        value.pointer_mut("/state/url").is_some_and(|url| !std::mem::take(url).as_str().is_none_or(str::is_empty));
+    if let Some(Value::Object(state)) = value.pointer_mut("/state") {
+        state.remove("url");
+    }
+    let note = if has_url { "# Not repeated here: state.url, where a server keeps its state.\n" } else { "" };
     let searched: Vec<&str> = trial.parameters.keys().map(String::as_str).collect();
     keep_telling(&mut value, &written(&Config::default())?, "", &searched);
     let value = toml::to_string(&value).map_err(std::io::Error::other)?;
     let score = trial.ndcg_at_10.map_or(0.0, |estimate| estimate.value);
     let text = format!(
-        "# Found by `kindred tune`, trial {}: nDCG@10 of what is new {score:.4} on the validation days.\n\n{value}",
+        "# Found by `kindred tune`, trial {}: nDCG@10 of what is new {score:.4} on the validation days.\n{note}\n{value}",
         trial.number + 1
     );
     // In one step, so that no run that is ended leaves half a config.

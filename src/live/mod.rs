@@ -81,6 +81,12 @@ pub struct Live {
     loading: Mutex<()>,
     hash_key: [u8; 32],
     is_store_down: AtomicBool,
+    /// The number of the last change that serves.
+    seq: AtomicI64,
+    /// The number of the last change when keys were last read.
+    keys_seq: AtomicI64,
+    /// Whether the store was found to stand before what serves: it was restored.
+    has_gone_back: AtomicBool,
     /// Changes of the store that were not served when it was last looked at.
     lag: AtomicI64,
     /// Whether what was erased may still stand in SQLite's log of changes.
@@ -129,6 +135,9 @@ impl Live {
             registry,
             store,
             serving: RwLock::new(Arc::new(bound.served.clone())),
+            seq: AtomicI64::new(bound.seq),
+            keys_seq: AtomicI64::new(i64::MIN),
+            has_gone_back: AtomicBool::new(false),
             bound: Arc::new(Mutex::new(bound)),
             jobs,
             keys: RwLock::new(Arc::new(Keys::new(keys, &Keys::default()))),
@@ -198,7 +207,8 @@ impl Live {
         self.lag.load(Ordering::Relaxed)
     }
 
-    /// Keeps something. When this returns it is durable, and the next snapshot knows it.
+    /// Keeps something. When this returns it is durable, and the next snapshot knows it; one soon after, should the store
+    /// fail right then.
     ///
     /// # Errors
     /// If it could not be kept; then nothing of it is.
@@ -235,6 +245,7 @@ impl Live {
     }
 
     fn publish(&self, bound: &Bound) {
+        self.seq.store(bound.seq, Ordering::Relaxed);
         let model = Arc::new(bound.served.clone());
         // The old one may be the last of its kind, and large: dropped after the lock.
         let old = std::mem::replace(&mut *self.serving.write(), model);
@@ -277,8 +288,10 @@ impl Live {
                 }
                 None => tokio::time::sleep(FOLLOW).await,
             }
-            // A store that hangs is as good as none.
-            let caught_up = in_time(self.catch_up()).await;
+            let caught_up = self.catch_up().await;
+            if self.has_gone_back.load(Ordering::Relaxed) {
+                self.start_over().await;
+            }
             if self.must_checkpoint.load(Ordering::Relaxed) && matches!(self.store.checkpoint().await, Ok(true)) {
                 self.must_checkpoint.store(false, Ordering::Relaxed);
             }
@@ -290,14 +303,23 @@ impl Live {
 
     /// Takes over what the store holds and the snapshot does not know, and what became popular.
     async fn catch_up(&self) -> Result<(), StoreError> {
-        let last = self.store.last().await?;
-        let mut bound = self.bound.clone().lock_owned().await;
-        self.lag.store((last - bound.seq).max(0), Ordering::Relaxed);
-        let changes = if bound.seq < last {
-            // Keys are made on the command line, by others.
-            let keys = Keys::new(self.store.keys().await?, &self.keys());
+        let last = in_time(self.store.last()).await?;
+        if self.keys_seq.load(Ordering::Relaxed) != last {
+            // Keys are made on the command line, by others; whoever else took their change over did not look at them.
+            let keys = Keys::new(in_time(self.store.keys()).await?, &self.keys());
             *self.keys.write() = Arc::new(keys);
-            Some(self.store.changes(bound.seq, bound.unlearned).await?)
+            self.keys_seq.store(last, Ordering::Relaxed);
+        }
+        let mut bound = self.bound.clone().lock_owned().await;
+        // What was committed meanwhile serves already.
+        let last = if last < bound.seq { in_time(self.store.last()).await? } else { last };
+        self.lag.store((last - bound.seq).max(0), Ordering::Relaxed);
+        if last < bound.seq {
+            self.has_gone_back.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        let changes = if bound.seq < last {
+            Some(in_time(self.store.changes(bound.seq, bound.unlearned)).await?)
         } else if bound.is_unranked {
             None
         } else {
@@ -314,6 +336,20 @@ impl Live {
             self.publish(&bound);
         }
         Ok(())
+    }
+
+    /// Binds the version that serves to the store as it stands: one that was restored numbers other changes as those that
+    /// serve.
+    async fn start_over(&self) {
+        match self.reload().await {
+            Ok(()) => {
+                self.has_gone_back.store(false, Ordering::Relaxed);
+                tracing::warn!("the state store was restored to an earlier state; serving what it holds now");
+            }
+            Err(error) => {
+                tracing::error!(%error, "the state store was restored, and what it holds can't be served yet")
+            }
+        }
     }
 
     /// Deletes events that were kept long enough.

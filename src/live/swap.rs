@@ -84,6 +84,14 @@ impl Live {
         Ok(Some(id))
     }
 
+    /// Loads the version that serves again, with all that the store holds.
+    pub(super) async fn reload(&self) -> Result<(), LiveError> {
+        let _one_at_a_time = self.loading.lock().await;
+        let id = VersionId::parse(&self.snapshot().info.version)?;
+        let fresh = self.loaded(&id).await?;
+        self.swap(fresh, None).await
+    }
+
     async fn loaded(&self, id: &VersionId) -> Result<Bound, LiveError> {
         // Before the work: without what happened since, no version serves.
         in_time(self.store.last()).await?;

@@ -12,6 +12,8 @@ use crate::store::{Changes, Committed, Outcome, StoreError, Write};
 
 /// Rows of one transaction, about.
 const ROWS: usize = 8192;
+/// Statements of one, about: others wait for so long, and what takes too long is not kept at all.
+const STATEMENTS: usize = 2000;
 
 /// Something to keep, and whom to tell.
 #[derive(Debug)]
@@ -31,33 +33,35 @@ pub(super) async fn write(live: Arc<Live>, mut waiting: mpsc::Receiver<Job>, mut
             }
         };
         let Some(first) = first else { return };
-        let (mut rows, mut jobs) = (first.write.len(), vec![first]);
+        let (mut rows, mut statements) = (first.write.len(), first.write.statements());
+        let mut jobs = vec![first];
         while rows < ROWS
+            && statements < STATEMENTS
             && let Ok(job) = waiting.try_recv()
         {
-            rows += job.write.len();
+            (rows, statements) = (rows + job.write.len(), statements + job.write.statements());
             jobs.push(job);
         }
+        // What is claimed for nobody would never go out.
+        jobs.retain(|job| !(matches!(job.write, Write::Claim(..)) && job.answer.is_closed()));
         keep(&live, jobs).await;
     }
 }
 
 async fn keep(live: &Live, jobs: Vec<Job>) {
     let (writes, answers): (Vec<Write>, Vec<_>) = jobs.into_iter().map(|job| (job.write, job.answer)).unzip();
-    let began = Instant::now();
-    let outcome = match in_time(live.store.commit(&writes)).await {
+    let (began, served) = (Instant::now(), live.seq.load(Ordering::Relaxed));
+    // Whoever asked may be gone.
+    match in_time(live.store.commit(&writes)).await {
         Ok(committed) => {
             live.metrics.stage(Stage::Commit, began.elapsed());
-            let began = Instant::now();
+            if committed.before < served {
+                live.has_gone_back.store(true, Ordering::Relaxed);
+            }
+            let (began, outcomes) = (Instant::now(), committed.outcomes.clone());
+            // It is kept, whatever becomes of it here: who asks again would be told that it was done before.
             let taken_over = live.take_over(committed).await;
             live.metrics.stage(Stage::Apply, began.elapsed());
-            taken_over
-        }
-        Err(error) => Err(error),
-    };
-    // Whoever asked may be gone.
-    match outcome {
-        Ok(outcomes) => {
             let kept = writes.iter().zip(&outcomes).filter(|(write, _)| matches!(write, Write::Events(_)));
             live.metrics.events(kept.map(|(_, outcome)| outcome.accepted).sum());
             for (answer, outcome) in answers.into_iter().zip(outcomes) {
@@ -66,7 +70,7 @@ async fn keep(live: &Live, jobs: Vec<Job>) {
             if writes.iter().any(|write| matches!(write, Write::Erase(..))) {
                 live.must_checkpoint.store(true, Ordering::Relaxed);
             }
-            live.note_store(Ok(()));
+            live.note_store(taken_over);
         }
         Err(error) => {
             let error = Arc::new(error);
@@ -80,19 +84,19 @@ async fn keep(live: &Live, jobs: Vec<Job>) {
 }
 
 impl Live {
-    /// Changes the snapshot by what was committed.
-    async fn take_over(&self, committed: Committed) -> Result<Vec<Outcome>, StoreError> {
-        let Committed { before, last, changes, outcomes } = committed;
+    /// Changes the snapshot by what was committed; where that fails, whoever follows the store does.
+    async fn take_over(&self, committed: Committed) -> Result<(), StoreError> {
+        let Committed { before, last, changes, .. } = committed;
         let mut bound = self.bound.clone().lock_owned().await;
         if bound.seq >= last || before == last {
             // Whoever follows the store was faster, or nothing changed.
-            return Ok(outcomes);
+            return Ok(());
         }
         let changes = if bound.seq == before {
             Changes { last, list: changes }
         } else {
             // Others wrote in between, and may have written since.
-            self.store.changes(bound.seq, bound.unlearned).await?
+            in_time(self.store.changes(bound.seq, bound.unlearned)).await?
         };
         let bound = blocking(move || {
             bound.apply(&changes);
@@ -101,6 +105,6 @@ impl Live {
         if let Some(bound) = bound.await {
             self.publish(&bound);
         }
-        Ok(outcomes)
+        Ok(())
     }
 }

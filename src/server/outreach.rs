@@ -20,6 +20,7 @@ use super::validate::Check;
 use super::{Shared, entry};
 use crate::access::Caller;
 use crate::clock::unix_now;
+use crate::live::WriteError;
 use crate::proto::v1;
 use crate::proto::v1::outreach_service_server::{OutreachService, OutreachServiceServer};
 use crate::proto::v1::plan_pushes_response::Payload;
@@ -109,15 +110,19 @@ impl OutreachService for Outreach {
         check.id("plan_id", &plan_id);
         check.finish()?;
         self.shared.account(&by, "CancelPlan", format!("plan {plan_id}")).await?;
-        let mut cancelled_count = 0;
-        loop {
-            let cancel = Write::CancelPlan(plan_id.clone(), unix_now());
-            let kept = self.shared.live.keep(cancel).await.map_err(Problem::from)?;
-            cancelled_count += kept.accepted as i64;
-            if kept.accepted == 0 {
-                return Ok(Response::new(v1::CancelPlanResponse { cancelled_count }));
+        let live = self.shared.live.clone();
+        // Whoever asked may give up before all is called off: what was begun is done all the same.
+        let cancelled = tokio::spawn(async move {
+            let mut cancelled_count = 0;
+            loop {
+                match live.keep(Write::CancelPlan(plan_id.clone(), unix_now())).await?.accepted {
+                    0 => return Ok(cancelled_count),
+                    count => cancelled_count += count as i64,
+                }
             }
-        }
+        });
+        let cancelled: Result<i64, WriteError> = cancelled.await.map_err(|_| Problem::Broken)?;
+        Ok(Response::new(v1::CancelPlanResponse { cancelled_count: cancelled.map_err(Problem::from)? }))
     }
 }
 

@@ -94,6 +94,20 @@ impl Write {
         }
     }
 
+    /// How many statements it takes, about: for so long other writers wait.
+    pub fn statements(&self) -> usize {
+        match self {
+            Self::Events(events) => events.len().div_ceil(ROWS),
+            Self::Members(members) => 2 * members.len(),
+            Self::Products(products) => 2 * products.len(),
+            Self::Reserve(reservation) => reservation.wanted.len(),
+            Self::Claim(claims, _) => claims.len(),
+            Self::Confirm(said) => said.len(),
+            Self::Erase(..) => 6,
+            Self::BeginPlan(..) | Self::FinishPlan(_) | Self::CancelPlan(..) | Self::Audit(_) => 3,
+        }
+    }
+
     /// Whether it says nothing.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

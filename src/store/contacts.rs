@@ -1,6 +1,6 @@
 //! Contacts that go out: claimed, and what became of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use kindred_models::outreach::{ContactStatus, Held, Times};
 use sqlx::any::AnyRow;
@@ -70,11 +70,20 @@ impl Tx {
             let members: Vec<String> = contacts.values().map(|c| c.member_id.clone()).collect();
             let members: Vec<&str> = members.iter().map(String::as_str).collect();
             let mut known = self.known(&members, budget).await?;
+            // A plan that was called off is so before all of its contacts are.
+            let plans: HashSet<String> = contacts.values().map(|c| c.plan_id.clone()).collect();
+            let plans: Vec<&str> = plans.iter().map(String::as_str).collect();
+            let cancelled = self.cancelled(&plans).await?;
             for (at, claim) in claims.iter().enumerate() {
                 let (refusal, status) = match contacts.get_mut(&claim.contact_id) {
                     Some(contact) => {
                         let member = known.entry(contact.member_id.clone()).or_default();
-                        let (refusal, status) = answer(contact, claim, member, budget);
+                        let (refusal, status) = match contact.status {
+                            ContactStatus::Reserved if cancelled.contains(&contact.plan_id) => {
+                                (Some(Refusal::Cancelled), None)
+                            }
+                            _ => answer(contact, claim, member, budget),
+                        };
                         if let Some(status) = status {
                             self.becomes(contact, status, budget.now, number).await?;
                             // Another contact of the same member may be among the claims.

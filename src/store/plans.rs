@@ -1,5 +1,8 @@
 //! Plans: how many contacts each may reserve, and whether it goes on.
 
+use std::collections::{HashMap, HashSet};
+
+use futures_util::TryStreamExt;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
@@ -60,6 +63,17 @@ impl Tx {
         append(&mut self.transaction, by.clone()).await?;
         outcome.plan = self.plan_row(plan_id).await?.map(|plan| plan.state);
         Ok(())
+    }
+
+    /// Those of some plans that were called off.
+    pub(super) async fn cancelled(&mut self, plan_ids: &[&str]) -> Result<HashSet<String>, StoreError> {
+        if plan_ids.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let (plans, next) = (list(plan_ids.len()), plan_ids.len() + 1);
+        let text = format!("SELECT plan_id FROM plans WHERE plan_id IN ({plans}) AND state = ${next}");
+        let rows = self.rows(&text, plan_ids, &[PlanState::Cancelled as i64]).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
     pub(super) async fn count_reserved(&mut self, plan_id: &str, count: usize) -> Result<(), StoreError> {
@@ -128,16 +142,21 @@ impl Store {
     /// If the database does not answer, or holds what can't be understood.
     pub async fn plan(&self, plan_id: &str) -> Result<Vec<StoredContact>, StoreError> {
         let text = "SELECT * FROM contacts WHERE plan_id = $1 ORDER BY value DESC, member_id";
-        let rows = sqlx::query(text).bind(plan_id).fetch_all(&self.pool).await?;
-        rows.iter().map(contact).collect()
+        let mut rows = sqlx::query(text).bind(plan_id).fetch(&self.pool);
+        let mut contacts = Vec::new();
+        // One by one: a row as the database gives it takes several times the memory.
+        while let Some(row) = rows.try_next().await? {
+            contacts.push(contact(&row)?);
+        }
+        Ok(contacts)
     }
 
     /// The members of some contacts, by the contact's name.
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn members_of(&self, ids: &[String]) -> Result<std::collections::HashMap<String, String>, StoreError> {
-        let mut members = std::collections::HashMap::new();
+    pub async fn members_of(&self, ids: &[String]) -> Result<HashMap<String, String>, StoreError> {
+        let mut members = HashMap::new();
         for chunk in ids.chunks(ROWS) {
             let text = named("contact_id, member_id", chunk.len());
             let query = chunk.iter().fold(sqlx::query(&text), |query, id| query.bind(id.as_str()));

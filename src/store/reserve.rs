@@ -186,6 +186,10 @@ impl Tx {
     /// What is known of some members.
     pub(super) async fn known(&mut self, ids: &[&str], budget: &Budget) -> Result<HashMap<String, Known>, StoreError> {
         let mut known = HashMap::<String, Known>::new();
+        if ids.is_empty() {
+            // PostgreSQL knows no empty list.
+            return Ok(known);
+        }
         let (members, next) = (list(ids.len()), ids.len() + 1);
         let since = budget.now - REMEMBERED_DAYS * DAY_SECONDS;
         let text =

@@ -22,7 +22,6 @@ on_both!(
     a_purchase_on_an_old_version_leaves_popularity_finite,
     a_new_product_is_everywhere_at_once_and_a_retired_one_nowhere,
     versions_are_swapped_by_a_call_and_the_state_goes_with_them,
-    a_swap_that_was_begun_is_done_though_its_caller_gave_up,
     what_a_version_learned_is_not_counted_twice,
     tonight_s_training_takes_in_what_was_kept,
     replicas_see_what_each_other_wrote,
@@ -207,23 +206,6 @@ async fn versions_are_swapped_by_a_call_and_the_state_goes_with_them(state: Stat
     std::fs::write(&damaged, whole).unwrap();
     models.activate_model(activate(trained.id.as_str())).await.unwrap();
     assert_eq!(feed(&running, "t0", false).await.model_version, trained.id.to_string());
-    running.end().await.unwrap();
-}
-
-async fn a_swap_that_was_begun_is_done_though_its_caller_gave_up(state: StateConfig) {
-    let (trained, first) = two_versions();
-    let running = serve_with(&trained, state.clone()).await;
-    let mut models = ModelServiceClient::new(running.channel.clone());
-    let hurried = async {
-        while feed(&running, "t0", true).await.model_version != first.to_string() {
-            let mut request = tonic::Request::new(v1::ActivateModelRequest { version: first.to_string() });
-            // Too short for a version to be loaded; long enough, now and then, for that to be begun.
-            request.set_timeout(std::time::Duration::from_millis(1));
-            let _ = models.activate_model(request).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(30), hurried).await.expect("the version serves");
-    assert_eq!(trained.registry.current().unwrap(), first);
     running.end().await.unwrap();
 }
 

@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 
 use kindred::access::{JwtConfig, NewKey, Role, SigningAlgorithm, needed};
 use kindred::config::{Config, ServeConfig, StateConfig, TlsConfig};
+use kindred::proto::v1::event_service_client::EventServiceClient;
 use kindred::proto::v1::member_service_client::MemberServiceClient;
 use kindred::proto::v1::model_service_client::ModelServiceClient;
 use kindred::proto::{DESCRIPTORS, v1};
@@ -115,9 +116,10 @@ async fn a_revoked_key_opens_nothing_any_more() {
     assert_eq!(status(running.address, path, None).await, 0, "no key was ever made");
     let store = store(&trained).await;
     let (id, token) = key(&store, Role::Mall).await;
-    let becomes = async |wanted: u32| {
+    let (_, admin) = key(&store, Role::Admin).await;
+    let becomes = async |wanted: u32, key: &str| {
         let wait = async {
-            while status(running.address, path, Some(&token)).await != wanted
+            while status(running.address, path, Some(key)).await != wanted
                 || status(running.address, path, None).await != 16
             {
                 tokio::task::yield_now().await;
@@ -125,9 +127,15 @@ async fn a_revoked_key_opens_nothing_any_more() {
         };
         tokio::time::timeout(std::time::Duration::from_secs(30), wait).await.expect("the server follows");
     };
-    becomes(0).await;
+    becomes(0, &token).await;
+    becomes(0, &admin).await;
+    let event = support::live::event("e1", "t0", "tea9", v1::EventKind::Purchase);
+    let mut request = tonic::Request::new(v1::RecordEventsRequest { events: vec![event] });
+    request.metadata_mut().insert("authorization", admin.parse().unwrap());
     assert!(store.revoke_key(&id, by_test()).await.unwrap() && !store.revoke_key("none", by_test()).await.unwrap());
-    becomes(16).await;
+    // What is written right then takes over all changes before it, and looks at no keys.
+    EventServiceClient::new(running.channel.clone()).record_events(request).await.unwrap();
+    becomes(16, &token).await;
     running.end().await.unwrap();
 }
 

@@ -24,6 +24,7 @@ on_both!(
     who_comes_first_takes_the_place_of_who_comes_after,
     messages_that_others_sent_count,
     a_plan_that_is_called_off_gives_its_places_back,
+    contacts_of_nobody_are_unknown,
     who_complains_is_left_alone,
     who_was_told_of_a_product_is_not_told_again,
 );
@@ -198,6 +199,15 @@ async fn messages_that_others_sent_count(state: StateConfig) {
     running.end().await.unwrap();
 }
 
+async fn contacts_of_nobody_are_unknown(state: StateConfig) {
+    let trained = shop();
+    let running = serve_configured(&trained, config(state)).await;
+    let unknown = v1::ClaimContactsRequest { contact_ids: vec!["0".repeat(32)] };
+    let answer = client(&running).claim_contacts(unknown).await.unwrap().into_inner();
+    assert_eq!(reasons(&answer), [v1::RefusalReason::Unknown]);
+    running.end().await.unwrap();
+}
+
 async fn a_plan_that_is_called_off_gives_its_places_back(state: StateConfig) {
     let trained = shop();
     let running = serve(&trained, state).await;
@@ -266,9 +276,6 @@ async fn what_makes_no_sense_is_refused() {
     let soon = |r: &mut v1::PlanPushesRequest| r.end = Some(prost_types::Timestamp { seconds: 1, nanos: 0 });
     assert_eq!(refused(soon).await, invalid("end"));
     assert_eq!(refused(|r| r.products[0].product_id = "x".to_owned()).await.0, Code::NotFound);
-    let unknown = v1::ClaimContactsRequest { contact_ids: vec!["0".repeat(32)] };
-    let answer = client(&running).claim_contacts(unknown).await.unwrap().into_inner();
-    assert_eq!(reasons(&answer), [v1::RefusalReason::Unknown]);
     let wrong = v1::ClaimContactsRequest { contact_ids: vec!["x".to_owned()] };
     assert_eq!(client(&running).claim_contacts(wrong).await.unwrap_err().code(), Code::InvalidArgument);
     running.end().await.unwrap();

@@ -88,17 +88,11 @@ impl Popularity {
         .ranked()
     }
 
-    /// So many days later.
-    pub(crate) fn aged(&self, days: u16) -> Self {
-        let sold = |(age, count): (&u16, &f32)| if *count > 0.0 { age.saturating_add(days) } else { *age };
-        let age_days = self.age_days.iter().zip(self.long.iter()).map(sold).collect::<Vec<u16>>().into();
-        Self { age_days, ..self.clone() }.with_total()
-    }
-
-    /// With purchases since: what is left of `overall`, `long` and `short`, what they count in these by product, and what
+    /// So many days later, with purchases since: what is left of `overall`, `long` and `short`, what they count in these by product, and what
     /// they count in stores, cities, channels and dayparts.
     pub(crate) fn with_purchases(
         &self,
+        days: u16,
         left: [f32; 3],
         bought: impl Iterator<Item = (u32, [f32; 3])>,
         bought_in: [Since; 4],
@@ -114,7 +108,10 @@ impl Popularity {
         }
         let [overall, long, short] = counts.map(Array::from);
         let [stores, cities, channels, dayparts] = bought_in;
+        // What was not sold yet does not get older.
+        let aged = |(age, count): (&u16, &f32)| if *count > 0.0 { age.saturating_add(days) } else { *age };
         Self {
+            age_days: self.age_days.iter().zip(self.long.iter()).map(aged).collect::<Vec<u16>>().into(),
             overall,
             long,
             short,
@@ -277,7 +274,8 @@ mod tests {
         let extended = learned.extended(1);
         assert_eq!(extended.trial_share(3), 0.0, "nobody has bought it yet");
         let none = || Since { left: 1.0, scale: 1.0, parts: std::iter::empty().collect() };
-        let bought = extended.with_purchases([1.0; 3], [(3, [2.0; 3])].into_iter(), [none(), none(), none(), none()]);
+        let bought =
+            extended.with_purchases(0, [1.0; 3], [(3, [2.0; 3])].into_iter(), [none(), none(), none(), none()]);
         assert!(bought.share(3) > 0.0);
         assert_eq!((bought.trial_share(3), bought.trial_share(0)), (bought.share(3), 0.75));
     }
@@ -300,7 +298,7 @@ mod tests {
         let mut in_b = Bought::of(0, 300.0);
         in_b.add(1, -4.0);
         let parts = [since(2.0, Some((1, in_b))), since(2.0, None), since(2.0, None), since(2.0, None)];
-        let later = p.with_purchases([1.0; 3], std::iter::empty(), parts);
+        let later = p.with_purchases(0, [1.0; 3], std::iter::empty(), parts);
         let at = |store: &str| later.here(&Context { store: Some(store.to_owned()), ..Context::default() });
         let chain = |product: usize| p.overall[product] / 13_101.0;
         // Learned in b: 1 of product 1, of which a half is left, and 8 were brought back.
@@ -318,5 +316,15 @@ mod tests {
         assert_eq!(order(&mall)[0], 0);
         assert_eq!(order(&Context { hour: Some(23), ..Context::default() })[0], 1);
         assert_eq!(order(&Context { hour: Some(12), ..Context::default() })[0], 2, "nothing is known of noon");
+    }
+
+    #[test]
+    fn products_get_older_and_are_new_no_more() {
+        let learned =
+            Popularity { age_days: vec![300, 20, 0].into(), long: vec![9.0, 1.0, 0.0].into(), ..popularity() }.ranked();
+        let none = || Since { left: 1.0, scale: 1.0, parts: std::iter::empty().collect() };
+        let later = |days| learned.with_purchases(days, [1.0; 3], std::iter::empty(), [none(), none(), none(), none()]);
+        assert_eq!(later(15).age_days[..], [315, 35, 0], "the last was not sold yet");
+        assert_eq!([0, 10, 11].map(|days| later(days).is_new(1, 30)), [true, true, false]);
     }
 }

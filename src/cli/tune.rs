@@ -136,11 +136,8 @@ fn write_best(path: &Path, config: &Config, best: &TrainConfig, trial: &Trial) -
         sections.extend(best);
     }
     // The file is for others to see, and this may hold a password.
-    let has_url =
-        value.pointer_mut("/state/url").is_some_and(|url| !std::mem::take(url).as_str().is_none_or(str::is_empty));
-    if let Some(Value::Object(state)) = value.pointer_mut("/state") {
-        state.remove("url");
-    }
+    let url = value.pointer_mut("/state").and_then(Value::as_object_mut).and_then(|state| state.remove("url"));
+    let has_url = url.is_some_and(|url| url.as_str().is_some_and(|url| !url.is_empty()));
     let note = if has_url { "# Not repeated here: state.url, where a server keeps its state.\n" } else { "" };
     let searched: Vec<&str> = trial.parameters.keys().map(String::as_str).collect();
     keep_telling(&mut value, &written(&Config::default())?, "", &searched);
@@ -170,4 +167,24 @@ fn keep_telling(value: &mut Value, default: &Value, name: &str, named: &[&str]) 
         let says_nothing = *field == default[key] || field.as_object().is_some_and(serde_json::Map::is_empty);
         named.contains(&path(key).as_str()) || !(field.is_null() || says_nothing)
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_config_holds_no_password() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("best.toml");
+        let mut config = Config::default();
+        let trial = Trial { number: 0, parameters: Default::default(), ndcg_at_10: None };
+        for (url, is_told) in [("postgres://u:secret@db/state", true), ("", false)] {
+            config.state.url = url.to_owned();
+            write_best(&path, &config, &config.training(), &trial).unwrap();
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(!text.contains("secret") && text.contains("state.url") == is_told, "{text}");
+            Config::load(Some(&path)).unwrap();
+        }
+    }
 }

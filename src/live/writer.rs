@@ -44,7 +44,9 @@ pub(super) async fn write(live: Arc<Live>, mut waiting: mpsc::Receiver<Job>, mut
         }
         // What is claimed for nobody would never go out.
         jobs.retain(|job| !(matches!(job.write, Write::Claim(..)) && job.answer.is_closed()));
-        keep(&live, jobs).await;
+        if !jobs.is_empty() {
+            keep(&live, jobs).await;
+        }
     }
 }
 
@@ -53,12 +55,12 @@ async fn keep(live: &Live, jobs: Vec<Job>) {
     let (began, served) = (Instant::now(), live.seq.load(Ordering::Relaxed));
     // Whoever asked may be gone.
     match in_time(live.store.commit(&writes)).await {
-        Ok(committed) => {
+        Ok(mut committed) => {
             live.metrics.stage(Stage::Commit, began.elapsed());
             if committed.before < served {
                 live.has_gone_back.store(true, Ordering::Relaxed);
             }
-            let (began, outcomes) = (Instant::now(), committed.outcomes.clone());
+            let (began, outcomes) = (Instant::now(), std::mem::take(&mut committed.outcomes));
             // It is kept, whatever becomes of it here: who asks again would be told that it was done before.
             let taken_over = live.take_over(committed).await;
             live.metrics.stage(Stage::Apply, began.elapsed());

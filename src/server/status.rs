@@ -115,9 +115,6 @@ impl From<Problem> for Status {
             Problem::UnknownVersion(id) => {
                 not_found("UNKNOWN_VERSION", format!("the registry has no version '{id}'"), "version", &id)
             }
-            Problem::Artifact(ArtifactError::Busy(_)) => {
-                Self::unavailable("another process is changing the registry; ask again when it is done")
-            }
             Problem::Artifact(error) => {
                 tracing::error!(%error, "the registry can't be read");
                 Self::internal("the registry can't be read; the server's log says why")

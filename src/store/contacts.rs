@@ -71,19 +71,16 @@ impl Tx {
             let members: Vec<&str> = members.iter().map(String::as_str).collect();
             let mut known = self.known(&members, budget).await?;
             // A plan that was called off is so before all of its contacts are.
-            let plans: HashSet<String> = contacts.values().map(|c| c.plan_id.clone()).collect();
-            let plans: Vec<&str> = plans.iter().map(String::as_str).collect();
-            let cancelled = self.cancelled(&plans).await?;
+            let plans: HashSet<&str> = contacts.values().map(|c| c.plan_id.as_str()).collect();
+            let cancelled = self.cancelled(&plans.into_iter().collect::<Vec<_>>()).await?;
+            let is_left =
+                |c: &&mut StoredContact| c.status == ContactStatus::Reserved && cancelled.contains(&c.plan_id);
+            contacts.values_mut().filter(is_left).for_each(|c| c.status = ContactStatus::Cancelled);
             for (at, claim) in claims.iter().enumerate() {
                 let (refusal, status) = match contacts.get_mut(&claim.contact_id) {
                     Some(contact) => {
                         let member = known.entry(contact.member_id.clone()).or_default();
-                        let (refusal, status) = match contact.status {
-                            ContactStatus::Reserved if cancelled.contains(&contact.plan_id) => {
-                                (Some(Refusal::Cancelled), None)
-                            }
-                            _ => answer(contact, claim, member, budget),
-                        };
+                        let (refusal, status) = answer(contact, claim, member, budget);
                         if let Some(status) = status {
                             self.becomes(contact, status, budget.now, number).await?;
                             // Another contact of the same member may be among the claims.

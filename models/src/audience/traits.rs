@@ -82,9 +82,9 @@ fn counts(model: &Model, query: &LaunchQuery, members: &[u32]) -> Vec<((TraitKin
     let mut analogues: Vec<u32> = query.analogues.iter().map(|a| a.row).collect();
     analogues.sort_unstable();
     let names = &model.members.tag_names;
-    // Of tags there may be as many as members.
     let nodes = |path| path_levels(path).filter_map(|level| model.tree.find(level)).collect();
     let nodes: Vec<Vec<u32>> = model.products.categories.values.iter().map(nodes).collect();
+    // Of tags there may be as many as members.
     let (mut tags, mut categories) = (Vec::new(), Tally::new(model.tree.len()));
     let (mut brands, mut alike) = (Tally::new(model.products.brands.values.len()), Tally::new(analogues.len()));
     for (turn, member) in (1..).zip(members) {

@@ -12,8 +12,8 @@ impl Model {
         let mut model = self.clone();
         let state = &self.state;
         let (left, days) = (state.popularity_left(self), state.passed(self) / DAY_SECONDS);
-        let aged = learned.popularity.aged(u16::try_from(days.max(0)).unwrap_or(u16::MAX));
-        model.popularity = aged.with_purchases(left, state.bought(), state.bought_in(left[0]));
+        let days = u16::try_from(days.max(0)).unwrap_or(u16::MAX);
+        model.popularity = learned.popularity.with_purchases(days, left, state.bought(), state.bought_in(left[0]));
         // What a product's share is compared with.
         model.tree = CategoryTree::new(&model.products.categories, &model.popularity.overall).into();
         model.with_facts()

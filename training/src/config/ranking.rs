@@ -56,7 +56,7 @@ impl RankerParams {
         check("ranker.learning_rate", rate, rate > 0.0 && rate <= 1.0, "must be above 0, up to 1")?;
         check("ranker.l2", l2, (0.0..=1e9).contains(&l2), "must be 0 or above")?;
         check("ranker.min_leaf_weight", leaf, (0.0..=1e9).contains(&leaf), "must be 0 or above")?;
-        // No ranker is learned with 0 slices.
+        // To learn no ranker, there is `slices` 0.
         check("ranker.max_rows", self.max_rows, self.max_rows > 0, "must be 1 or above")?;
         check("ranker.max_members", self.max_members, self.max_members > 0, "must be 1 or above")
     }

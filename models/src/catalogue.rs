@@ -255,3 +255,16 @@ fn read_ids(s: &crate::artifact::Section<'_>) -> Result<Strings, ArtifactError> 
     s.ensure_all(|| ids.iter().is_sorted(), "ids are not sorted")?;
     Ok(ids)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::IdType;
+
+    #[test]
+    fn ids_stay_integers_while_each_comes_out_as_it_came_in() {
+        let with = |ids: &[&str]| IdType::Integer.with(ids.iter().copied());
+        assert_eq!([with(&[]), with(&["7", "-3"])], [IdType::Integer; 2]);
+        assert_eq!([with(&["7", "new-1"]), with(&["007"]), with(&["+7"])], [IdType::String; 3]);
+        assert_eq!(IdType::String.with(["7"].into_iter()), IdType::String);
+    }
+}

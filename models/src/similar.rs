@@ -54,3 +54,20 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
     let norms = (dot(a, a) * dot(b, b)).sqrt();
     if norms > 0.0 { dot(a, b) / norms } else { 0.0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::fixture::model;
+
+    #[test]
+    fn what_is_not_alike_is_left_out() {
+        let products = [[1.0, 0.0], [0.9, 0.1], [-1.0, 0.0], [0.0, 0.0]].map(|vector| ("", "", vector, 90));
+        let model = model(&products, &[]);
+        let rows = |product| -> Vec<u32> {
+            similar(&model, product, 9, &ProductFilter::default()).iter().map(|s| s.row).collect()
+        };
+        assert_eq!(rows(0), [1]);
+        assert!(rows(3).is_empty(), "nothing is known of it");
+    }
+}

@@ -308,3 +308,26 @@ impl Scales {
         Self { means, deviations }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::model;
+    use super::super::{VisitEvent, Visitor};
+    use super::*;
+    use crate::sparse::Matrix;
+
+    #[test]
+    fn a_visit_counts_before_a_long_history() {
+        let n = MAX_SPREAD as u32 + 2;
+        let mut model = model(&vec![("a", "A", [1.0, 0.0], 90); n as usize], &[]);
+        // The last product but one goes with the last.
+        let pair = [(n - 2, n - 1, 0.5)];
+        model.affinity.by_member = Matrix::from_sorted(n as usize, &pair);
+        let visit = [VisitEvent { product: n - 2, weight: 0.4, purchased: false }];
+        let mut persona = Persona::of(&model, Visitor::Unknown, &visit);
+        let bought = |product| Past { weight: 1.0, decayed: 1.0, count: 1, days_since: 3, ..Past::new(product) };
+        persona.past.splice(0..0, (0..n - 2).map(bought));
+        let signals = Signals::new(&model, &persona, &FeedRequest::new(Visitor::Unknown, 5));
+        assert!(signals.affinity.get(n - 1) > 0.0);
+    }
+}

@@ -52,7 +52,8 @@ impl DataConfig {
             ("data.products.columns", &self.products),
             ("data.members.columns", &self.members),
         ] {
-            let several = table.columns.iter().find(|(ours, names)| *ours != LEVELS && names.list().len() != 1);
+            let several =
+                table.columns.iter().find(|(ours, names)| *ours != MADE_OF_SEVERAL && names.list().len() != 1);
             let shown = several.map_or("", |(ours, _)| ours);
             check(
                 name,
@@ -65,8 +66,8 @@ impl DataConfig {
     }
 }
 
-/// The column that several of a table's may make up.
-const LEVELS: &str = "category";
+/// The only column that several of a table's may make up.
+const MADE_OF_SEVERAL: &str = "category";
 
 /// One table.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -109,5 +110,36 @@ impl Names {
             Self::One(name) => std::slice::from_ref(name),
             Self::Several(names) => names,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(ours: &str, theirs: &[&str]) -> TableConfig {
+        let names = Names::Several(theirs.iter().map(|&name| name.to_owned()).collect());
+        TableConfig { columns: [(ours.to_owned(), names)].into(), ..TableConfig::default() }
+    }
+
+    #[test]
+    fn only_a_category_is_made_of_several_columns() {
+        let check = |products| DataConfig { products, ..DataConfig::default() }.validate();
+        assert!(
+            check(table("category", &["department", "class"])).is_ok() && check(table("tags", &["season"])).is_ok()
+        );
+        assert_eq!(check(table("tags", &["season", "theme"])).unwrap_err().value, "tags");
+    }
+
+    #[test]
+    fn of_a_category_the_levels_above_what_is_missing_are_kept() {
+        let kept = |present: &[&str]| {
+            let present: Vec<String> = present.iter().map(|&name| name.to_owned()).collect();
+            let kept = table("category", &["a", "b", "c"]).where_present(&present);
+            kept.columns.get("category").map_or_else(Vec::new, |names| names.list().to_vec())
+        };
+        assert_eq!(kept(&["c", "b", "a"]), ["a", "b", "c"]);
+        assert_eq!(kept(&["a", "c"]), ["a"]);
+        assert!(kept(&["b", "c", "category"]).is_empty(), "it may use our name");
     }
 }

@@ -187,7 +187,8 @@ impl ReadEvents {
             // Nothing happened.
             return Ok(());
         }
-        let (table, days) = (self.list.len(), Days::of(&self.list, offset));
+        let table = self.list.len();
+        let days = if unit == TimeUnit::None { None } else { Days::of(&self.list, offset) };
         self.is_kept = true;
         for file in table_files(path)? {
             let optional = ["kind", "quantity", "store_id", "channel", "amount", "basket_id"];
@@ -309,5 +310,32 @@ mod tests {
         let read = read(&config, 0, 1_800_000_000, &Quiet).unwrap();
         assert_eq!(read.list.iter().map(|e| e.price).collect::<Vec<_>>(), [62, 72, 0, 0]);
         assert_eq!(read.rejects.total(), 0);
+    }
+
+    #[test]
+    fn days_are_written_as_the_table_has_them() {
+        let at = |time| Event { member: 0, product: 0, time, kind: Kind::Purchase, store: 0, channel: 0, price: 0 };
+        let (east, noon) = (8 * 3600, 10 * DAY_SECONDS + 4 * 3600);
+        // 01:00 in the shops, the day before in UTC.
+        let night = 9 * DAY_SECONDS + 17 * 3600;
+        let midnights = [at(3 * DAY_SECONDS), at(9 * DAY_SECONDS)];
+        let naive = Days::of(&midnights, east).unwrap();
+        assert_eq!([naive.time(noon), naive.time(night)], [10 * DAY_SECONDS; 2]);
+        let aware = Days::of(&midnights.map(|e| at(e.time - east)), east).unwrap();
+        assert_eq!([aware.time(noon), aware.time(night)], [10 * DAY_SECONDS - east; 2]);
+        let utc = Days::of(&midnights, 0).unwrap();
+        assert_eq!([utc.time(noon), utc.time(night)], [10 * DAY_SECONDS, 9 * DAY_SECONDS]);
+        assert_eq!(Days::of(&[at(5), at(6)], east), None, "it tells seconds");
+        assert_eq!(Days::of(&[], east), None);
+    }
+
+    #[test]
+    fn what_is_brought_back_at_the_same_time_comes_after_the_purchase_wherever_that_was() {
+        let event = |kind, store| Event { member: 0, product: 0, time: 5, kind, store, channel: u16::MAX, price: 0 };
+        for [bought, returned] in [[0, 1], [1, 0], [u32::MAX, 0]] {
+            let mut pair = [event(Kind::Refund, returned), event(Kind::Purchase, bought)];
+            pair.sort_unstable();
+            assert!(crate::slice::kept_purchases(&pair).is_empty(), "{bought} {returned}");
+        }
     }
 }

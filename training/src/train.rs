@@ -9,7 +9,7 @@ use kindred_models::stop::Stop;
 use kindred_models::{ArtifactError, Model};
 
 use crate::config::{DataConfig, ValidConfig};
-use crate::data::Dataset;
+use crate::data::{Dataset, SetAside};
 use crate::error::TrainError;
 use crate::evaluate::{Evaluation, evaluate, html};
 use crate::fit::{Earlier, Fitted, fit};
@@ -45,11 +45,13 @@ pub fn train(
     let mut writer = Writer::create(registry)?;
     let mut dataset = prepare(config, trained_at, progress)?;
     let mut earlier = Earlier::default();
-    let evaluation = judge(config, &dataset, registry, &mut earlier, progress, stop)?;
+    let aside = set_aside(config, &dataset, registry)?;
+    let evaluation = judge(config, &mut dataset, registry, &mut earlier, progress, stop)?;
+    if let Some(aside) = aside {
+        dataset.events.list = aside.read().map_err(|e| ArtifactError::io(registry.folder(), e))?;
+    }
     progress.start("fit", 0);
-    let all = Slice::all(&dataset);
-    // The slice is their last reader.
-    dataset.events.list = Default::default();
+    let all = take_events(&mut dataset);
     let Fitted { mut model, scorers, launches } = fit(&dataset, all, config, &mut earlier, progress, stop)?;
     model.info.metrics = evaluation.metrics();
     model.info.metrics.extend(launches.metrics());
@@ -96,14 +98,30 @@ pub fn evaluate_only(
     progress: &dyn Progress,
     stop: &Stop,
 ) -> Result<Evaluation, TrainError> {
-    let dataset = prepare(config, now, progress)?;
-    let evaluation = judge(config, &dataset, registry, &mut Earlier::default(), progress, stop)?;
+    let mut dataset = prepare(config, now, progress)?;
+    let evaluation = judge(config, &mut dataset, registry, &mut Earlier::default(), progress, stop)?;
     if evaluation.tasks.is_empty() { Err(TrainError::NothingToJudgeBy) } else { Ok(evaluation) }
 }
 
+/// The events, where an evaluation lets go of them: a model and the events of millions of members are much for one
+/// memory.
+fn set_aside(config: &ValidConfig, dataset: &Dataset, registry: &Registry) -> Result<Option<SetAside>, ArtifactError> {
+    let is_judged = config.given.evaluate.test_days > 0;
+    let write = || SetAside::write(&dataset.events.list, registry.folder());
+    is_judged.then(write).transpose().map_err(|e| ArtifactError::io(registry.folder(), e))
+}
+
+/// All events as a slice, which is their only reader.
+fn take_events(dataset: &mut Dataset) -> Slice {
+    let all = Slice::all(dataset);
+    dataset.events.list = Default::default();
+    all
+}
+
+/// Lets go of the events, unless nothing is to be judged.
 fn judge(
     config: &ValidConfig,
-    dataset: &Dataset,
+    dataset: &mut Dataset,
     registry: &Registry,
     earlier: &mut Earlier,
     progress: &dyn Progress,
@@ -117,7 +135,8 @@ fn judge(
         Err(ArtifactError::NoCurrentVersion(_)) => None,
         current => Some(current.and_then(|id| Model::load(registry, &id)).map_err(|e| e.to_string())),
     };
-    let evaluation = evaluate(dataset, config, served, earlier, progress, stop)?;
+    let all = take_events(dataset);
+    let evaluation = evaluate(dataset, all, config, served, earlier, progress, stop)?;
     progress.finish(&summary(&evaluation));
     Ok(evaluation)
 }

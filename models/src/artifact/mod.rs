@@ -89,7 +89,8 @@ pub enum ArtifactError {
 }
 
 impl ArtifactError {
-    pub(crate) fn io(path: &std::path::Path, source: std::io::Error) -> Self {
+    /// What the operating system said of a file or folder.
+    pub fn io(path: &std::path::Path, source: std::io::Error) -> Self {
         if source.kind() == std::io::ErrorKind::NotFound {
             Self::Missing(path.to_owned())
         } else {

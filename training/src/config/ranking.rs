@@ -122,11 +122,13 @@ pub struct EvaluateParams {
     pub test_days: u32,
     /// Members that are judged, evenly spaced, at most.
     pub max_members: usize,
+    /// Launches that are judged, evenly spaced, at most; each is ranked for by all members several times.
+    pub max_launches: usize,
 }
 
 impl Default for EvaluateParams {
     fn default() -> Self {
-        Self { test_days: 28, max_members: 20_000 }
+        Self { test_days: 28, max_members: 20_000, max_launches: 300 }
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use kindred_models::events::Kind;
+use bytemuck::{CheckedBitPattern, NoUninit};
 use kindred_models::events::{DAY_SECONDS, day};
 use kindred_models::state::KEPT_EVENTS;
 use kindred_models::strings::NONE;
@@ -27,7 +28,8 @@ const CLOCKS_OFF: i64 = DAY_SECONDS;
 pub const PRICE_STEP: f64 = 0.075;
 
 /// One event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, NoUninit, CheckedBitPattern)]
+#[repr(C)]
 pub struct Event {
     /// Row of the member.
     pub member: u32,
@@ -37,12 +39,12 @@ pub struct Event {
     pub time: i64,
     /// What happened. It comes before where: at one time, what is brought back was bought before, in whatever store.
     pub kind: Kind,
-    /// Row of the store in [`Events::stores`]; `u32::MAX` where unknown.
-    pub store: u32,
-    /// Row of the channel in [`Events::channels`]; `u16::MAX` where unknown.
-    pub channel: u16,
     /// What one piece cost, in steps of [`PRICE_STEP`] from a hundredth on; 0 where unknown.
     pub price: u8,
+    /// Row of the channel in [`Events::channels`]; `u16::MAX` where unknown.
+    pub channel: u16,
+    /// Row of the store in [`Events::stores`]; `u32::MAX` where unknown.
+    pub store: u32,
 }
 
 /// All events, sorted by member, product and time.

@@ -1,5 +1,6 @@
 //! The three tables of the data contract, read into memory: events, products, members.
 
+mod aside;
 mod audience;
 mod columns;
 mod events;
@@ -9,6 +10,7 @@ mod products;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use aside::SetAside;
 pub use audience::{AudienceRow, Purchases, read_audience, read_purchases};
 pub use events::{Event, Events, Kind, PRICE_STEP};
 pub use members::read_member_ids;

@@ -14,6 +14,7 @@ mod presence;
 mod rankings;
 mod seeds;
 mod split;
+mod standing;
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -151,12 +152,14 @@ impl Evaluation {
 }
 
 /// Fits a model to the history before the cut, and judges it by what came after. `served` is the model that
-/// was served before, if any, or why it can't be read.
+/// was served before, if any, or why it can't be read. The events that it is given are let go as soon as they are
+/// counted.
 ///
 /// # Errors
 /// [`TrainError::Stopped`] once `stop` is raised.
 pub fn evaluate(
     dataset: &Dataset,
+    all: Slice,
     config: &ValidConfig,
     served: Option<Result<Model, String>>,
     earlier: &mut Earlier,
@@ -164,20 +167,24 @@ pub fn evaluate(
     stop: &Stop,
 ) -> Result<Evaluation, TrainError> {
     let params = &config.given.evaluate;
-    let (slice, test) = split(&Slice::all(dataset), params.test_days, config.embeddings.seed);
+    let (slice, test) = split(&all, params.test_days, config.embeddings.seed);
+    drop(all);
     let mut evaluation = Evaluation { test_days: params.test_days, ..Evaluation::default() };
     if slice.events().next().is_none() || test.is_empty() {
         return Ok(evaluation);
     }
-    let Fitted { mut model, scorers, launches } = fit(dataset, slice.clone(), config, earlier, progress, stop)?;
+    let cut = slice.has_time().then_some(slice.as_of);
+    let baselines = Baselines::new(&slice, dataset.products.len());
+    let new_products = launches::new_products(dataset, &slice);
+    let Fitted { mut model, scorers, launches } = fit(dataset, slice, config, earlier, progress, stop)?;
     evaluation.launch_replays = launches;
     // What is available today says nothing of then; what was launched later was not there.
-    let was_launched = |at: &Option<i64>| !slice.has_time() || at.is_none_or(|at| at <= slice.as_of);
+    let was_launched = |at: &Option<i64>| cut.is_none_or(|cut| at.is_none_or(|at| at <= cut));
     model.products.available =
         dataset.launched_at.iter().map(|at| u8::from(was_launched(at))).collect::<Vec<_>>().into();
     evaluation.scorers = scorers;
-    evaluation.cut_time = if slice.has_time() { slice.as_of } else { 0 };
-    let served = match served.map(|served| served.and_then(|served| comparable(served, &model, &slice))) {
+    evaluation.cut_time = cut.unwrap_or(0);
+    let served = match served.map(|served| served.and_then(|served| comparable(served, &model, cut))) {
         Some(Ok(served)) => Some(served),
         Some(Err(reason)) => {
             evaluation.served_left_out = Some(reason);
@@ -186,7 +193,7 @@ pub fn evaluate(
         None => None,
     };
     for task in [Task::All, Task::New] {
-        evaluation.tasks.push(judge_feeds(&model, served.as_ref(), &slice, &test, task, config, stop)?);
+        evaluation.tasks.push(judge_feeds(&model, served.as_ref(), &baselines, &test, task, config, stop)?);
     }
     let mut members: Vec<u32> =
         (0..model.members.len() as u32).filter(|m| !model.history.rows.range(*m).is_empty()).collect();
@@ -194,7 +201,8 @@ pub fn evaluate(
     evaluation.calibration = calibration::judge(&model, &members, &test, params.test_days, stop)?;
     evaluation.presence = presence::judge(&model, dataset, &test, &config.given.popularity);
     let active = launches::active(&model);
-    let launches = launches::replayable(dataset, &slice, &test, &active, &config.given.launch);
+    let mut launches = launches::replayable(&new_products, &test, &active, &config.given.launch);
+    thin(&mut launches, params.max_launches);
     evaluation.launch_seeds = seeds::judge(&model, &launches, &active, config.embeddings.seed, stop)?;
     evaluation.expected = foretold::judge(&model, &launches, &active, &test, &config.given.launch, stop)?;
     evaluation.launches = judge_launches(&mut model, &launches, &active, stop)?;
@@ -222,10 +230,11 @@ fn judge_launches(
 
 /// A served model may be judged if it has not seen what it is judged by; beside another one, both on the same
 /// assortment.
-fn comparable(mut served: Model, beside: &Model, slice: &Slice) -> Result<Model, String> {
-    if !slice.has_time() || served.info.as_of_time == 0 {
-        Err(format!("version {} may have learned what was held out: events have no time", served.info.version))
-    } else if served.info.as_of_time > slice.as_of {
+fn comparable(mut served: Model, beside: &Model, cut: Option<i64>) -> Result<Model, String> {
+    let Some(cut) = cut.filter(|_| served.info.as_of_time != 0) else {
+        return Err(format!("version {} may have learned what was held out: events have no time", served.info.version));
+    };
+    if served.info.as_of_time > cut {
         Err(format!("version {} has learned from days after the cut", served.info.version))
     } else {
         let available =
@@ -248,7 +257,7 @@ pub(crate) fn thin<T>(list: &mut Vec<T>, max: usize) {
 fn judge_feeds(
     model: &Model,
     served: Option<&Model>,
-    slice: &Slice,
+    baselines: &Baselines,
     test: &[Event],
     task: Task,
     config: &ValidConfig,
@@ -256,14 +265,13 @@ fn judge_feeds(
 ) -> Result<TaskReport, TrainError> {
     let mut truths = truths(&model.history, test, task);
     thin(&mut truths, config.given.evaluate.max_members);
-    let baselines = Baselines::new(model, slice);
     let judged: Vec<Vec<(&'static str, Judged)>> = truths
         .par_iter()
         .map(|(member, truth)| {
             stop.check()?;
             let is_repeat = |product: u32| model.history.pair(*member, product).is_some_and(|p| p.count > 0);
             let mut rankings = vec![("feed", rankings::ours(model, *member, task))];
-            rankings.extend(baselines.rank(*member, task));
+            rankings.extend(baselines.rank(model, *member, task));
             rankings.extend(served.map(|served| ("served before", rankings::served(served, model, *member, task))));
             Ok(rankings.into_iter().map(|(name, list)| (name, Judged::new(list, truth, is_repeat))).collect())
         })

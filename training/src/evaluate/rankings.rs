@@ -12,55 +12,55 @@ use crate::slice::Slice;
 const RECENT_HALF_LIFE_DAYS: f32 = 14.0;
 
 /// What the simple rankings count.
-pub(super) struct Baselines<'a> {
-    model: &'a Model,
+pub(super) struct Baselines {
     /// Products by purchases, best first.
     popular: Vec<u32>,
     /// The same, with old purchases counted less.
     recent: Vec<u32>,
 }
 
-impl<'a> Baselines<'a> {
-    pub(super) fn new(model: &'a Model, slice: &Slice) -> Self {
+impl Baselines {
+    pub(super) fn new(slice: &Slice, products: usize) -> Self {
         let order = |half_life: f32| {
-            let counts = crate::popularity::overall(slice, model.products.len(), half_life);
+            let counts = crate::popularity::overall(slice, products, half_life);
             let mut rows: Vec<u32> = (0..counts.len() as u32).collect();
             rows.sort_by_key(|row| Scored { row: *row, score: counts[*row as usize] });
             rows
         };
-        Self { model, popular: order(0.0), recent: order(RECENT_HALF_LIFE_DAYS) }
+        Self { popular: order(0.0), recent: order(RECENT_HALF_LIFE_DAYS) }
     }
 
     /// All of them by name.
-    pub(super) fn rank(&self, member: u32, task: Task) -> [(&'static str, Vec<u32>); 3] {
+    pub(super) fn rank(&self, model: &Model, member: u32, task: Task) -> [(&'static str, Vec<u32>); 3] {
+        let filled = |page: Vec<u32>, order: &[u32]| fill(page, order, model, member, task);
         [
-            ("popularity", self.fill(Vec::new(), &self.popular, member, task)),
-            ("recent popularity", self.fill(Vec::new(), &self.recent, member, task)),
-            ("personal frequency", self.fill(self.frequent(member, task), &self.recent, member, task)),
+            ("popularity", filled(Vec::new(), &self.popular)),
+            ("recent popularity", filled(Vec::new(), &self.recent)),
+            ("personal frequency", filled(frequent(model, member, task), &self.recent)),
         ]
     }
+}
 
-    /// What the member bought most, with old purchases counted less.
-    fn frequent(&self, member: u32, task: Task) -> Vec<u32> {
-        let mut top = Top::new(if task == Task::All { PAGE } else { 0 });
-        let bought = self.model.history.member(member).filter(|past| past.count > 0);
-        bought.for_each(|past| top.push(past.product, past.decayed));
-        top.into_sorted().iter().map(|s| s.row).collect()
-    }
+/// What the member bought most, with old purchases counted less.
+fn frequent(model: &Model, member: u32, task: Task) -> Vec<u32> {
+    let mut top = Top::new(if task == Task::All { PAGE } else { 0 });
+    let bought = model.history.member(member).filter(|past| past.count > 0);
+    bought.for_each(|past| top.push(past.product, past.decayed));
+    top.into_sorted().iter().map(|s| s.row).collect()
+}
 
-    /// Fills a page up with the first of an order that may stand there.
-    fn fill(&self, mut page: Vec<u32>, order: &[u32], member: u32, task: Task) -> Vec<u32> {
-        let bought = |row: u32| self.model.history.pair(member, row).is_some_and(|p| p.count > 0);
-        for row in order {
-            if page.len() >= PAGE {
-                break;
-            }
-            if !page.contains(row) && (task == Task::All || !bought(*row)) {
-                page.push(*row);
-            }
+/// Fills a page up with the first of an order that may stand there.
+fn fill(mut page: Vec<u32>, order: &[u32], model: &Model, member: u32, task: Task) -> Vec<u32> {
+    let bought = |row: u32| model.history.pair(member, row).is_some_and(|p| p.count > 0);
+    for row in order {
+        if page.len() >= PAGE {
+            break;
         }
-        page
+        if !page.contains(row) && (task == Task::All || !bought(*row)) {
+            page.push(*row);
+        }
     }
+    page
 }
 
 /// The model's own feed.

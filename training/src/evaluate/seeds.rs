@@ -5,8 +5,9 @@ use kindred_models::launch::LaunchQuery;
 use kindred_models::stop::{Stop, Stopped};
 use serde::{Deserialize, Serialize};
 
-use super::launches::{Launch, area_under_curve};
+use super::launches::Launch;
 use super::metrics::{Estimate, mean};
+use super::standing::Standing;
 use crate::launches::{SEED_COUNTS, choose_seeds};
 
 /// Share of the members that an audience has here.
@@ -73,10 +74,6 @@ pub(super) fn judge(
 
 /// Recall@10% and area under the curve of the other buyers, among members who are no seeds.
 fn figures(scores: &[f32], active: &[u32], seeds: &[u32], others: &[u32]) -> [f64; 2] {
-    let ranked = active.iter().filter(|m| seeds.binary_search(m).is_err());
-    let mut ranked: Vec<(f32, bool)> = ranked.map(|m| (scores[*m as usize], others.binary_search(m).is_ok())).collect();
-    ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let head = ((ranked.len() as f64 * HEAD).round() as usize).max(1);
-    let found = ranked.iter().take(head).filter(|r| r.1).count();
-    [found as f64 / others.len() as f64, area_under_curve(&ranked)]
+    let standing = Standing::new(scores, active, seeds, others);
+    [standing.recall(standing.head(HEAD)), standing.area_under_curve()]
 }

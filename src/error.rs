@@ -1,6 +1,6 @@
 //! Every way in which a command can fail, and its exit code.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kindred_models::ArtifactError;
 use kindred_models::audience::AudienceError;
@@ -58,6 +58,14 @@ pub enum Error {
     /// What must not change was changed.
     #[error("{0}")]
     Tampered(String),
+    /// A file or folder can't be read or written.
+    #[error("{path}: {source}", path = path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
     /// The operating system refused something else.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -100,6 +108,11 @@ impl From<TrainError> for Error {
 }
 
 impl Error {
+    /// What the operating system said of a file or folder.
+    pub(crate) fn file(path: &Path, source: std::io::Error) -> Self {
+        Self::File { path: path.to_owned(), source }
+    }
+
     /// The exit code, as in BSD's `sysexits.h`; 130 for a run that the user ended.
     pub fn exit_code(&self) -> u8 {
         const USAGE: u8 = 64;
@@ -131,7 +144,8 @@ impl Error {
                 | TableError::ColumnType { .. }
                 | TableError::TooManyBadRows { .. }
                 | TableError::Empty(_)
-                | TableError::NoPurchase(_) => DATA,
+                | TableError::NoPurchase(_)
+                | TableError::NoTimes => DATA,
             },
             Self::Config(_) | Self::NoConfig(_) | Self::Parameter(_) | Self::Outreach(_) | Self::Diverged(_) => CONFIG,
             Self::Trials(e) => match e {
@@ -142,6 +156,8 @@ impl Error {
             },
             Self::NothingToJudgeBy(_) | Self::Tampered(_) => DATA,
             Self::NotFound(_) => NO_INPUT,
+            Self::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => NO_INPUT,
+            Self::File { .. } => IO,
             Self::Usage(_) => USAGE,
             Self::Serve(_) => UNAVAILABLE,
             Self::Store(e) => match e {

@@ -1,6 +1,6 @@
 //! How far a run is: bars on a terminal, plain lines otherwise; on standard error.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -72,14 +72,14 @@ impl Progress for Terminal {
     fn warn(&self, message: &str) {
         self.with(|current| match current {
             Some(stage) => stage.tell(&format!("warning: {message}")),
-            None => eprintln!("warning: {message}"),
+            None => say(&format!("warning: {message}")),
         });
     }
 
     fn finish(&self, outcome: &str) {
         if let Some(Stage { name, bar, since, .. }) = self.with(Option::take) {
             bar.finish_and_clear();
-            eprintln!("{name:10} {outcome} ({:.1} s)", since.elapsed().as_secs_f64());
+            say(&format!("{name:10} {outcome} ({:.1} s)", since.elapsed().as_secs_f64()));
         }
     }
 }
@@ -87,6 +87,11 @@ impl Progress for Terminal {
 impl Stage {
     /// Prints a line beside the bar; a hidden one is not in its way.
     fn tell(&self, line: &str) {
-        self.bar.suspend(|| eprintln!("{line}"));
+        self.bar.suspend(|| say(line));
     }
+}
+
+/// Prints a line on standard error; whoever no longer listens is no reason to give up hours of work.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -2,6 +2,8 @@
 
 use kindred_models::stop::Stop;
 
+use crate::progress::say;
+
 /// Ends when the process is asked to end. On Unix it listens from the call on, and not from the first poll: a
 /// signal in between would end the process at once. Must be called within a runtime.
 pub fn asked_to_end() -> impl Future<Output = ()> {
@@ -40,6 +42,7 @@ pub fn stop_flag() -> Stop {
         if let Ok(runtime) = runtime {
             runtime.block_on(async {
                 asked_to_end().await;
+                say("stopping as soon as it can be done cleanly; once more, and it stops at once");
                 flag.raise();
                 asked_to_end().await;
             });

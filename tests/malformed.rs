@@ -58,7 +58,7 @@ fn malformed_tables() {
     let good = "member_id,product_id,time,kind,quantity\na,p,1700000000,purchase,1\n";
     let event = |row: &str| format!("{good}{row}\n");
     let cases: Vec<(&str, Vec<u8>, u8, &str)> = vec![
-        ("events.csv", event(",p,1700000000,purchase,1").into(), 65, "events.csv:2"),
+        ("events.csv", event(",p,1700000000,purchase,1").into(), 65, "events.csv:3"),
         ("events.csv", event("a,,1700000000,purchase,1").into(), 65, "no product_id"),
         ("events.csv", event("a,p,,purchase,1").into(), 65, "time"),
         ("events.csv", event("a,p,1700000000000,purchase,1").into(), 65, "impossible"),
@@ -77,11 +77,11 @@ fn malformed_tables() {
         ("events.csv", b"who,what,time\na,p,1700000000\n".to_vec(), 65, "no column 'member_id'"),
         ("products.csv", b"product_id,price\np,cheap\n".to_vec(), 65, "not a number"),
         ("products.csv", b"product_id,price\np,1e300\n".to_vec(), 65, "not a number"),
-        ("products.csv", b"product_id,price\np,1\np,2\n".to_vec(), 65, "products.csv:2"),
+        ("products.csv", b"product_id,price\np,1\np,2\n".to_vec(), 65, "products.csv:3"),
         ("products.csv", b"product_id,available\np,perhaps\n".to_vec(), 65, "neither true nor false"),
         ("products.csv", b"product_id,launched_at\np,soon\n".to_vec(), 65, "time"),
         ("products.csv", b"name\np\n".to_vec(), 65, "no column 'product_id'"),
-        ("members.csv", b"member_id,minor\na,maybe\n".to_vec(), 65, "neither true nor false"),
+        ("members.csv", b"member_id,minor\na,maybe\n".to_vec(), 65, "minor: neither true nor false"),
         ("members.csv", b"member_id,birthday\na,1999-13-01\n".to_vec(), 65, "time"),
         ("members.csv", b"member_id,city\n,Wuhan\n".to_vec(), 65, "no member_id"),
         ("members.csv", b"member_id\na\na\n".to_vec(), 65, "earlier row"),

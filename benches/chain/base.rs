@@ -237,6 +237,7 @@ impl Base {
         let rate = |row: u32| (habits.rows.row(row).len() as f32 / self.members as f32).max(1e-6);
         LaunchModel {
             statics: synthetic::statics(self.members),
+            active: self.members,
             rates: (0..habits.rows.len() as u32).map(rate).collect::<Vec<_>>().into(),
             habits,
             buyers,

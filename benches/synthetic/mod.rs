@@ -89,6 +89,7 @@ pub(crate) fn launch_model(members: usize, products: usize, factors: usize, purc
         presence: Default::default(),
         launch: LaunchModel {
             statics: statics(members),
+            active: members,
             rates: of_feature
                 .iter()
                 .map(|share| (*share as f32 / purchases as f32).max(1e-6))

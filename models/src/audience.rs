@@ -153,11 +153,11 @@ pub fn audience(model: &Model, request: &AudienceRequest, stop: &Stop) -> Result
     {
         return Ok(asked.answer(ranked, IndexKind::Hnsw, scored, stop)?);
     }
-    let ranked = match way {
-        Way::Pick => asked.pick(stop)?,
-        Way::Scan | Way::Graph(_) => scan(model, std::slice::from_ref(&asked), stop)?.remove(0),
+    let (ranked, scored) = match way {
+        Way::Pick => (asked.pick(stop)?, asked.eligibility.count()),
+        Way::Scan | Way::Graph(_) => (scan(model, std::slice::from_ref(&asked), stop)?.remove(0), model.members.len()),
     };
-    Ok(asked.answer(ranked, IndexKind::Exact, asked.eligibility.count(), stop)?)
+    Ok(asked.answer(ranked, IndexKind::Exact, scored, stop)?)
 }
 
 /// The audiences of several products or seeds, all members being read once for as many of them as memory allows;
@@ -189,7 +189,7 @@ pub fn audiences<E: From<AudienceError>>(
         };
         let (batch, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
         for (asked, ranked) in batch.iter().zip(scan(model, batch, stop).map_err(AudienceError::Stopped)?) {
-            let scored = asked.eligibility.count();
+            let scored = model.members.len();
             let answer = asked.answer(ranked, IndexKind::Exact, scored, stop).map_err(AudienceError::Stopped)?;
             each(done, answer)?;
             done += 1;

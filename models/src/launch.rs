@@ -59,6 +59,8 @@ const SAMPLE_RUNS: usize = 256;
 pub struct LaunchModel {
     /// What is known of the members whatever the product.
     pub statics: Statics,
+    /// Members who bought anything.
+    pub active: usize,
     /// Per feature of the content vocabulary, the members who bought it, with decayed purchases.
     pub habits: Matrix,
     /// Per feature of the content vocabulary, the base's share of purchases that have it.
@@ -127,7 +129,7 @@ impl LaunchModel {
             let (products, decayed) = history.row(member);
             into.extend(products.iter().zip(decayed).filter(|(_, x)| **x > 0.0).map(|(product, x)| (*product, *x)));
         });
-        Self { statics, rates: rates.into(), habits, buyers, ..Self::default() }
+        Self { active: statics.active(), statics, rates: rates.into(), habits, buyers, ..Self::default() }
     }
 
     /// Number of members.

@@ -41,7 +41,9 @@ impl Quantized {
         coded.zip(values.par_chunks_exact(dimension.max(1))).for_each(|((codes, scale), row)| {
             *scale = largest(row) / MAX_CODE;
             if *scale > 0.0 {
-                codes.iter_mut().zip(row).for_each(|(code, x)| *code = (x / *scale).round() as i8);
+                // So small a scale that it is rounded itself would lead beyond the largest code.
+                let code = |x: &f32| (x / *scale).round().clamp(-MAX_CODE, MAX_CODE) as i8;
+                codes.iter_mut().zip(row).for_each(|(to, x)| *to = code(x));
             }
         });
         let length = |(codes, scale): (&[i8], &f32)| scale * squares(codes).sqrt();

@@ -10,7 +10,7 @@ use kindred_training::progress::Progress;
 use kindred_training::tables::{Column, TableWriter};
 use serde::Serialize;
 
-use super::launches::{HoldoutArgs, Launches};
+use super::launches::{HoldoutArgs, Launches, ROWS_AT_ONCE};
 use super::{FromVersion, print};
 use crate::error::Error;
 use crate::progress::Terminal;
@@ -93,12 +93,17 @@ fn write(
 ) -> Result<(), Error> {
     let mut table = TableWriter::create(out, &["product_id", "member_id", "probability", "held_out"])?;
     let product = |launch: u16| products.list[launch as usize].id.as_str();
-    table.write(vec![
-        Column::ids(products.id_type, answer.members.iter().map(|m| product(m.launch))),
-        Column::ids(model.members.id_type, answer.members.iter().map(|m| model.members.ids.get(m.member))),
-        Column::Float(answer.members.iter().map(|m| Some(m.probability)).collect()),
-        Column::Boolean(held_out.to_vec()),
-    ])?;
+    // Of nobody at all it is a table still.
+    let empty = answer.members.is_empty().then_some((&answer.members[..], held_out));
+    let chunks = answer.members.chunks(ROWS_AT_ONCE).zip(held_out.chunks(ROWS_AT_ONCE));
+    for (members, held_out) in chunks.chain(empty) {
+        table.write(vec![
+            Column::ids(products.id_type, members.iter().map(|m| product(m.launch))),
+            Column::ids(model.members.id_type, members.iter().map(|m| model.members.ids.get(m.member))),
+            Column::Float(members.iter().map(|m| Some(m.probability)).collect()),
+            Column::Boolean(held_out.to_vec()),
+        ])?;
+    }
     Ok(table.finish()?)
 }
 

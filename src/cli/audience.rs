@@ -14,14 +14,11 @@ use kindred_training::progress::Progress;
 use kindred_training::tables::{Column, TableWriter};
 use serde::Serialize;
 
-use super::launches::{HoldoutArgs, Launches};
+use super::launches::{HoldoutArgs, Launches, ROWS_AT_ONCE};
 use super::{FromVersion, print};
 use crate::error::Error;
 use crate::progress::Terminal;
 use crate::signal::stop_flag;
-
-/// Rows written at a time.
-const CHUNK: usize = 1 << 20;
 
 /// Ranks members for products that were never sold, by their attributes alone, into a Parquet table with
 /// the columns product_id, member_id, rank (1 is best), score, probability (of a purchase within the horizon;
@@ -206,8 +203,8 @@ fn write(
 ) -> Result<(), Error> {
     // An audience that nobody is in still makes a table.
     let empty = answer.members.is_empty().then_some(&answer.members[..]);
-    for (chunk, members) in answer.members.chunks(CHUNK).chain(empty).enumerate() {
-        let places = chunk * CHUNK..chunk * CHUNK + members.len();
+    for (chunk, members) in answer.members.chunks(ROWS_AT_ONCE).chain(empty).enumerate() {
+        let places = chunk * ROWS_AT_ONCE..chunk * ROWS_AT_ONCE + members.len();
         let probability = |i: usize| answer.probabilities.get(i).copied();
         let day = |i: usize| answer.days.get(i).map_or(1, |day| i32::from(*day));
         table.write(vec![

@@ -1,6 +1,6 @@
 //! `kindred evaluate`, and the table of what was found.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use kindred_training::evaluate::{Estimate, Evaluation, html};
@@ -54,20 +54,28 @@ impl Evaluate {
         let (valid, registry, stop) = (config.training().validate()?, config.registry()?, stop_flag());
         // Before hours of work: the report can be written.
         if let Some(folder) = &self.out {
-            std::fs::create_dir_all(folder)?;
+            std::fs::create_dir_all(folder).map_err(|e| Error::file(folder, e))?;
         }
         let run = || evaluate_only(&valid, &registry, unix_now(), &Terminal::new(), &stop);
         let evaluation = in_pool(self.threads, run)??;
-        if let Some(folder) = &self.out {
-            let json = serde_json::to_vec_pretty(&evaluation).map_err(std::io::Error::from)?;
-            std::fs::write(folder.join("evaluation.json"), json)?;
-            std::fs::write(folder.join("evaluation.html"), html(&evaluation))?;
-        }
+        // Whatever can't be written, what was found is told.
+        let written = self.out.as_ref().map_or(Ok(()), |folder| write(&evaluation, folder));
         if self.json {
-            return print::json(&serde_json::json!(evaluation));
+            print::json(&serde_json::json!(evaluation))?;
+        } else {
+            print_evaluation(&evaluation)?;
         }
-        print_evaluation(&evaluation)
+        written
     }
+}
+
+fn write(evaluation: &Evaluation, folder: &Path) -> Result<(), Error> {
+    let json = serde_json::to_vec_pretty(evaluation).map_err(std::io::Error::from)?;
+    for (name, bytes) in [("evaluation.json", json), ("evaluation.html", html(evaluation).into_bytes())] {
+        let file = folder.join(name);
+        std::fs::write(&file, bytes).map_err(|e| Error::file(&file, e))?;
+    }
+    Ok(())
 }
 
 /// What was found, as tables.

@@ -11,6 +11,7 @@ use super::phrase::{Language, phrase};
 use super::{FromVersion, print};
 use crate::batch::visitor;
 use crate::error::Error;
+use crate::progress::say;
 
 /// Shows a member's feed, with the reason for every product.
 #[derive(Debug, Args)]
@@ -183,7 +184,7 @@ impl Feed {
             );
         }
         if visitor == Visitor::Unknown {
-            eprintln!("the model does not know member '{}': this is the popular feed", self.member);
+            say(&format!("the model does not know member '{}': this is the popular feed", self.member));
         }
         let rows = items.iter().enumerate().map(|(i, item)| {
             let mut row = product_row(&model, i + 1, item.product, item.score);

@@ -14,6 +14,7 @@ use super::feed::{Filter, PageRules, Place, product_json, product_row};
 use super::{FromVersion, print};
 use crate::batch::visitor;
 use crate::error::Error;
+use crate::progress::say;
 
 /// Shows what most of a group of members would like and none would mind, for a post in their chat group.
 #[derive(Debug, Args)]
@@ -82,7 +83,8 @@ impl GroupFeed {
             }));
         }
         if unknown > 0 {
-            eprintln!("the model does not know {unknown} of {} members: they count for what is popular", ids.len());
+            let members = ids.len();
+            say(&format!("the model does not know {unknown} of {members} members: they count for what is popular"));
         }
         let rows = group.items.iter().enumerate().map(|(i, item)| {
             let mut row = product_row(&model, i + 1, item.product, item.score);

@@ -12,14 +12,17 @@ use kindred_training::train::data_config;
 use crate::error::Error;
 use crate::progress::Terminal;
 
+/// Rows of a table that are written at a time.
+pub(super) const ROWS_AT_ONCE: usize = 1 << 20;
+
 /// What is launched, and who may get it.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Launches {
     /// Table of the products: product_id, and any attribute.
     #[arg(long, value_name = "PATH")]
     products: PathBuf,
-    /// Which members are wanted (TOML): stores, cities, guides, segments, tags, last_purchases, max_contacts, any_of,
-    /// none_of; see docs/audiences.md.
+    /// Which members are wanted (TOML): stores, cities, guides, segments, tags, last_purchases, max_contacts, birthday,
+    /// due_for_repeat, any_of, none_of; see docs/audiences.md.
     #[arg(long, value_name = "FILE")]
     filter: Option<PathBuf>,
 }
@@ -41,7 +44,7 @@ impl Launches {
     pub(super) fn filter(&self) -> Result<MemberFilter, Error> {
         let Some(path) = &self.filter else { return Ok(MemberFilter::default()) };
         let wrong = |what: String| Error::Usage(format!("--filter {}: {what}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
+        let text = std::fs::read_to_string(path).map_err(|e| Error::file(path, e))?;
         let filter: MemberFilter = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
         filter.check().map_err(wrong)?;
         Ok(filter)

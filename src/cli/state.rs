@@ -68,7 +68,7 @@ impl Export {
             }
         }
         let kept = store.kept().await?;
-        std::fs::create_dir_all(&self.out)?;
+        std::fs::create_dir_all(&self.out).map_err(|e| Error::file(&self.out, e))?;
         // Without it the folder is no export: events of one must not be taken for those of another.
         match std::fs::remove_file(self.out.join(KEPT_FILE)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
@@ -96,9 +96,12 @@ impl Export {
 /// Writes a file beside its place, and renames it there.
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let aside = path.with_extension("writing");
-    std::fs::write(&aside, bytes)?;
-    std::fs::File::open(&aside)?.sync_all()?;
-    Ok(std::fs::rename(&aside, path)?)
+    let write = || {
+        std::fs::write(&aside, bytes)?;
+        std::fs::File::open(&aside)?.sync_all()?;
+        std::fs::rename(&aside, path)
+    };
+    write().map_err(|e| Error::file(path, e))
 }
 
 /// The events table in the making.

@@ -14,7 +14,7 @@ use super::{Common, print};
 use crate::clock::unix_now;
 use crate::config::Config;
 use crate::error::Error;
-use crate::progress::Terminal;
+use crate::progress::{Terminal, say};
 use crate::signal::stop_flag;
 
 /// Trials shown at the end.
@@ -77,7 +77,7 @@ impl Tune {
         if let Some(days) = self.test_days {
             config.evaluate.test_days = days;
         }
-        std::fs::create_dir_all(&self.out)?;
+        std::fs::create_dir_all(&self.out).map_err(|e| Error::file(&self.out, e))?;
         let best_file = self.out.join("best.toml");
         let search = Search {
             config: config.training(),
@@ -99,7 +99,7 @@ impl Tune {
         let run = || tune(&search, unix_now(), &mut on_best, &Terminal::new(), &stop);
         let trials = in_pool(self.threads, run)?.inspect_err(|error| {
             if matches!(error, TrainError::Stopped) {
-                eprintln!("{} keeps the trials so far: run again to go on", search.trials_file.display());
+                say(&format!("{} keeps the trials so far: run again to go on", search.trials_file.display()));
             }
         });
         self.show(trials?, &best_file)

@@ -137,7 +137,8 @@ impl Outreach {
 
     /// Plans, and reserves as much of it as there is room for; what was reserved before it broke off is part of it.
     async fn plan(&self, question: PlanQuestion, model: &Arc<Model>) -> Result<(v1::PlanSummary, Planned), Problem> {
-        let (planner, pushes) = self.pushes(question.ask(model)?, model).await?;
+        let taken = self.shared.live.plan(&question.plan_id).await.map_err(Problem::Store)?;
+        let (planner, pushes) = self.pushes(question.ask(model, &taken)?, model).await?;
         let total = pushes.len();
         let (held_out, reserved) = self.reserve(&question, model, pushes).await?;
         self.shared.live.keep(Write::FinishPlan(question.plan_id.clone())).await?;
@@ -146,7 +147,7 @@ impl Outreach {
             unreachable_count: count(left.unreachable),
             capped_count: count(left.capped),
             not_worth_count: count(left.not_worth),
-            over_budget_count: count(total - reserved - held_out.len()),
+            over_budget_count: count(left.passed_over + total - reserved - held_out.len()),
         };
         let (summary, mut planned) = self.repeated(question, model).await?;
         let summary = v1::PlanSummary {

@@ -13,7 +13,7 @@ use super::status::Problem;
 use super::validate::{CLOCKS_AHEAD, Check};
 use crate::proto::v1;
 use crate::proto::v1::product_to_push::Cap as GivenCap;
-use crate::store::Said;
+use crate::store::{Said, StoredContact};
 
 /// Contacts of a plan at most.
 const MAX_CONTACTS: i64 = 1_000_000;
@@ -87,17 +87,22 @@ impl PlanQuestion {
         self.priority
     }
 
-    /// The question as the model takes it.
-    pub(super) fn ask(&self, model: &Model) -> Result<PushRequest, Problem> {
+    /// The question as the model takes it; what the plan took before it broke off is not there to be taken again.
+    pub(super) fn ask(&self, model: &Model, taken: &[StoredContact]) -> Result<PushRequest, Problem> {
         let (mut check, mut offers) = (Check::default(), Vec::new());
         for (i, given) in self.products.iter().enumerate() {
             let product = model.products.find(&given.product_id);
             let product = product.ok_or_else(|| Problem::UnknownProduct(given.product_id.clone()))?;
             let can_be_sold = model.products.available[product as usize] != 0;
             check.that(can_be_sold, &format!("products[{i}].product_id"), "must be a product that can be sold");
+            let taken = || taken.iter().filter(|contact| contact.product_id == given.product_id);
             let cap = match given.cap {
-                Some(GivenCap::MaxMembers(members)) => Cap::Members(usize::try_from(members).unwrap_or(0)),
-                Some(GivenCap::Stock(units)) => Cap::Stock(units),
+                Some(GivenCap::MaxMembers(members)) => {
+                    Cap::Members(usize::try_from(members).unwrap_or(0).saturating_sub(taken().count()))
+                }
+                Some(GivenCap::Stock(units)) => {
+                    Cap::Stock((units - taken().map(|contact| contact.probability).sum::<f64>()).max(0.0))
+                }
                 None => Cap::None,
             };
             offers.push(Offer { product, value: Some(given.value).filter(|value| *value > 0.0), cap });

@@ -33,11 +33,6 @@ impl Group {
         self.buyers as f64 / self.members.max(1) as f64
     }
 
-    /// The variance of the rate.
-    fn variance(self) -> f64 {
-        self.rate() * (1.0 - self.rate()) / (self.members as f64 - 1.0).max(1.0)
-    }
-
     /// The rate as if one more member had bought and one had not, and its variance.
     fn shrunk(self) -> (f64, f64) {
         let n = self.members as f64 + 2.0;
@@ -128,10 +123,14 @@ fn uplift(contacted: Group, held_out: Group) -> Option<Difference> {
 }
 
 /// All products together. Each is compared with its own held-out members, and the extra buyers are added up:
-/// launches that differ in size and in the share held out do not mix. The interval is around what was seen: what a
-/// single product's is shrunk by would add up. Products count as independent, though a member who is held out of
-/// several campaigns by one seed is the same member in each.
+/// launches that differ in size and in the share held out do not mix. The interval is as wide as those of the products
+/// make it, where nobody bought, too; of several it is around what was seen, as what each is shrunk by would add up.
+/// Products count as independent, though a member who is held out of several campaigns by one seed is the same member
+/// in each.
 fn total(outcomes: &[Outcome]) -> Outcome {
+    if let [only] = outcomes {
+        return Outcome { product_id: String::new(), ..only.clone() };
+    }
     let sum = |of: fn(&Outcome) -> Group| {
         outcomes.iter().map(of).fold(Group::default(), |sum, group| Group {
             members: sum.members + group.members,
@@ -144,7 +143,7 @@ fn total(outcomes: &[Outcome]) -> Outcome {
         let n = outcome.contacted.members as f64;
         compared += n;
         extra += n * (outcome.contacted.rate() - outcome.held_out.rate());
-        variance += n * n * (outcome.contacted.variance() + outcome.held_out.variance());
+        variance += n * n * (outcome.contacted.shrunk().1 + outcome.held_out.shrunk().1);
     }
     let half = Z * variance.sqrt();
     let extra_buyers = (compared > 0.0).then_some(Difference { value: extra, low: extra - half, high: extra + half });
@@ -178,20 +177,32 @@ mod tests {
         let outcome = outcome("p".to_owned(), &[(row, true)]);
         assert_eq!((outcome.uplift, outcome.extra_buyers), (None, None));
         assert_eq!(outcome.expected_buyers, Some(0.5));
-        assert_eq!(total(&[outcome]).uplift, None);
+        assert_eq!(total(std::slice::from_ref(&outcome)).uplift, None);
+        assert_eq!(total(&[outcome.clone(), outcome]).uplift, None);
+    }
+
+    fn of(contacted: (usize, usize), held_out: (usize, usize)) -> Outcome {
+        let group = |(members, buyers)| Group { members, buyers };
+        let (contacted, held_out) = (group(contacted), group(held_out));
+        let uplift = uplift(contacted, held_out);
+        let extra_buyers = uplift.map(|d| times(d, contacted.members as f64));
+        Outcome { product_id: String::new(), contacted, held_out, uplift, extra_buyers, expected_buyers: None }
+    }
+
+    #[test]
+    fn where_nobody_held_out_bought_all_products_together_prove_no_more_than_they_can() {
+        let one = of((1000, 5), (100, 0));
+        assert_eq!(total(std::slice::from_ref(&one)), one, "one product is all of them");
+        let all = total(&[one.clone(), one]).uplift.unwrap();
+        assert!((all.value - 0.005).abs() < 1e-12 && all.low < 0.0, "one of 200 might have bought by chance: {all:?}");
+        let nobody = of((1000, 0), (100, 0));
+        let all = total(&[nobody.clone(), nobody]).uplift.unwrap();
+        assert!(all.low < 0.0 && all.high > 0.0, "{all:?}");
     }
 
     #[test]
     fn products_are_compared_with_their_own_holdouts() {
         // A best-seller that nobody was held out of much, and a slow one that half were: no campaign did anything.
-        let of = |contacted, held_out| {
-            let group = |(members, buyers)| Group { members, buyers };
-            let (contacted, held_out) = (group(contacted), group(held_out));
-            let uplift = uplift(contacted, held_out);
-            let extra_buyers = uplift.map(|d| times(d, contacted.members as f64));
-            let product_id = String::new();
-            Outcome { product_id, contacted, held_out, uplift, extra_buyers, expected_buyers: None }
-        };
         let all = total(&[of((900, 450), (100, 50)), of((500, 5), (500, 5))]);
         assert_eq!((all.contacted.members, all.held_out.members), (1400, 600));
         let extra = all.extra_buyers.unwrap();

@@ -83,6 +83,7 @@ pub fn fit(
     drop(slice);
     progress.part("visits, and what launches ask of a member");
     add_launch_signals(&mut model, &described, statics, &config.given.launch);
+    model.info.counts.insert("members_with_purchases".to_owned(), model.launch.active as u64);
     model.launch.selling = selling.unwrap_or_default().into();
     stop.check()?;
     model.embeddings = with_cold_products(&model, &described.attributes);
@@ -180,12 +181,10 @@ fn base(
 }
 
 fn counts(model: &Model, slice: &Slice) -> BTreeMap<String, u64> {
-    let fit = &model.embeddings.fit;
     [
         ("members", model.members.len()),
-        ("members_with_purchases", fit.active_members),
         ("products", model.products.len()),
-        ("products_bought", fit.bought_products),
+        ("products_bought", model.embeddings.fit.bought_products),
         ("events", slice.events().count()),
         ("pairs", model.history.rows.columns.len()),
     ]

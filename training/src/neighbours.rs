@@ -64,8 +64,10 @@ fn weighted(history: &History, products: usize, active: usize) -> Matrix {
         for i in range.clone() {
             values[i] = history.decayed[i].ln_1p() * rarity(history.rows.columns[i]);
         }
-        let norm = values[range.clone()].iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
-        values[range].iter_mut().for_each(|x| *x /= norm);
+        // Wide: squares of what was bought long ago are too small otherwise.
+        let squares = values[range.clone()].iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
+        let norm = squares.sqrt().max(f64::MIN_POSITIVE);
+        values[range].iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
     }
     Matrix { rows: history.rows.clone(), values: values.into() }
 }

@@ -129,9 +129,8 @@ pub fn allocate(model: &Model, request: &AllocationRequest, stop: &Stop) -> Resu
     }
     let eligibility = Eligibility::with(model, &[], &request.filter, stop)?;
     let rows: Vec<u32> = eligibility.rows.iter().collect();
-    let subjects: Vec<Subject> =
-        request.launches.iter().map(|launch| Subject::New(launch.attributes.clone())).collect();
-    let chances = chances(model, &subjects, &rows, stop)?;
+    let subject = |launch: &Launch| (Subject::New(launch.attributes.clone()), Vec::new());
+    let chances = chances(model, request.launches.iter().map(subject).collect(), &rows, stop)?;
     let costs = vec![request.contact_cost; rows.len()];
     let assignment = assign(&chances, &request.launches, &costs, stop)?;
     let allocated = |(i, launch): (usize, &u16)| {
@@ -249,6 +248,11 @@ impl<'a> Problem<'a> {
             Cap::Members(members) => Some(members as f64),
             Cap::Stock(units) => Some(units),
         }
+    }
+
+    /// The same, with room for what is rounded, but none where nothing is to be taken; infinite for any number.
+    fn rounded_room(&self, launch: u16) -> f64 {
+        self.room(launch).map_or(f64::INFINITY, |room| room + ROUNDING * room.min(1.0))
     }
 
     fn numbers(&self) -> std::ops::Range<u16> {

@@ -70,10 +70,11 @@ impl<'a> Asked<'a> {
     pub(super) fn way(&self) -> Way {
         let (model, request) = (self.model, self.request);
         let few = self.count().filter(|n| *n as f64 <= GRAPH_MAX_SHARE * model.members.len() as f64);
-        // What the graph was measured for: no filter, no stores that a vector knows nothing of, and no seeds, which
-        // crowd around what they ask for.
+        // What the graph was measured for: a product like some that are known, no filter, no stores that a vector knows
+        // nothing of, and no seeds, which crowd around what they ask for.
         let asked_plainly = request.filter == MemberFilter::default() && request.seeds.is_empty();
-        let plain = asked_plainly && !request.quota.is_set() && !self.query.is_sold_in_some_stores();
+        let says_much = !self.query.analogues.is_empty() && !self.query.is_sold_in_some_stores();
+        let plain = asked_plainly && says_much && !request.quota.is_set();
         let has_graph = model.member_index.serving().kind() == IndexKind::Hnsw;
         let graph = few.filter(|_| plain && has_graph).map(|size| {
             let buyers = self.query.analogues.iter().map(|a| model.launch.buyers.rows.range(a.row).len());
@@ -341,7 +342,9 @@ mod tests {
                 model.audience_costs = Costs { scanned, picked, ..Costs::default() };
                 audience(&model, request, &stop).unwrap()
             };
-            let (scanned, picked) = (answer(0.0, 1e9), answer(1e9, 0.0));
+            let (scanned, mut picked) = (answer(0.0, 1e9), answer(1e9, 0.0));
+            assert_eq!((scanned.scored, picked.scored), (MEMBERS, picked.eligible));
+            picked.scored = MEMBERS;
             assert_eq!((&scanned, &scanned), (&picked, &together), "{request:?}");
             let eligibility = Arc::new(Eligibility::of(&model, request, &stop).unwrap());
             let asked = Asked::of(&model, request, eligibility).unwrap();

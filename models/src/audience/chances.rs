@@ -6,13 +6,19 @@ use crate::launch::LaunchQuery;
 use crate::model::Model;
 use crate::stop::Stop;
 
-/// By product, then member of `rows`; all members are read once for as many products as memory allows.
+/// By product, each with members who bought it already, then member of `rows`; all members are read once for as many
+/// products as memory allows.
 ///
 /// # Errors
 /// [`AudienceError::Stopped`] once `stop` is raised, [`AudienceError::NoChances`] where too few launches could be
 /// replayed to say how many buy.
-pub fn chances(model: &Model, subjects: &[Subject], rows: &[u32], stop: &Stop) -> Result<Vec<Vec<f32>>, AudienceError> {
-    let questions: Vec<AudienceRequest> = subjects.iter().cloned().map(of_everybody).collect();
+pub fn chances(
+    model: &Model,
+    subjects: Vec<(Subject, Vec<u32>)>,
+    rows: &[u32],
+    stop: &Stop,
+) -> Result<Vec<Vec<f32>>, AudienceError> {
+    let questions: Vec<AudienceRequest> = subjects.into_iter().map(of_everybody).collect();
     let queries: Vec<LaunchQuery> = questions.iter().map(|question| query(model, question)).collect();
     let mut chances = Vec::with_capacity(queries.len());
     let batch = (BATCH_SCORES / model.members.len().max(1)).max(1);
@@ -28,7 +34,7 @@ pub fn chances(model: &Model, subjects: &[Subject], rows: &[u32], stop: &Stop) -
     Ok(chances)
 }
 
-fn of_everybody(subject: Subject) -> AudienceRequest {
+fn of_everybody((subject, seeds): (Subject, Vec<u32>)) -> AudienceRequest {
     let (filter, quota) = (MemberFilter::default(), Quota::default());
-    AudienceRequest { subject, seeds: Vec::new(), size: AudienceSize::Share(1.0), filter, quota }
+    AudienceRequest { subject, seeds, size: AudienceSize::Share(1.0), filter, quota }
 }

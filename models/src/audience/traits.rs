@@ -139,7 +139,7 @@ impl Base<'_> {
     /// A trait's name, and the share of the base that has it.
     fn share(&self, kind: TraitKind, row: u32) -> Option<(String, f64)> {
         let model = self.model;
-        let active = model.embeddings.fit.active_members.max(1) as f64;
+        let active = model.launch.active.max(1) as f64;
         let habit = |name: &str, attributes: Attributes| {
             let feature = model.content.feature_row(*attributes.habits().first()?)?;
             Some((name.to_owned(), model.launch.habits.rows.range(feature).len() as f64 / active))

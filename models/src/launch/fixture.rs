@@ -57,5 +57,8 @@ pub(crate) fn members(factors: usize) -> (LaunchModel, Embeddings) {
         member_gramian: Array::default(),
         fit: Fit { factors, objective, bought_products: PRODUCTS, active_members: MEMBERS },
     };
-    (LaunchModel { statics, habits, rates, buyers, fit, ..LaunchModel::default() }, embeddings)
+    (
+        LaunchModel { active: statics.active(), statics, habits, rates, buyers, fit, ..LaunchModel::default() },
+        embeddings,
+    )
 }

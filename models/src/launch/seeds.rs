@@ -139,7 +139,7 @@ fn products(model: &Model, seeds: &[u32]) -> Vec<Scored> {
     for seed in seeds {
         model.history.bought(seed).for_each(|product| *counts.entry(product).or_default() += 1.0);
     }
-    let base = model.embeddings.fit.active_members.max(1) as f32;
+    let base = model.launch.active.max(1) as f32;
     let mut top = Top::new(PRODUCTS);
     for (product, n) in counts {
         let rate = (model.launch.buyers.rows.range(product).len() as f32 / base).max(1e-6);

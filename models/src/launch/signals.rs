@@ -151,6 +151,11 @@ pub struct Statics {
 }
 
 impl Statics {
+    /// How many members bought anything.
+    pub fn active(&self) -> usize {
+        self.activity.iter().filter(|activity| **activity > 0.0).count()
+    }
+
     /// What the first signals are logarithms of, in their order.
     pub(super) fn columns(&self) -> [&Array<f32>; STATICS] {
         let Self { activity, recent, trips, recency, early, spend, tried, bargains, repeats, .. } = self;

@@ -20,6 +20,14 @@ struct Values {
     learned: Option<Vec<f32>>,
     expectation: Option<Expectation>,
     seeds: Vec<SeedFit>,
+    #[serde(default)]
+    active: usize,
+}
+
+/// What versions that were made before it was counted do not say.
+#[derive(Deserialize)]
+struct Active {
+    active: Option<usize>,
 }
 
 impl LaunchModel {
@@ -35,6 +43,7 @@ impl LaunchModel {
             learned: self.fit.learned.map(|weights| weights.to_vec()),
             expectation: self.fit.expectation.clone(),
             seeds: self.fit.seeds.clone(),
+            active: self.active,
         };
         to.section("launch", &values, |s| {
             s.array("activity", &self.statics.activity)?;
@@ -91,6 +100,7 @@ impl LaunchModel {
             }
         };
         let model = Self {
+            active: s.values::<Active>()?.active.unwrap_or_else(|| statics.active()),
             statics,
             rates: s.array("rates")?,
             prices: if format < 11 { UsualPrices::default() } else { read_prices(&s)? },

@@ -77,6 +77,8 @@ pub struct Left {
     pub capped: usize,
     /// Nothing is worth disturbing them.
     pub not_worth: usize,
+    /// What would be worth it has gone to others, as far as its cap goes.
+    pub passed_over: usize,
 }
 
 /// Plans pushes.
@@ -119,7 +121,7 @@ impl Planner {
         });
         let found: Vec<Result<Opening, Closed>> = found.collect::<Result<_, _>>()?;
         let count = |why: Closed| found.iter().filter(|opening| **opening == Err(why)).count();
-        let left = Left { unreachable: count(Closed::Unreachable), capped: count(Closed::Capped), not_worth: 0 };
+        let left = Left { unreachable: count(Closed::Unreachable), capped: count(Closed::Capped), ..Left::default() };
         let openings = found.into_iter().flatten().collect();
         Ok(Self { model, policy, request, now, eligible: rows.len(), excluded, left, openings })
     }
@@ -148,9 +150,12 @@ impl Planner {
     /// As [`new`](Self::new).
     pub fn pushes(&mut self, part: std::ops::Range<usize>, stop: &Stop) -> Result<Vec<Push>, AudienceError> {
         let openings = &self.openings[part];
-        let mut pushes =
-            if self.request.offers.is_empty() { self.fitting(openings, stop)? } else { self.offered(openings, stop)? };
-        self.left.not_worth += openings.len() - pushes.len();
+        let (mut pushes, passed_over) = match self.request.offers.is_empty() {
+            true => (self.fitting(openings, stop)?, 0),
+            false => self.offered(openings, stop)?,
+        };
+        self.left.passed_over += passed_over;
+        self.left.not_worth += openings.len() - pushes.len() - passed_over;
         pushes.sort_by(|a, b| b.value.total_cmp(&a.value).then(a.member.cmp(&b.member)));
         Ok(pushes)
     }
@@ -184,15 +189,19 @@ impl Planner {
         live.contacts.iter().filter(|c| c.told_of(c.product, since, self.now)).map(|c| c.product).collect()
     }
 
-    /// One of the offers, if any, for each member, so that the value of all is the greatest that their caps allow.
-    fn offered(&self, openings: &[Opening], stop: &Stop) -> Result<Vec<Push>, AudienceError> {
+    /// One of the offers, if any, for each member, so that the value of all is the greatest that their caps allow; and
+    /// how many members get none for these alone.
+    fn offered(&self, openings: &[Opening], stop: &Stop) -> Result<(Vec<Push>, usize), AudienceError> {
         let (model, offers) = (&self.model, &self.request.offers);
         let rows: Vec<u32> = openings.iter().map(|opening| opening.member).collect();
-        let subject = |offer: &Offer| match model.products.is_added(offer.product) {
-            true => Subject::New(model.products.attributes(offer.product)),
-            false => Subject::Known(offer.product),
-        };
-        let mut chances = chances(model, &offers.iter().map(subject).collect::<Vec<_>>(), &rows, stop)?;
+        let subjects: Vec<(Subject, Vec<u32>)> = offers.iter().map(|offer| self.subject(offer.product)).collect();
+        let buyers: Vec<Vec<u32>> = subjects.iter().map(|(_, buyers)| buyers.clone()).collect();
+        let mut chances = chances(model, subjects, &rows, stop)?;
+        for (chances, buyers) in chances.iter_mut().zip(buyers) {
+            for at in buyers.iter().filter_map(|buyer| rows.binary_search(buyer).ok()) {
+                chances[at] = 0.0;
+            }
+        }
         for (at, row) in rows.iter().enumerate() {
             let told_of = self.told_of(*row);
             for (chances, _) in chances.iter_mut().zip(offers).filter(|(_, offer)| told_of.contains(&offer.product)) {
@@ -213,7 +222,22 @@ impl Planner {
             let value = f64::from(chance) * launches[number].value - opening.cost;
             push(opening, offers[number].product, chance, value)
         });
-        Ok(pushes.filter(|push| push.value > 0.0).collect())
+        let pushes: Vec<Push> = pushes.filter(|push| push.value > 0.0).collect();
+        let value = |launch: usize, at: usize| f64::from(chances[launch][at]) * launches[launch].value - costs[at];
+        let is_worth = |at: &usize| (0..launches.len()).any(|launch| value(launch, *at) > 0.0);
+        let passed_over = (0..rows.len()).filter(is_worth).count().saturating_sub(pushes.len());
+        Ok((pushes, passed_over))
+    }
+
+    /// What is asked of a product: of one that the version does not know, what it is made of and who bought it since.
+    fn subject(&self, product: u32) -> (Subject, Vec<u32>) {
+        let model = &self.model;
+        if !model.products.is_added(product) {
+            return (Subject::Known(product), Vec::new());
+        }
+        let mut buyers: Vec<u32> = model.state.buyers(model, product).collect();
+        buyers.sort_unstable();
+        (Subject::New(model.products.attributes(product)), buyers)
     }
 
     fn value(&self, product: u32, given: Option<f64>) -> f64 {

@@ -77,6 +77,8 @@ pub struct TableConfig {
     pub path: Option<PathBuf>,
     /// The table's own names for Kindred's columns: one name, or, for a category, one per level.
     pub columns: BTreeMap<String, Names>,
+    /// Columns of the table that are not read, and make no tags.
+    pub ignore: Vec<String>,
     /// How the table writes its times.
     pub time_unit: TimeUnit,
 }
@@ -89,7 +91,8 @@ impl TableConfig {
             let kept: Vec<String> = names.list().iter().take_while(|name| present.contains(name)).cloned().collect();
             (!kept.is_empty()).then(|| (ours.clone(), Names::Several(kept)))
         };
-        Self { columns: self.columns.iter().filter_map(there).collect(), ..self.clone() }
+        let ignore = self.ignore.iter().filter(|name| present.contains(name)).cloned().collect();
+        Self { columns: self.columns.iter().filter_map(there).collect(), ignore, ..self.clone() }
     }
 }
 

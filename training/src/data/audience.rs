@@ -11,7 +11,7 @@ use super::ids::{Ids, NoId};
 use crate::config::{DataConfig, TableConfig};
 use crate::progress::Progress;
 use crate::slice::{kept_purchases, pairs};
-use crate::tables::{Reason, Rejects, TableError, table_files};
+use crate::tables::{Reason, Rejects, TableError, TimeUnit, table_files};
 
 /// One member of an audience.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,8 +40,9 @@ pub fn read_audience(path: &Path) -> Result<Vec<(String, AudienceRow)>, TableErr
                     Err(NoId::Missing) => Err(missing),
                     Err(NoId::Bad) => Err(Reason::BadId),
                 };
-                let held_out = columns.get("held_out", cells).flag().map_err(|_| Reason::BadFlag)?;
-                let probability = columns.get("probability", cells).number().map_err(|_| Reason::BadNumber)?;
+                let held_out = columns.get("held_out", cells).flag().map_err(|_| Reason::BadFlag("held_out"))?;
+                let probability =
+                    columns.get("probability", cells).number().map_err(|_| Reason::BadNumber("probability"))?;
                 let member_id = id("member_id", Reason::NoMemberId)?;
                 let row = AudienceRow { member_id, held_out: held_out.unwrap_or(false), probability };
                 Ok((id("product_id", Reason::NoProductId)?, row))
@@ -82,6 +83,9 @@ pub fn read_purchases(
     now: i64,
     progress: &dyn Progress,
 ) -> Result<Purchases, TableError> {
+    if config.events.time_unit == TimeUnit::None && *times != (i64::MIN..=i64::MAX) {
+        return Err(TableError::NoTimes);
+    }
     // Whether an event that was kept is the same as one of a day changes nothing of who bought.
     let read = events::read(config, 0, now, progress)?;
     let ((members, _), member_rows) = read.members.into_sorted();

@@ -17,8 +17,8 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    /// Looks up the columns of a file. Those that are `required`, and those that the config names, must be
-    /// there.
+    /// Looks up the columns of a file. Those that are `required`, and those that the config names, be it to leave them
+    /// out, must be there.
     pub(super) fn of(
         file: &TableFile,
         table: &TableConfig,
@@ -53,11 +53,15 @@ impl Columns {
                 }
             }
         }
+        if let Some(absent) = table.ignore.iter().find(|name| !present.contains(name)) {
+            let problem = format!("no column '{absent}' to ignore; the file has {}", present.join(", "));
+            return Err(TableError::malformed(&file.path, problem));
+        }
         if with_others {
             // Nobody asked for these: what can't be read is no reason to stop.
             let unreadable = file.unreadable()?;
             for name in present {
-                if !columns.names.contains(&name) && !unreadable.contains(&name) {
+                if ![&columns.names, &unreadable, &table.ignore].iter().any(|names| names.contains(&name)) {
                     columns.others.push(columns.names.len());
                     columns.names.push(name);
                 }

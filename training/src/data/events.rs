@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-pub use kindred_models::events::Kind;
 use bytemuck::{CheckedBitPattern, NoUninit};
+pub use kindred_models::events::Kind;
 use kindred_models::events::{DAY_SECONDS, day};
 use kindred_models::state::KEPT_EVENTS;
 use kindred_models::strings::NONE;
@@ -224,12 +224,12 @@ impl ReadEvents {
             None => Kind::Purchase,
             Some(name) => Kind::parse(&name).ok_or(Reason::UnknownKind)?,
         };
-        let quantity = columns.get("quantity", cells).number().map_err(|_| Reason::BadNumber)?;
+        let quantity = columns.get("quantity", cells).number().map_err(|_| Reason::BadNumber("quantity"))?;
         if kind == Kind::Purchase && quantity.is_some_and(|q| q < 0.0) {
             return Err(Reason::NegativeQuantity);
         }
         let time = unit.seconds(columns.get("time", cells)).ok().flatten().filter(|time| *time <= self.end);
-        let time = time.ok_or(Reason::BadTime)?;
+        let time = time.ok_or(Reason::BadTime("time"))?;
         let reason = |missing: Reason| move |e: NoId| if matches!(e, NoId::Missing) { missing } else { Reason::BadId };
         let (member, product) = (columns.get("member_id", cells), columns.get("product_id", cells));
         // Both are looked at before either is numbered, so that a rejected row leaves nothing behind.

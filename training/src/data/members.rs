@@ -1,6 +1,6 @@
 //! The members table: who buys, and what they allow.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use chrono::{DateTime, Months, NaiveDate};
@@ -13,7 +13,7 @@ use super::ids::{Ids, NoId};
 use super::products::named;
 use super::{files, gate};
 use crate::config::DataConfig;
-use crate::tables::{Cell, Reason, Rejects, TableError, TimeUnit, table_files};
+use crate::tables::{Cell, Reason, Rejects, TableError, TableFile, TimeUnit, table_files};
 
 const OPTIONAL: [&str; 9] = [
     "tags",
@@ -68,13 +68,13 @@ impl Member {
         *minor = said.minor.unwrap_or(*minor);
     }
 
-    fn of(columns: &Columns, cells: &[Cell<'_>], unit: TimeUnit) -> Result<Self, Reason> {
+    /// As a row has it; `unsaid` is what it allows where it does not say.
+    fn of(columns: &Columns, cells: &[Cell<'_>], unit: TimeUnit, unsaid: Consent) -> Result<Self, Reason> {
         let text = |name| columns.get(name, cells).text();
-        let flag = |name| columns.get(name, cells).flag().map_err(|_| Reason::BadFlag);
-        // A table without the column has asked nobody; one with it has, and no answer is no consent.
-        let consent = |name| Ok(flag(name)?.unwrap_or(!columns.has(name)));
+        let flag = |name| columns.get(name, cells).flag().map_err(|_| Reason::BadFlag(name));
+        let day = |name| day(columns.get(name, cells), unit).ok_or(Reason::BadTime(name));
         // Of no use to what is learned so far; a bad one is told of all the same.
-        day(columns.get("joined_at", cells), unit)?;
+        day("joined_at")?;
         let mut tags = columns.get("tags", cells).list();
         for place in &columns.others {
             tags.extend(cells[*place].text().map(|value| format!("{}={value}", columns.names[*place])));
@@ -84,10 +84,10 @@ impl Member {
             city: text("city"),
             guide: text("guide_id"),
             tags,
-            birthday: day(columns.get("birthday", cells), unit)?,
+            birthday: day("birthday")?,
             consent: Consent {
-                personalization: consent("consent_personalization")?,
-                marketing: consent("consent_marketing")?,
+                personalization: flag("consent_personalization")?.unwrap_or(unsaid.personalization),
+                marketing: flag("consent_marketing")?.unwrap_or(unsaid.marketing),
                 minor: flag("minor")?.unwrap_or(false),
             },
         })
@@ -107,45 +107,58 @@ impl Member {
 }
 
 /// A day in unix seconds, below 0 before 1970: a date column, text that begins with a date, or a number in
-/// the table's unit.
-fn day(cell: &Cell<'_>, unit: TimeUnit) -> Result<Option<i64>, Reason> {
+/// the table's unit. `None` for what is no day; a cell may hold none.
+fn day(cell: &Cell<'_>, unit: TimeUnit) -> Option<Option<i64>> {
     match cell {
-        cell if cell.is_empty() => Ok(None),
-        Cell::Moment(seconds) => Ok(Some(*seconds)),
-        Cell::Integer(x) if unit == TimeUnit::S => Ok(Some(*x)),
-        Cell::Integer(x) if unit == TimeUnit::Ms => Ok(Some(x.div_euclid(1_000))),
-        Cell::Integer(x) if unit == TimeUnit::Us => Ok(Some(x.div_euclid(1_000_000))),
+        cell if cell.is_empty() => Some(None),
+        Cell::Moment(seconds) => Some(Some(*seconds)),
+        Cell::Integer(x) if unit == TimeUnit::S => Some(Some(*x)),
+        Cell::Integer(x) if unit == TimeUnit::Ms => Some(Some(x.div_euclid(1_000))),
+        Cell::Integer(x) if unit == TimeUnit::Us => Some(Some(x.div_euclid(1_000_000))),
         Cell::Text(text) => {
             let day = text.trim().get(..10).unwrap_or_default().replace('/', "-");
-            let date = NaiveDate::parse_from_str(&day, "%Y-%m-%d").map_err(|_| Reason::BadTime)?;
-            Ok(date.and_hms_opt(0, 0, 0).map(|moment| moment.and_utc().timestamp()))
+            let date = NaiveDate::parse_from_str(&day, "%Y-%m-%d").ok()?;
+            Some(date.and_hms_opt(0, 0, 0).map(|moment| moment.and_utc().timestamp()))
         }
-        _ => Err(Reason::BadTime),
+        _ => None,
     }
 }
 
 /// The members table, by the numbers of its ids.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ReadMembers {
     list: Vec<Option<Member>>,
-    /// What a member allows whom only events name: nothing where the table asks the others.
-    others: Option<Consent>,
+    /// What a member allows who did not say, or whom only events name: nothing where the table asks the others.
+    unsaid: Consent,
+    /// Columns that Kindred has no name for, whose values are tags.
+    tagging: BTreeSet<String>,
     pub(super) rejects: Rejects,
 }
 
 pub(super) fn read(config: &DataConfig, ids: &mut Ids) -> Result<ReadMembers, TableError> {
     let table = &config.members;
-    let mut read = ReadMembers::default();
-    for file in files(config, table)? {
+    let with_columns = |file: TableFile| {
         let columns = Columns::of(&file, table, &["member_id"], &OPTIONAL, true)?;
-        let asked = read.others.get_or_insert(ASKED_NOBODY);
-        asked.personalization &= !columns.has("consent_personalization");
-        asked.marketing &= !columns.has("consent_marketing");
+        Ok((file, columns))
+    };
+    let files: Vec<(TableFile, Columns)> =
+        files(config, table)?.into_iter().map(with_columns).collect::<Result<_, TableError>>()?;
+    // A table without the column has asked nobody; one with it, be it in one of its files, has, and no answer is no
+    // consent.
+    let asked_nobody = |name: &str| !files.iter().any(|(_, columns)| columns.has(name));
+    let unsaid = Consent {
+        personalization: asked_nobody("consent_personalization"),
+        marketing: asked_nobody("consent_marketing"),
+        ..ASKED_NOBODY
+    };
+    let mut read = ReadMembers { list: Vec::new(), unsaid, tagging: BTreeSet::new(), rejects: Rejects::default() };
+    for (file, columns) in files {
+        read.tagging.extend(columns.others.iter().map(|place| columns.names[*place].clone()));
         file.read(&columns.names, &mut |(row, cells)| {
             read.rejects.rows += 1;
             let outcome = cells.ok_or(Reason::Malformed).and_then(|cells| {
                 let id = columns.get("member_id", cells);
-                read.add(ids, id, || Member::of(&columns, cells, table.time_unit))
+                read.add(ids, id, || Member::of(&columns, cells, table.time_unit, unsaid))
             });
             if let Err(reason) = outcome {
                 read.rejects.add(reason, &file.path, row);
@@ -154,6 +167,7 @@ pub(super) fn read(config: &DataConfig, ids: &mut Ids) -> Result<ReadMembers, Ta
     }
     gate("members", &read.rejects, config)?;
     read.list.resize_with(ids.len(), || None);
+    read.leave_out_names();
     Ok(read)
 }
 
@@ -192,9 +206,33 @@ impl ReadMembers {
         outcome
     }
 
+    /// Takes back the tags of columns that name members, as phone numbers do, more than they say what kind of person
+    /// those are: of the members that have a value, more than half have one of their own.
+    fn leave_out_names(&mut self) {
+        let mut members = HashMap::<&str, u32>::new();
+        for tag in self.list.iter().flatten().flat_map(|member| &member.tags) {
+            *members.entry(tag).or_default() += 1;
+        }
+        let mut by_column: BTreeMap<&str, [u64; 2]> = BTreeMap::new();
+        for (tag, members) in members {
+            if let Some((column, _)) = tag.split_once('=').filter(|(column, _)| self.tagging.contains(*column)) {
+                let [own, all] = by_column.entry(column).or_default();
+                (*own, *all) = (*own + u64::from(members == 1), *all + u64::from(members));
+            }
+        }
+        let naming: Vec<String> = by_column
+            .into_iter()
+            .filter(|(_, [own, all])| 2 * own > *all)
+            .map(|(column, _)| format!("{column}="))
+            .collect();
+        for member in self.list.iter_mut().flatten() {
+            member.tags.retain(|tag| !naming.iter().any(|column| tag.starts_with(column)));
+        }
+    }
+
     /// Takes over what was said of members since.
     pub(super) fn say(&mut self, said: &BTreeMap<String, Profile>, ids: &mut Ids) {
-        let stranger = Member::unknown(self.others.unwrap_or(ASKED_NOBODY));
+        let stranger = Member::unknown(self.unsaid);
         for (id, profile) in said {
             let number = ids.number_kept(id) as usize;
             self.list.resize_with(self.list.len().max(ids.len()), || None);
@@ -204,7 +242,7 @@ impl ReadMembers {
 
     /// As columns by final row; ages as of `moment`.
     pub(super) fn into_columns(self, (ids, id_type): (Strings, IdType), rows: &[u32], moment: i64) -> Members {
-        let stranger = Member::unknown(self.others.unwrap_or(ASKED_NOBODY));
+        let stranger = Member::unknown(self.unsaid);
         let mut sorted = vec![stranger.clone(); ids.len()];
         for (number, member) in self.list.into_iter().enumerate() {
             // Who was forgotten has no row.
@@ -255,4 +293,40 @@ pub fn read_member_ids(path: &Path, like: &DataConfig) -> Result<Vec<String>, Ta
     }
     gate("members", &rejects, &DataConfig { max_bad_row_share: 0.0, ..DataConfig::default() })?;
     Ok(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn columns_that_name_members_and_those_to_ignore_make_no_tags() {
+        let folder = tempfile::tempdir().unwrap();
+        let rows = "member_id,tags,level,phone,street\n\
+            a,vip,gold,111,Elm St\nb,,gold,222,Elm St\nc,vip,plain,333,Elm St\nd,,plain,,Oak St\ne,,gold,111,Oak St\n";
+        fs::write(folder.path().join("members.csv"), rows).unwrap();
+        let mut config = DataConfig { root: folder.path().to_owned(), ..DataConfig::default() };
+        config.members.path = Some("members.csv".into());
+        let tags_of = |config: &DataConfig| {
+            let mut ids = Ids::default();
+            let read = read(config, &mut ids)?;
+            let (ids, numbers) = ids.into_sorted();
+            Ok(read.into_columns(ids, &numbers, 0).tag_names.iter().map(str::to_owned).collect::<Vec<_>>())
+        };
+        // Two of four phones are one member's each: not more than half.
+        let tags = tags_of(&config).unwrap();
+        assert!(tags.iter().any(|tag| tag == "phone=111"), "{tags:?}");
+        fs::write(folder.path().join("members.csv"), rows.replace("e,,gold,111", "e,,gold,555")).unwrap();
+        assert_eq!(tags_of(&config).unwrap(), ["level=gold", "level=plain", "street=Elm St", "street=Oak St", "vip"]);
+        config.members.ignore = vec!["street".to_owned()];
+        assert_eq!(tags_of(&config).unwrap(), ["level=gold", "level=plain", "vip"]);
+        config.members.ignore = vec!["streets".to_owned()];
+        let told: Result<_, TableError> = tags_of(&config);
+        assert!(
+            told.unwrap_err().to_string().contains("no column 'streets' to ignore"),
+            "a slip must not let it through"
+        );
+    }
 }

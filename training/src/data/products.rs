@@ -43,11 +43,13 @@ pub struct Offer {
 impl Product {
     fn of(columns: &Columns, cells: &[Cell<'_>], unit: TimeUnit) -> Result<Self, Reason> {
         let text = |name| columns.get(name, cells).text();
+        let amount = |name| amount(columns, cells, name);
         let levels: Vec<String> = columns.all("category", cells).map_while(Cell::text).collect();
-        let price = columns.get("price", cells).number().map_err(|_| Reason::BadNumber)?.map(|price| price as f32);
+        let price =
+            columns.get("price", cells).number().map_err(|_| Reason::BadNumber("price"))?.map(|price| price as f32);
         // One that is endless in single precision would be in the mean of all.
         if price.is_some_and(f32::is_infinite) {
-            return Err(Reason::BadNumber);
+            return Err(Reason::BadNumber("price"));
         }
         Ok(Self {
             attributes: Attributes {
@@ -58,22 +60,22 @@ impl Product {
                 tags: columns.get("tags", cells).list(),
                 stores: columns.get("stores", cells).list(),
             },
-            launched_at: unit.seconds(columns.get("launched_at", cells)).map_err(|_| Reason::BadTime)?,
-            available: columns.get("available", cells).flag().map_err(|_| Reason::BadFlag)?.unwrap_or(true),
-            offer: Offer {
-                value: amount(columns.get("value", cells))?,
-                stock: amount(columns.get("stock", cells))?,
-                max_members: amount(columns.get("max_members", cells))?,
-            },
+            launched_at: unit.seconds(columns.get("launched_at", cells)).map_err(|_| Reason::BadTime("launched_at"))?,
+            available: columns
+                .get("available", cells)
+                .flag()
+                .map_err(|_| Reason::BadFlag("available"))?
+                .unwrap_or(true),
+            offer: Offer { value: amount("value")?, stock: amount("stock")?, max_members: amount("max_members")? },
             others: Vec::new(),
         })
     }
 }
 
-/// A number of 0 or above.
-fn amount(cell: &Cell<'_>) -> Result<Option<f64>, Reason> {
-    let amount = cell.number().map_err(|_| Reason::BadNumber)?;
-    if amount.is_some_and(|x| x < 0.0 || !x.is_finite()) { Err(Reason::BelowZero) } else { Ok(amount) }
+/// A number of 0 or above in one of a row's columns.
+fn amount(columns: &Columns, cells: &[Cell<'_>], name: &'static str) -> Result<Option<f64>, Reason> {
+    let amount = columns.get(name, cells).number().map_err(|_| Reason::BadNumber(name))?;
+    if amount.is_some_and(|x| x < 0.0 || !x.is_finite()) { Err(Reason::BelowZero(name)) } else { Ok(amount) }
 }
 
 /// The products table, by the numbers of its ids.
@@ -83,6 +85,8 @@ pub(super) struct ReadProducts {
     list: Vec<Option<Product>>,
     /// Names of the columns that Kindred has no name for.
     others: Vec<String>,
+    /// Products with a row that can't be used.
+    spoiled: Vec<u32>,
     pub(super) rejects: Rejects,
 }
 
@@ -90,6 +94,10 @@ pub(super) fn read(config: &DataConfig, ids: &mut Ids) -> Result<ReadProducts, T
     let mut read = read_as(config, ids, &OPTIONAL, |table, _| table.clone())?;
     let names_products = read.naming();
     read.tag(|column| !names_products[column]);
+    // Whether it can be sold, nobody can tell.
+    for number in std::mem::take(&mut read.spoiled) {
+        read.list[number as usize].get_or_insert(Product { available: false, ..Product::default() });
+    }
     Ok(read)
 }
 
@@ -108,12 +116,13 @@ fn read_as(
         file.read(&columns.names, &mut |(row, cells)| {
             read.rejects.rows += 1;
             let outcome = cells.ok_or(Reason::Malformed).and_then(|cells| {
-                let mut product = Product::of(&columns, cells, table.time_unit)?;
-                product.others = others.iter().filter_map(|(n, at)| Some((*n, cells[*at].text()?))).collect();
                 let number = ids.number(columns.get("product_id", cells)).map_err(|e| match e {
                     NoId::Missing => Reason::NoProductId,
                     NoId::Bad => Reason::BadId,
                 })?;
+                let product = Product::of(&columns, cells, table.time_unit);
+                let mut product = product.inspect_err(|_| read.spoiled.push(number))?;
+                product.others = others.iter().filter_map(|(n, at)| Some((*n, cells[*at].text()?))).collect();
                 read.list.resize_with(read.list.len().max(ids.len()), || None);
                 let place = &mut read.list[number as usize];
                 if place.is_some() {

@@ -63,7 +63,7 @@ impl Catalogue {
         shelf.get(at).map(|(_, product)| *product)
     }
 
-    pub(super) fn write(&self, path: &Path) -> Result<(), TableError> {
+    pub(super) fn write(&self, path: &Path) -> Result<TableWriter, TableError> {
         let names = ["product_id", "title", "category", "brand", "price", "tags", "launched_at", "stores"];
         let mut table = TableWriter::create(path, &names)?;
         let all = || self.products.iter();
@@ -82,7 +82,7 @@ impl Catalogue {
             Column::Moment(all().map(day).collect()),
             Column::Texts(all().map(stores).collect()),
         ])?;
-        table.finish()
+        Ok(table)
     }
 }
 

@@ -71,7 +71,7 @@ impl Retailer {
     /// If a table can't be written, or `stop` was raised.
     pub fn write(&self, folder: &Path, progress: &dyn Progress, stop: &Stop) -> Result<u64, TrainError> {
         let catalogue = Catalogue::draw(self, &mut self.rng(Stream::Catalogue));
-        catalogue.write(&folder.join("products.parquet"))?;
+        let products = catalogue.write(&folder.join("products.parquet"))?;
         let mut members = TableWriter::create(&folder.join("members.parquet"), &members::COLUMNS)?;
         let mut events = TableWriter::create(&folder.join("events.parquet"), &shopping::COLUMNS)?;
         let mut count = 0;
@@ -92,8 +92,10 @@ impl Retailer {
             events.write(shopping::columns(&chunk, &catalogue))?;
             progress.advance(rows.len() as u64);
         }
-        members.finish()?;
-        events.finish()?;
+        // All at the end, so that a run that is interrupted leaves none beside those of an earlier one.
+        for table in [products, members, events] {
+            table.finish()?;
+        }
         Ok(count)
     }
 

@@ -183,7 +183,7 @@ impl Foretold {
 pub(crate) fn summary(foretold: &[Foretold]) -> (f64, f64) {
     // Nobody at all counts as half a buyer, so that the ratio is finite.
     let mut ratios: Vec<f64> = foretold.iter().map(|f| f.expected / f.actual.max(0.5)).collect();
-    let covered = |f: &&Foretold| (f.interval[0].floor()..=f.interval[1].ceil()).contains(&f.actual);
+    let covered = |f: &&Foretold| (f.interval[0]..=f.interval[1]).contains(&f.actual);
     let share = foretold.iter().filter(covered).count() as f64 / foretold.len().max(1) as f64;
     (quantile(&mut ratios, 0.5), share)
 }

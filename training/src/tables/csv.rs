@@ -29,7 +29,8 @@ pub(super) fn read(
     let at: Vec<Option<usize>> = wanted.iter().map(|name| present.iter().position(|p| p == name)).collect();
     let mut reader = open(path, delimiter)?;
     let mut record = csv::StringRecord::new();
-    for number in 1.. {
+    loop {
+        let line = reader.position().line();
         match reader.read_record(&mut record) {
             Ok(false) => break,
             Ok(true) => {
@@ -38,10 +39,10 @@ pub(super) fn read(
                     Some(text) => Cell::Text(Cow::Borrowed(text)),
                 };
                 let cells: Vec<Cell<'_>> = at.iter().map(cell).collect();
-                on_row((number, Some(&cells)));
+                on_row((record.position().map_or(line, csv::Position::line), Some(&cells)));
             }
             Err(e) if matches!(e.kind(), csv::ErrorKind::Io(_)) => return Err(TableError::malformed(path, e)),
-            Err(_) => on_row((number, None)),
+            Err(e) => on_row((e.position().map_or(line, csv::Position::line), None)),
         }
     }
     Ok(())

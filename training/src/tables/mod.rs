@@ -93,6 +93,9 @@ pub enum TableError {
     /// Events, none of which is a purchase.
     #[error("{0}: no purchase among its events; is the column kind mapped to the right one?")]
     NoPurchase(String),
+    /// Events of some days are wanted, and they have no time.
+    #[error("events have no time (data.events.time_unit is \"none\"): leave out --since, or give a table with times")]
+    NoTimes,
 }
 
 impl TableError {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Places named per reason.
 const PLACES_SHOWN: usize = 5;
 
-/// Why a row can't be used.
+/// Why a row can't be used; of several columns that may be to blame, which one, by Kindred's name for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// The row itself can't be read: wrong number of fields, not JSON, not UTF-8.
@@ -19,36 +19,36 @@ pub enum Reason {
     /// An id that is neither text nor an integer.
     BadId,
     /// No time, one that can't be read, or one before 1970 or in the future.
-    BadTime,
+    BadTime(&'static str),
     /// A purchase of a negative quantity.
     NegativeQuantity,
     /// An event kind that Kindred does not know.
     UnknownKind,
     /// Text where a number should be.
-    BadNumber,
+    BadNumber(&'static str),
     /// A number below 0 where there can be none.
-    BelowZero,
+    BelowZero(&'static str),
     /// Neither true nor false.
-    BadFlag,
+    BadFlag(&'static str),
     /// An id that an earlier row has.
     DuplicateId,
 }
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Malformed => "row that can't be read",
-            Self::NoMemberId => "no member_id",
-            Self::NoProductId => "no product_id",
-            Self::BadId => "id that is neither text nor an integer",
-            Self::BadTime => "no time, or an impossible one (is time_unit right?)",
-            Self::NegativeQuantity => "negative quantity on a purchase (refunds have kind = \"refund\")",
-            Self::UnknownKind => "unknown kind",
-            Self::BadNumber => "not a number",
-            Self::BelowZero => "a number below 0, or without end",
-            Self::BadFlag => "neither true nor false",
-            Self::DuplicateId => "id that an earlier row has",
-        })
+        match self {
+            Self::Malformed => f.write_str("row that can't be read"),
+            Self::NoMemberId => f.write_str("no member_id"),
+            Self::NoProductId => f.write_str("no product_id"),
+            Self::BadId => f.write_str("id that is neither text nor an integer"),
+            Self::BadTime(column) => write!(f, "{column}: no time, or an impossible one (is time_unit right?)"),
+            Self::NegativeQuantity => f.write_str("negative quantity on a purchase (refunds have kind = \"refund\")"),
+            Self::UnknownKind => f.write_str("unknown kind"),
+            Self::BadNumber(column) => write!(f, "{column}: not a number"),
+            Self::BelowZero(column) => write!(f, "{column}: a number below 0, or without end"),
+            Self::BadFlag(column) => write!(f, "{column}: neither true nor false"),
+            Self::DuplicateId => f.write_str("id that an earlier row has"),
+        }
     }
 }
 

@@ -89,6 +89,9 @@ impl TableWriter {
         if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
             fs::create_dir_all(folder).map_err(|e| TableError::io(folder, e))?;
         }
+        if path.is_dir() {
+            return Err(TableError::io(path, std::io::ErrorKind::IsADirectory.into()));
+        }
         // Fails early where the place can't be written to.
         File::create(&aside).map_err(|e| TableError::io(&aside, e))?;
         Ok(Self { path: path.to_owned(), aside, names: names.to_vec(), writer: None })

@@ -1,6 +1,6 @@
 //! What is left to gain by a few members' changing places.
 
-use super::{CLOSE, NOTHING, Problem, ROUNDING};
+use super::{CLOSE, NOTHING, Problem};
 use crate::stop::{Stop, Stopped};
 
 /// Members looked at per pair of launches: those who would gain most.
@@ -144,7 +144,7 @@ impl Problem<'_> {
             let leaves = if i < last { chain[i + 1].1 } else { chain[0].1.filter(|_| is_circle) };
             let comes = chain[i].1.map_or(0.0, |member| self.load(launch, member));
             let left = leaves.map_or(0.0, |member| self.load(launch, member));
-            self.room(launch).is_none_or(|room| loads[to] + comes - left <= room + ROUNDING)
+            loads[to] + comes - left <= self.rounded_room(launch)
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{CLOSE, NOTHING, Problem, ROUNDING};
+use super::{CLOSE, NOTHING, Problem};
 use crate::stop::{Stop, Stopped};
 
 /// Rounds over a sample of the members, and over all of them.
@@ -170,10 +170,10 @@ impl Problem<'_> {
     /// who do not care.
     pub(super) fn taken_at(&self, prices: &[f64], stop: &Stop) -> Result<Vec<u16>, Stopped> {
         let mut launch_of = vec![NOTHING; self.members()];
-        let mut room: Vec<f64> = self.numbers().map(|launch| self.room(launch).unwrap_or(f64::INFINITY)).collect();
+        let mut room: Vec<f64> = self.numbers().map(|launch| self.rounded_room(launch)).collect();
         let mut take = |launch: u16, member: usize| {
             let (room, load) = (&mut room[launch as usize], self.load(launch, member));
-            let fits = load <= *room + ROUNDING;
+            let fits = load <= *room;
             if fits {
                 *room -= load;
                 launch_of[member] = launch;

@@ -1,6 +1,6 @@
 //! Few members, each of whom takes much of a cap: whatever prices say, they may be packed better.
 
-use super::{NOTHING, Problem, ROUNDING};
+use super::{NOTHING, Problem};
 use crate::stop::{Stop, Stopped};
 
 /// Members up to which all ways to pack are searched.
@@ -42,7 +42,7 @@ impl Problem<'_> {
             prices,
             beyond,
             launch_of: vec![NOTHING; self.members()],
-            room: self.numbers().map(|launch| self.room(launch).unwrap_or(f64::INFINITY) + ROUNDING).collect(),
+            room: self.numbers().map(|launch| self.rounded_room(launch)).collect(),
             best: (value, None),
             nodes: 0,
         };

@@ -71,5 +71,5 @@ pub fn visitor(model: &Model, member_id: &str) -> Visitor {
 
 /// Whether a member asked to be forgotten: nothing is said of them, not even what is popular.
 pub fn is_erased(model: &Model, member_id: &str) -> bool {
-    model.members.ids.find(member_id).is_some_and(|row| model.state.is_erased(row))
+    model.state.is_forgotten(member_id)
 }

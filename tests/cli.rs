@@ -247,7 +247,7 @@ fn failures_have_exit_codes_and_say_what_to_do() {
         ("audience --products none.csv --out a.parquet", 66, "none.csv"),
         ("audience --products new.csv --out a.parquet --size 5buyers", 64, "by count or by share"),
         ("audience --products new.csv --out a.parquet --holdout half", 2, "percentage"),
-        ("audience --products new.csv --out a.parquet --filter none.toml", 64, "none.toml"),
+        ("audience --products new.csv --out a.parquet --filter none.toml", 66, "none.toml"),
         ("audience --products new.csv --out a.parquet --filter wrong.toml", 64, "unknown field `town`"),
         ("audience --products new.csv --out a.parquet --filter bad.toml", 64, "sleepy"),
         ("allocate --products new.csv --out a.parquet", 64, "launch.min_launches"),

@@ -219,7 +219,7 @@ async fn what_a_version_learned_is_not_counted_twice(state: StateConfig) {
     record(&running, vec![event("e1", "t0", "tea9", v1::EventKind::Purchase)]).await;
     running.end().await.unwrap();
     // The retailer's own table has it by the night.
-    tables.events.push_str(&format!("t0,tea9,{},purchase\n", time + 1));
+    tables.events.push_str(&format!("t0,tea9,{},purchase,\n", time + 1));
     let config = tables.write(trained.folder.path()).validate().unwrap();
     let quiet = kindred_training::progress::Quiet;
     let stop = kindred_models::stop::Stop::default();

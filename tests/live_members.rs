@@ -15,6 +15,7 @@ on_both!(
     what_members_without_consent_do_chooses_nobody,
     consent_holds_at_once_in_both_directions,
     an_erased_member_is_gone_at_once_and_stays_so,
+    an_erased_member_whom_no_version_knows_is_not_scored,
     members_are_what_was_last_said_of_them,
     contacts_count_at_once,
     who_was_asleep_and_buys_is_active_at_once,
@@ -78,6 +79,24 @@ async fn an_erased_member_is_gone_at_once_and_stays_so(state: StateConfig) {
     let running = serve_with(&trained, state.clone()).await;
     gone(&running).await;
     running.end().await.unwrap();
+}
+
+async fn an_erased_member_whom_no_version_knows_is_not_scored(state: StateConfig) {
+    let trained = trained(&two_tastes());
+    for is_restarted in [false, true] {
+        let running = serve_with(&trained, state.clone()).await;
+        if !is_restarted {
+            let request = v1::EraseMemberRequest { member_id: "elsewhere".to_owned() };
+            members(&running).erase_member(request).await.unwrap();
+        }
+        let ids = ["elsewhere", "nobody"].map(str::to_owned).to_vec();
+        let asked = v1::ScoreMembersRequest { member_ids: ids, top: 1, ..v1::ScoreMembersRequest::default() };
+        let mut batch = BatchServiceClient::new(running.channel.clone());
+        let answer = batch.score_members(tokio_stream::iter([asked])).await.unwrap().into_inner().message().await;
+        let scored = answer.unwrap().unwrap().members;
+        assert_eq!(scored.iter().map(|m| m.member_id.as_str()).collect::<Vec<_>>(), ["nobody"], "{is_restarted}");
+        running.end().await.unwrap();
+    }
 }
 
 async fn members_are_what_was_last_said_of_them(state: StateConfig) {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kindred::config::StateConfig;
 use kindred::proto::v1;
+use kindred::proto::v1::catalog_service_client::CatalogServiceClient;
 use kindred_models::outreach::Caps;
 use support::live::{audience, event, members, now, record, set_consent};
 use support::outreach::{claim, client, config, confirm, plan, reasons, serve, shop, tea, try_plan};
@@ -18,6 +19,8 @@ use tonic::Code;
 on_both!(
     each_member_is_told_of_one_product_at_most,
     a_plan_asked_for_again_is_the_same_plan,
+    a_plan_that_broke_off_takes_no_more_of_a_product_when_it_goes_on,
+    who_bought_a_new_product_is_not_told_of_it,
     whatever_fits_is_what_the_member_likes,
     only_who_consents_is_told_anything_and_until_it_goes_out,
     contacts_are_claimed_once_and_confirmed_in_any_order,
@@ -78,6 +81,53 @@ async fn a_plan_asked_for_again_is_the_same_plan(state: StateConfig) {
     assert!(second.is_repeated && second.contact_count == first.contact_count);
     let ids = |pushes: &[v1::Push]| pushes.iter().map(|p| (p.contact_id.clone(), p.time)).collect::<BTreeMap<_, _>>();
     assert_eq!(ids(&pushes), ids(&again));
+    running.end().await.unwrap();
+}
+
+async fn a_plan_that_broke_off_takes_no_more_of_a_product_when_it_goes_on(state: StateConfig) {
+    let trained = shop();
+    let capped = |max_contacts: i64| {
+        let mut request = v1::PlanPushesRequest { max_contacts, ..tea("p") };
+        request.products[0].cap = Some(v1::product_to_push::Cap::MaxMembers(7));
+        request
+    };
+    let running = serve(&trained, state.clone()).await;
+    assert_eq!(plan(&running, capped(5)).await.1.len(), 5);
+    running.end().await.unwrap();
+    // As if its caller had gone before it had all that it may have.
+    sqlx::any::install_default_drivers();
+    let store = sqlx::AnyPool::connect(&state.url(&trained.registry).unwrap()).await.unwrap();
+    sqlx::query("UPDATE plans SET state = 0, most = 1000").execute(&store).await.unwrap();
+    store.close().await;
+    let running = serve(&trained, state).await;
+    let (summary, pushes) = plan(&running, capped(1000)).await;
+    assert_eq!((summary.is_repeated, summary.contact_count, pushes.len()), (false, 7, 7));
+    assert!(summary.unplanned.unwrap().over_budget_count > 0, "{summary:?}");
+    running.end().await.unwrap();
+}
+
+async fn who_bought_a_new_product_is_not_told_of_it(state: StateConfig) {
+    let trained = shop();
+    let running = serve(&trained, state).await;
+    let new = v1::Product {
+        product_id: "tea-new".to_owned(),
+        category: Some("drinks/tea".to_owned()),
+        ..v1::Product::default()
+    };
+    let mut catalog = CatalogServiceClient::new(running.channel.clone());
+    catalog.upsert_products(v1::UpsertProductsRequest { products: vec![new] }).await.unwrap();
+    let of = |plan_id: &str| {
+        let mut request = v1::PlanPushesRequest { max_contacts: 1, ..tea(plan_id) };
+        request.products[0].product_id = "tea-new".to_owned();
+        request
+    };
+    let (_, first) = plan(&running, of("p")).await;
+    assert_eq!(first.len(), 1);
+    let cancel = v1::CancelPlanRequest { plan_id: "p".to_owned() };
+    client(&running).cancel_plan(cancel).await.unwrap();
+    record(&running, vec![event("e", &first[0].member_id, "tea-new", v1::EventKind::Purchase)]).await;
+    let (_, second) = plan(&running, of("q")).await;
+    assert!(second.len() == 1 && second[0].member_id != first[0].member_id, "{second:?}");
     running.end().await.unwrap();
 }
 

@@ -25,7 +25,7 @@ pub use facts::Facts;
 pub use filter::{AllowedProducts, ProductFilter};
 pub use group::{GroupFeed, GroupItem, GroupRequest, MAX_GROUP, MAX_GROUP_PAGE, group_feed};
 pub use persona::Persona;
-pub use reason::Reason;
+pub use reason::{Reason, Reasons};
 pub use rules::{LAUNCH_DAYS, Rule, Rules};
 pub use signals::{FEATURES, Feature, Features, Signals};
 
@@ -144,12 +144,21 @@ pub fn feed_for(model: &Model, request: &FeedRequest, persona: &Persona) -> Vec<
     let allowed =
         |product: u32| may_be_shown(product) && (request.include_purchased || !persona.has_purchased(product));
     let signals = Signals::new(model, persona, request);
-    let items = if request.basket.is_empty() {
-        ranked(model, request, persona, &signals, &allowed)
-    } else {
-        basket::complements(model, request, persona, &signals, &allowed)
+    let rules = &request.rules;
+    if !request.basket.is_empty() {
+        let items = basket::complements(model, request, persona, &signals, &allowed);
+        return rules.apply(model, persona, items, request.page_size);
+    }
+    let page = |more: &[u32]| {
+        let items = ranked(model, request, persona, &signals, &allowed, more);
+        rules.apply(model, persona, items, request.page_size)
     };
-    request.rules.apply(model, persona, items, request.page_size)
+    let found = page(&[]);
+    if found.len() < request.page_size && rules.have_caps() {
+        // All that sources speak for may be of a few brands: there are others.
+        return page(&signals.capped_candidates(rules, request.page_size, &allowed));
+    }
+    found
 }
 
 /// Whether a product may be shown, whoever asks.
@@ -158,17 +167,25 @@ fn allowed_products(model: &Model, request: &FeedRequest) -> impl Fn(u32) -> boo
     move |product| products.contains(&model.products, product) && !request.excluded.contains(&product)
 }
 
-/// All candidates, best first.
+/// All candidates, and some more, best first.
 fn ranked(
     model: &Model,
     request: &FeedRequest,
     persona: &Persona,
     signals: &Signals<'_>,
     allowed: &(dyn Fn(u32) -> bool + Sync),
+    more: &[u32],
 ) -> Vec<FeedItem> {
     let mut candidates = signals.candidates(request.page_size, !request.filter.is_empty(), allowed);
+    let found = candidates.len();
+    candidates.extend(more);
     if request.rules.launch_share > 0.0 {
         candidates.extend(signals.launch_candidates(request.page_size, allowed));
+    }
+    if request.rules.explore_share > 0.0 {
+        candidates.extend(signals.explore_candidates(request.page_size, allowed));
+    }
+    if candidates.len() > found {
         candidates = distinct(candidates, model.products.len());
     }
     score(model, persona, signals, &candidates)

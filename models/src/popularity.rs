@@ -1,8 +1,8 @@
 //! Popularity: decayed purchase counts, over all and by store, city, channel and daypart.
 //!
 //! A place's own counts are smoothed to its parent's: a store's to its city's, a city's to the chain's. The
-//! channel and the daypart of a request multiply what the place says by how much more, or less, of a
-//! product is bought there or then than in the chain.
+//! channel and the daypart of a request are smoothed to the chain's; where they say more of a product than the place does,
+//! their share stands for it.
 
 mod counts;
 mod here;

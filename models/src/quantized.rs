@@ -166,6 +166,13 @@ mod tests {
         assert_eq!(q.dot(0, &QuantizedQuery::new(&[0.0, 0.0])), 0.0);
     }
 
+    #[test]
+    fn what_is_next_to_nothing_is_coded_like_anything_else() {
+        // A scale of 23 units of the smallest number, for 2970 of them.
+        let q = Quantized::new(&[f32::from_bits(0x8000_0b9a)], 1);
+        assert_eq!(q.codes[..], [-127]);
+    }
+
     proptest! {
         #[test]
         fn inner_products_are_close(pairs in prop::collection::vec((-9f32..9.0, -9f32..9.0), 1..300)) {

@@ -1,5 +1,7 @@
 //! Products like a product: what could be bought instead of it, not what goes with it.
 
+use std::collections::HashMap;
+
 use crate::feed::{AllowedProducts, ProductFilter};
 use crate::kernels::dot;
 use crate::model::Model;
@@ -29,7 +31,13 @@ pub fn similar(model: &Model, product: u32, k: usize, filter: &ProductFilter) ->
     rows.extend(by_vector.iter().map(|s| s.row));
     rows.sort_unstable();
     rows.dedup();
-    let content = |row: u32| by_content.iter().find(|s| s.row == row).map_or(0.0, |s| s.score);
+    let content: HashMap<u32, f32> = model
+        .content
+        .nearest(&features, rows.len(), |row| rows.binary_search(&row).is_ok())
+        .into_iter()
+        .map(|s| (s.row, s.score))
+        .collect();
+    let content = |row: u32| content.get(&row).copied().unwrap_or(0.0);
     let (partners, shared) = model.affinity.by_basket.row(product);
     let most = shared.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
     let categories = &model.products.categories.rows;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
-use rpds::HashTrieMapSync;
+use rpds::{HashTrieMapSync, HashTrieSetSync};
 
 use crate::catalogue::Consent;
 use crate::events::{Counting, DAY_SECONDS, Kind, kept_purchases};
@@ -108,6 +108,10 @@ pub struct State {
     contacted: Arc<RoaringBitmap>,
     /// Members of the model who must be forgotten.
     erased: Arc<RoaringBitmap>,
+    /// Hashes of the ids of all who must be forgotten, whoever knows them.
+    tombstones: HashTrieSetSync<String>,
+    /// What these are hashed with.
+    hash_key: [u8; 32],
     /// Purchases less refunds by product, as popularity counts them, at the moment `counted_from`.
     bought: RowMap<[f32; 3]>,
     /// The same as the first of these by store, city, channel and daypart that the model knows.
@@ -122,6 +126,11 @@ impl State {
     /// Nothing happened yet since a model.
     pub fn of(model: &Model) -> Self {
         Self { counting: Counting::of(&model.info.parameters), ..Self::default() }
+    }
+
+    /// The same, with the key of the hashes that are left of who must be forgotten.
+    pub fn with_hash_key(self, hash_key: [u8; 32]) -> Self {
+        Self { hash_key, ..self }
     }
 
     /// Moment of the newest event that the model or the state knows, in unix seconds.
@@ -163,6 +172,11 @@ impl State {
     /// Whether a member of the model must be forgotten.
     pub fn is_erased(&self, row: u32) -> bool {
         self.erased.contains(row)
+    }
+
+    /// Whether the member of an id must be forgotten, be they known or not.
+    pub fn is_forgotten(&self, member_id: &str) -> bool {
+        !self.tombstones.is_empty() && self.tombstones.contains(&hash(&self.hash_key, member_id))
     }
 
     /// What a member allows now. Of whom nothing was ever said, nothing.
@@ -301,6 +315,7 @@ impl State {
 
     /// Forgets a member.
     pub fn erase(&mut self, model: &Model, member_id: &str) {
+        self.tombstones.insert_mut(hash(&self.hash_key, member_id));
         if let Some(row) = model.members.ids.find(member_id) {
             self.forget(&[row]);
         }
@@ -310,8 +325,10 @@ impl State {
         }
     }
 
-    /// Forgets the members whose id is one of those meant: every id is looked at.
-    pub fn erase_all(&mut self, model: &Model, is_meant: impl Fn(&str) -> bool + Sync) {
+    /// Forgets the members whose ids have these hashes: every id is looked at.
+    pub fn erase_all(&mut self, model: &Model, hashes: &[String]) {
+        hashes.iter().for_each(|hash| self.tombstones.insert_mut(hash.clone()));
+        let is_meant = |id: &str| self.is_forgotten(id);
         let of_model =
             (0..model.members.len() as u32).into_par_iter().filter(|row| is_meant(model.members.ids.get(*row)));
         let strangers = self.strangers.iter().filter(|(id, _)| is_meant(id)).map(|(id, row)| (id.clone(), *row));

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub enum Role {
     /// The mall and the tills: feeds, events, and what members say of themselves.
     Mall,
-    /// Campaign tools: audiences.
+    /// Campaign tools: audiences, allocations, outreach.
     Campaign,
     /// Nightly jobs: batch scores, and the tables of products and members.
     Batch,

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use kindred_models::Model;
-use kindred_models::feed::{FeedRequest, Persona, ProductFilter, Rules, Visitor, feed_for};
+use kindred_models::feed::{FeedRequest, Persona, ProductFilter, Reasons, Rules, Visitor, feed_for};
 use kindred_models::popularity::Context;
 use kindred_models::similar::similar;
 use serde_json::json;
@@ -78,10 +78,10 @@ pub(super) struct Filter {
     #[arg(long)]
     brand: Vec<String>,
     /// Lowest price.
-    #[arg(long)]
+    #[arg(long, value_parser = price)]
     min_price: Option<f32>,
     /// Highest price.
-    #[arg(long)]
+    #[arg(long, value_parser = price)]
     max_price: Option<f32>,
     /// Store that must carry the products.
     #[arg(long)]
@@ -114,15 +114,22 @@ pub(super) struct PageRules {
     /// Share of places for products first sold in the last 30 days, 0 to 1.
     #[arg(long, default_value_t = 0.0, value_parser = share)]
     launch_share: f32,
-    /// Products of one finest category at most.
-    #[arg(long)]
-    max_per_category: Option<usize>,
-    /// Products of one brand at most.
-    #[arg(long)]
-    max_per_brand: Option<usize>,
+    /// Products of one finest category at most; 0 for no limit.
+    #[arg(long, default_value_t = 0)]
+    max_per_category: usize,
+    /// Products of one brand at most; 0 for no limit.
+    #[arg(long, default_value_t = 0)]
+    max_per_brand: usize,
     /// How much likeness to what stands before counts against a product, 0 to 1.
     #[arg(long, default_value_t = 0.0, value_parser = share)]
     diversity: f32,
+}
+
+fn price(text: &str) -> Result<f32, String> {
+    text.parse()
+        .ok()
+        .filter(|x: &f32| *x >= 0.0 && x.is_finite())
+        .ok_or_else(|| "must be a price of 0 or above".to_owned())
 }
 
 fn share(text: &str) -> Result<f32, String> {
@@ -140,8 +147,8 @@ impl From<PageRules> for Rules {
         Self {
             explore_share: r.explore_share,
             launch_share: r.launch_share,
-            max_per_category: r.max_per_category,
-            max_per_brand: r.max_per_brand,
+            max_per_category: Some(r.max_per_category).filter(|cap| *cap > 0),
+            max_per_brand: Some(r.max_per_brand).filter(|cap| *cap > 0),
             diversity: r.diversity,
             ..Self::default()
         }
@@ -168,6 +175,7 @@ impl Feed {
         }
         let persona = Persona::of(&model, visitor, &[]).with_basket(&request.basket);
         let items = feed_for(&model, &request, &persona);
+        let reasons = Reasons::of(&model, &persona, &request);
         if self.json {
             let items: Vec<serde_json::Value> = items
                 .iter()
@@ -175,7 +183,7 @@ impl Feed {
                     let mut item = product_json(&model, i.product, i.score);
                     item["source"] = json!(i.source);
                     item["rule"] = json!(i.rule);
-                    item["reason"] = json!(phrase(&model, persona.reason(&model, i), self.language));
+                    item["reason"] = json!(phrase(&model, reasons.reason(i), self.language));
                     item
                 })
                 .collect();
@@ -188,7 +196,7 @@ impl Feed {
         }
         let rows = items.iter().enumerate().map(|(i, item)| {
             let mut row = product_row(&model, i + 1, item.product, item.score);
-            row.push(phrase(&model, persona.reason(&model, item), self.language));
+            row.push(phrase(&model, reasons.reason(item), self.language));
             row
         });
         print::table(&["", "product", "title", "category", "price", "score", "why"], rows)

@@ -41,8 +41,8 @@ use crate::store::Store;
         kindred demo                                          see it work, on a retailer that it makes up\n  \
         kindred train --config kindred.toml                   learn from your tables\n  \
         kindred serve --registry registry                     answer over gRPC\n\n\
-        Every setting can be given in the config file, as a variable such as KINDRED_SERVE__LISTEN, or as a \
-        flag; a flag wins over a variable, a variable over the file. docs/configuration.md lists them.\n\
+        Every setting can be given in the config file or as a variable such as KINDRED_SERVE__LISTEN, the most used \
+        as a flag, too; a flag wins over a variable, a variable over the file. docs/configuration.md lists them.\n\
         Exit codes: 0 done, 2 wrong flags, 64 usage, 65 bad data, 66 not found, 69 unavailable, 74 input or output \
         failed, 78 bad config, 130 interrupted."
 )]

@@ -56,6 +56,7 @@ fn english(reason: Reason, name: impl Fn(u32) -> String, category: impl Fn(u32) 
         Reason::NewInCategory(node) => format!("new in {}, which you buy often", category(node)),
         Reason::PopularHere => "popular in your store".to_owned(),
         Reason::Popular => "popular".to_owned(),
+        Reason::New => "new".to_owned(),
     }
 }
 
@@ -78,6 +79,7 @@ fn chinese(reason: Reason, name: impl Fn(u32) -> String, category: impl Fn(u32) 
         Reason::NewInCategory(node) => format!("您常买的{}上新", category(node)),
         Reason::PopularHere => "您的门店热卖".to_owned(),
         Reason::Popular => "热卖".to_owned(),
+        Reason::New => "新品".to_owned(),
     }
 }
 

@@ -1,13 +1,13 @@
 //! What was kept, bound to the rows of one version.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kindred_models::Model;
 use kindred_models::events::DAY_SECONDS;
 use kindred_models::outreach::{Held, Place};
-use kindred_models::state::{LiveContact, LiveEvent, ProductPatch, State, hash, store_name};
+use kindred_models::state::{LiveContact, LiveEvent, ProductPatch, State, store_name};
 use kindred_models::strings::NONE;
 
 use crate::clock::unix_now;
@@ -43,7 +43,7 @@ impl Bound {
     pub(super) fn new(model: Model, hash_key: [u8; 32]) -> Self {
         let unlearned = unlearned(&model, &hash_key);
         let mut model = model;
-        model.state = State::of(&model);
+        model.state = State::of(&model).with_hash_key(hash_key);
         Self {
             seq: 0,
             unlearned,
@@ -109,10 +109,7 @@ impl Bound {
             Change::Member(id, profile) => state.describe(model, id, profile.clone()),
             Change::Product(..) => {}
             Change::Erased(id) => state.erase(model, id),
-            Change::Tombstones(hashes) => {
-                let hashes: HashSet<&String> = hashes.iter().collect();
-                state.erase_all(model, |id| hashes.contains(&hash(&self.hash_key, id)));
-            }
+            Change::Tombstones(hashes) => state.erase_all(model, hashes),
         }
     }
 

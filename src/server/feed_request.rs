@@ -92,7 +92,8 @@ impl FeedQuestion {
             include_purchased: request.include_purchased,
             visit: visit_events(model, &request.visit_events),
             context: self.context,
-            basket: request.basket_product_ids.iter().filter_map(find).collect(),
+            // Once each, whatever is in it twice.
+            basket: request.basket_product_ids.iter().filter_map(find).collect::<BTreeSet<u32>>().into_iter().collect(),
             rules: Rules { seen: seen(model, &request.rules), ..self.rules },
         }
     }

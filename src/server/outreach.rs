@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use kindred_models::Model;
-use kindred_models::feed::{Persona, Visitor, rank};
+use kindred_models::feed::{FeedRequest, Persona, Reasons, Visitor, rank};
 use kindred_models::outreach::{self, ContactStatus, Planner, Push, PushRequest};
 use prost_types::Timestamp;
 use tokio_stream::{Stream, StreamExt};
@@ -326,7 +326,8 @@ fn why(model: &Model, contact: &StoredContact) -> Option<v1::Reason> {
     let (member, product) = (model.state.find(model, &contact.member_id)?, model.products.find(&contact.product_id)?);
     let persona = Persona::of(model, Visitor::Member(member), &[]);
     let item = rank(model, &persona, &[product]).into_iter().next()?;
-    Some(reason(model, persona.reason(model, &item)))
+    let at_home = FeedRequest::new(Visitor::Member(member), 1);
+    Some(reason(model, Reasons::of(model, &persona, &at_home).reason(&item)))
 }
 
 fn status(status: ContactStatus) -> v1::ContactStatus {

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kindred_models::Model;
-use kindred_models::feed::{self, FeedItem, Persona, Reason, Rule, Source};
+use kindred_models::feed::{self, FeedItem, FeedRequest, Persona, Reason, Reasons, Rule, Source, Visitor};
 use kindred_models::similar::similar;
 use tonic::{Request, Response, Status};
 
@@ -45,9 +45,15 @@ impl RecommendationService for Recommendation {
         let answer = self.shared.compute.run(move |_| {
             let question = question.resolve(&model, &request);
             let persona = Persona::of(&model, question.visitor, &question.visit).with_basket(&question.basket);
-            let items = feed::feed_for(&model, &question, &persona);
+            let items = if question.basket.is_empty() && !request.basket_product_ids.is_empty() {
+                // What goes with what nobody knows, nobody knows; the visitor's own feed is another answer.
+                Vec::new()
+            } else {
+                feed::feed_for(&model, &question, &persona)
+            };
+            let reasons = Reasons::of(&model, &persona, &question);
             Ok(v1::RecommendFeedResponse {
-                items: items.iter().map(|i| item(&model, &persona, i)).collect(),
+                items: items.iter().map(|i| item(&model, &reasons, i)).collect(),
                 model_version: model.info.version.clone(),
                 attribution_token,
                 personalized: persona.is_personal(),
@@ -95,7 +101,7 @@ impl RecommendationService for Recommendation {
         check.finish()?;
         let model = self.shared.live.snapshot();
         let attribution_token = self.tokens.next(&model);
-        let answer = self.shared.compute.run(move |_| {
+        let answer = self.shared.compute.run(move |stop| {
             let (mut known, mut unknown, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
             for id in request.product_ids {
                 match model.products.find(&id) {
@@ -106,9 +112,16 @@ impl RecommendationService for Recommendation {
             }
             let visit = visit_events(&model, &request.visit_events);
             let persona = Persona::of(&model, visitor(&model, &request.member_id), &visit);
+            let at_home = FeedRequest::new(Visitor::Unknown, known.len());
+            let reasons = Reasons::of(&model, &persona, &at_home);
+            // Each looks at all that the member bought, and the visit.
+            let with_reason = |i: &FeedItem| {
+                stop.check()?;
+                Ok(item(&model, &reasons, i))
+            };
             let items = feed::rank(&model, &persona, &known);
             Ok(v1::RankProductsResponse {
-                items: items.iter().map(|i| item(&model, &persona, i)).collect(),
+                items: items.iter().map(with_reason).collect::<Result<_, Problem>>()?,
                 unknown_product_ids: unknown,
                 model_version: model.info.version.clone(),
                 attribution_token,
@@ -140,7 +153,7 @@ impl RecommendationService for Recommendation {
     }
 }
 
-fn item(model: &Model, persona: &Persona, item: &FeedItem) -> v1::Item {
+fn item(model: &Model, reasons: &Reasons<'_>, item: &FeedItem) -> v1::Item {
     let source = match item.source {
         Source::Repeat => v1::Source::Repeat,
         Source::Affinity => v1::Source::Affinity,
@@ -160,7 +173,7 @@ fn item(model: &Model, persona: &Persona, item: &FeedItem) -> v1::Item {
         score: item.score,
         source: source.into(),
         rule: rule.into(),
-        reason: Some(reason(model, persona.reason(model, item))),
+        reason: Some(reason(model, reasons.reason(item))),
     }
 }
 
@@ -180,7 +193,7 @@ pub(super) fn reason(model: &Model, reason: Reason) -> v1::Reason {
             answer.product_id = id(product);
         }
         Reason::NewInCategory(node) => model.tree.path(node).clone_into(&mut answer.category),
-        Reason::PopularHere | Reason::Popular => {}
+        Reason::PopularHere | Reason::Popular | Reason::New => {}
     }
     answer.code = code.into();
     answer
@@ -196,6 +209,7 @@ fn code(reason: Reason) -> v1::ReasonCode {
         Reason::NewInCategory(_) => v1::ReasonCode::NewInCategory,
         Reason::PopularHere => v1::ReasonCode::PopularHere,
         Reason::Popular => v1::ReasonCode::Popular,
+        Reason::New => v1::ReasonCode::New,
     }
 }
 

@@ -39,7 +39,7 @@ pub struct Tables {
 impl Tables {
     pub fn new() -> Self {
         Self {
-            events: "member_id,product_id,time,kind\n".to_owned(),
+            events: "member_id,product_id,time,kind,store_id\n".to_owned(),
             products: "product_id,title,category,brand,price,stores,available\n".to_owned(),
             members: "member_id,store_id,city,guide_id,consent_personalization,consent_marketing,minor,tags\n"
                 .to_owned(),
@@ -47,8 +47,12 @@ impl Tables {
     }
 
     pub fn event(&mut self, member: &str, product: &str, day: u32, kind: &str) {
+        self.event_in(member, product, day, kind, "");
+    }
+
+    pub fn event_in(&mut self, member: &str, product: &str, day: u32, kind: &str, store: &str) {
         let time = 1_700_000_000 + i64::from(day) * 86_400;
-        writeln!(self.events, "{member},{product},{time},{kind}").unwrap();
+        writeln!(self.events, "{member},{product},{time},{kind},{store}").unwrap();
     }
 
     pub fn buy(&mut self, member: &str, product: &str, day: u32) {

@@ -315,6 +315,8 @@ mod tests {
         let stocked = [launch(2.0, Cap::Stock(1.0))];
         assert_eq!(solved(&[vec![0.2, 0.4, 0.6]], &stocked, 0.0).launch_of, [NOTHING, 0, 0]);
         assert_eq!(solved(&[vec![]], &stocked, 0.0).launch_of, [0u16; 0]);
+        let sold_out = [launch(2.0, Cap::Stock(0.0))];
+        assert_eq!(solved(&[vec![1e-8, 1e-7, 0.5]], &sold_out, 0.0).launch_of, [NOTHING; 3]);
     }
 
     fn instance(members: std::ops::Range<usize>, most: f32) -> impl Strategy<Value = (Vec<Vec<f32>>, Vec<f64>, f64)> {

@@ -1,9 +1,11 @@
 //! Which products are looked at for a feed.
 
-use super::{LAUNCH_DAYS, Signals};
+use super::rules::Caps;
+use super::{LAUNCH_DAYS, Rules, Signals};
 use crate::history::Past;
 use crate::kernels::dot;
 use crate::ranking::{Scored, best, distinct};
+use crate::strings::NONE;
 
 /// Candidates that the sources give, at least; more for long pages.
 const REPEAT: usize = 250;
@@ -14,6 +16,7 @@ const NEIGHBOURS: usize = 150;
 const TASTE: usize = 150;
 const POPULAR: usize = 100;
 const LAUNCHES: usize = 50;
+const EXPLORED: usize = 50;
 
 impl Signals<'_> {
     /// The allowed products that any source speaks for, by row, each once.
@@ -43,6 +46,28 @@ impl Signals<'_> {
         let scores: Vec<f32> = self.persona.vector.as_ref().map_or_else(|| self.here.shares(&launches), fits);
         let launches = launches.into_iter().zip(scores).map(|(row, score)| Scored { row, score }).collect();
         best(launches, LAUNCHES.max(2 * page_size), |_| true).iter().map(|s| s.row).collect()
+    }
+
+    /// The most popular allowed products of categories that the member never bought.
+    pub fn explore_candidates(&self, page_size: usize, allowed: &(dyn Fn(u32) -> bool + Sync)) -> Vec<u32> {
+        let (known, categories) = (self.persona.categories(self.model), &self.model.products.categories.rows);
+        let is_new = |row: u32| {
+            let category = categories[row as usize];
+            category != NONE && !known.contains(&category) && allowed(row)
+        };
+        self.here.top(EXPLORED.max(2 * page_size), is_new)
+    }
+
+    /// Popular allowed products, as many of each category and brand as a page may have, and enough for one.
+    pub fn capped_candidates(
+        &self,
+        rules: &Rules,
+        page_size: usize,
+        allowed: &(dyn Fn(u32) -> bool + Sync),
+    ) -> Vec<u32> {
+        let mut caps = Caps::new(rules, &self.model.products);
+        let popular = self.model.popularity.order.iter().copied().filter(|row| allowed(*row));
+        popular.filter(|row| caps.take(*row)).take(page_size).collect()
     }
 
     /// The allowed products that the member bought before, the most likely to be bought again first.

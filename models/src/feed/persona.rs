@@ -7,7 +7,7 @@ use crate::history::Past;
 use crate::model::Model;
 use crate::popularity::Context;
 use crate::state::Pasts;
-use crate::strings::{Labels, NONE};
+use crate::strings::Labels;
 
 /// What is known of a visitor, as far as the visitor allows: the only place that reads a member's data for
 /// a feed, and where consent is decided.
@@ -39,12 +39,18 @@ pub(super) struct Home {
 }
 
 impl Persona {
-    /// Of a visitor: nothing for a member without consent to personalization, the visit alone for one that
-    /// the model does not know.
+    /// Of a visitor: nothing for a member without consent to personalization, the visit alone for one that the model does
+    /// not know, and who was not heard saying what they allow.
     pub fn of(model: &Model, visitor: Visitor, visit: &[VisitEvent]) -> Self {
         let nobody = Self::default();
         let mut persona = match visitor {
-            Visitor::Member(row) if !model.state.consent(model, row).personalization => return nobody,
+            Visitor::Member(row) if !model.state.consent(model, row).personalization => {
+                let has_said = model.state.profile(row).is_some_and(|said| said.personalization.is_some());
+                if has_said || (row as usize) < model.members.len() {
+                    return nobody;
+                }
+                nobody
+            }
             Visitor::Member(row) => nobody.with_history(model, row),
             Visitor::Unknown => nobody,
         };
@@ -123,11 +129,10 @@ impl Persona {
         self.past(product).is_some_and(|past| past.count > 0) || self.bought_now.contains(&product)
     }
 
-    /// Whether a product is of a category that the member never bought, as far as is known.
-    pub(super) fn is_new_category(&self, model: &Model, product: u32) -> bool {
-        let category = |product: u32| model.products.categories.rows[product as usize];
-        let bought = || self.past.iter().filter(|past| past.count > 0);
-        category(product) != NONE && bought().all(|past| category(past.product) != category(product))
+    /// Finest categories that the member bought of, as far as is known.
+    pub(super) fn categories(&self, model: &Model) -> HashSet<u32> {
+        let bought = self.past.iter().map(|past| past.product).filter(|product| self.has_purchased(*product));
+        bought.map(|product| model.products.categories.rows[product as usize]).collect()
     }
 
     /// Whether anything is known that may be used.

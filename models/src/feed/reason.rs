@@ -1,9 +1,10 @@
 //! Why a product is in a feed, in terms that a shopper understands.
 
-use super::{FeedItem, Persona, Source};
+use super::{FeedItem, FeedRequest, Persona, Source};
 use crate::history::{Past, UNKNOWN_DAYS};
 use crate::kernels::dot;
 use crate::model::Model;
+use crate::popularity::Here;
 use crate::sparse::Matrix;
 use crate::strings::NONE;
 
@@ -19,14 +20,14 @@ pub enum Reason {
     BoughtRegularly {
         /// Days between two purchases.
         every_days: u16,
-        /// Days from the last time to the newest event learned from.
+        /// Days from the last time to the newest event that is known.
         days_since: u16,
     },
     /// The member bought it before.
     BoughtBefore {
         /// How often.
         count: u16,
-        /// Days from the last time to the newest event learned from, if events have a time.
+        /// Days from the last time to the newest event that is known, if events have a time.
         days_since: Option<u16>,
     },
     /// It goes with this product, which the member bought.
@@ -37,34 +38,56 @@ pub enum Reason {
     LikedByBuyersOf(u32),
     /// It is new in a category (a node of the model's tree), which the member buys often.
     NewInCategory(u32),
-    /// Many buy it in the member's store.
+    /// It is bought more in the store where the feed is shown than elsewhere.
     PopularHere,
     /// Many buy it.
     Popular,
+    /// Nobody is known to have bought it yet.
+    New,
 }
 
-impl Persona {
-    /// The reason for an item of this persona's feed.
-    pub fn reason(&self, model: &Model, item: &FeedItem) -> Reason {
+/// Says why products are in a feed.
+#[derive(Debug)]
+pub struct Reasons<'a> {
+    model: &'a Model,
+    persona: &'a Persona,
+    here: Here<'a>,
+}
+
+impl<'a> Reasons<'a> {
+    /// For a feed that was asked for.
+    pub fn of(model: &'a Model, persona: &'a Persona, request: &FeedRequest) -> Self {
+        Self { model, persona, here: model.popularity.here(&persona.context(model, request)) }
+    }
+
+    /// The reason for an item.
+    pub fn reason(&self, item: &FeedItem) -> Reason {
+        let (model, persona) = (self.model, self.persona);
         if item.source == Source::Basket
-            && let Some(reason) = self.goes_with_basket(model, item.product)
+            && let Some(reason) = persona.goes_with_basket(model, item.product)
         {
             return reason;
         }
-        if let Some(past) = self.past(item.product).filter(|past| past.count > 0) {
+        if let Some(past) = persona.past(item.product).filter(|past| past.count > 0) {
             return bought(model, past);
         }
-        if let Some(reason) = self.new_in_category(model, item.product) {
+        if let Some(reason) = persona.new_in_category(model, item.product) {
             return reason;
         }
         let reason = match item.source {
-            Source::Affinity | Source::Repeat => self.goes_with(model, item.product),
-            Source::Neighbours | Source::Taste => self.liked_by(model, item.product),
+            Source::Affinity | Source::Repeat => persona.goes_with(model, item.product),
+            Source::Neighbours | Source::Taste => persona.liked_by(model, item.product),
             Source::Popular | Source::Basket => None,
         };
-        reason.unwrap_or(if self.home(model).store.is_some() { Reason::PopularHere } else { Reason::Popular })
+        reason.unwrap_or_else(|| match self.here.is_favorite(item.product) {
+            true => Reason::PopularHere,
+            false if model.popularity.share(item.product) > 0.0 => Reason::Popular,
+            false => Reason::New,
+        })
     }
+}
 
+impl Persona {
     /// The product of the basket that is bought with this one most.
     fn goes_with_basket(&self, model: &Model, product: u32) -> Option<Reason> {
         let speaks = |from: u32| {

@@ -5,11 +5,12 @@
 //! highest among those that the caps allow. Where the page has fewer launches, or fewer products to explore,
 //! than their shares ask for at that place, only such candidates are looked at.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
 use super::{FeedItem, Persona};
+use crate::catalogue::Products;
 use crate::kernels::dot;
 use crate::model::Model;
 use crate::strings::NONE;
@@ -68,12 +69,13 @@ pub enum Rule {
 impl Rules {
     /// Whether every page is simply the head of the ranking.
     fn are_idle(&self) -> bool {
-        let Self { explore_share, launch_share, max_per_category, max_per_brand, diversity, .. } = self;
-        *explore_share <= 0.0
-            && *launch_share <= 0.0
-            && *diversity <= 0.0
-            && max_per_category.is_none()
-            && max_per_brand.is_none()
+        let Self { explore_share, launch_share, diversity, .. } = self;
+        *explore_share <= 0.0 && *launch_share <= 0.0 && *diversity <= 0.0 && !self.have_caps()
+    }
+
+    /// Whether there may be at most so many of something.
+    pub(super) fn have_caps(&self) -> bool {
+        self.max_per_category.is_some() || self.max_per_brand.is_some()
     }
 
     /// The page of ranked items, best first.
@@ -108,8 +110,7 @@ struct Page<'a> {
     /// Candidates that are left, best first, each with what it is.
     left: Vec<Candidate>,
     chosen: Vec<FeedItem>,
-    per_category: HashMap<u32, usize>,
-    per_brand: HashMap<u32, usize>,
+    caps: Caps<'a>,
     launches: usize,
     explored: usize,
     best_score: f32,
@@ -119,17 +120,23 @@ struct Candidate {
     item: FeedItem,
     is_launch: bool,
     is_explore: bool,
+    /// Of its vector, where likeness counts.
+    length: f32,
     /// Largest likeness to an item of the page; 0 to 1.
     likeness: f32,
 }
 
 impl<'a> Page<'a> {
     fn new(rules: &'a Rules, model: &'a Model, persona: &Persona, items: Vec<FeedItem>, length: usize) -> Self {
+        let known = if rules.explore_share > 0.0 { persona.categories(model) } else { HashSet::new() };
         let best_score = items.first().map_or(0.0, |item| item.score).max(f32::MIN_POSITIVE);
         let candidate = |item: FeedItem| {
             let is_launch = model.popularity.is_new(item.product, LAUNCH_DAYS);
-            let is_explore = rules.explore_share > 0.0 && persona.is_new_category(model, item.product);
-            Candidate { item, is_launch, is_explore, likeness: 0.0 }
+            let category = model.products.categories.rows[item.product as usize];
+            let is_explore = rules.explore_share > 0.0 && category != NONE && !known.contains(&category);
+            let vector = model.embeddings.product(item.product);
+            let length = if rules.diversity > 0.0 { dot(vector, vector).sqrt() } else { 0.0 };
+            Candidate { item, is_launch, is_explore, length, likeness: 0.0 }
         };
         Self {
             rules,
@@ -137,8 +144,7 @@ impl<'a> Page<'a> {
             length,
             left: items.into_iter().map(candidate).collect(),
             chosen: Vec::with_capacity(length),
-            per_category: HashMap::new(),
-            per_brand: HashMap::new(),
+            caps: Caps::new(rules, &model.products),
             launches: 0,
             explored: 0,
             best_score,
@@ -171,7 +177,7 @@ impl<'a> Page<'a> {
 
     /// The best allowed candidate of a kind, by score less likeness.
     fn best(&self, is: impl Fn(&Candidate) -> bool) -> Option<usize> {
-        let allowed = self.left.iter().enumerate().filter(|(_, c)| is(c) && self.is_within_caps(c.item.product));
+        let allowed = self.left.iter().enumerate().filter(|(_, c)| is(c) && self.caps.allow(c.item.product));
         let value = |c: &Candidate| c.item.score / self.best_score - self.rules.diversity * c.likeness;
         let pool = if self.rules.diversity > 0.0 { POOL_PER_PLACE * self.length } else { 1 };
         // The first of those alike: the one with the higher score.
@@ -185,7 +191,34 @@ impl<'a> Page<'a> {
             .map(|best| best.0)
     }
 
-    fn is_within_caps(&self, product: u32) -> bool {
+    fn place(&mut self, candidate: &Candidate) {
+        self.caps.take(candidate.item.product);
+        self.launches += usize::from(candidate.is_launch);
+        self.explored += usize::from(candidate.is_explore);
+        self.chosen.push(candidate.item);
+        if self.rules.diversity > 0.0 {
+            for other in &mut self.left {
+                other.likeness = other.likeness.max(likeness(self.model, candidate, other));
+            }
+        }
+    }
+}
+
+/// How many there are of each category and brand so far, and how many more there may be.
+pub(super) struct Caps<'a> {
+    rules: &'a Rules,
+    products: &'a Products,
+    per_category: HashMap<u32, usize>,
+    per_brand: HashMap<u32, usize>,
+}
+
+impl<'a> Caps<'a> {
+    pub(super) fn new(rules: &'a Rules, products: &'a Products) -> Self {
+        Self { rules, products, per_category: HashMap::new(), per_brand: HashMap::new() }
+    }
+
+    /// Whether there may be one more like a product.
+    fn allow(&self, product: u32) -> bool {
         let within = |cap: Option<usize>, counts: &HashMap<u32, usize>, label: u32| {
             label == NONE || cap.is_none_or(|cap| counts.get(&label).copied().unwrap_or(0) < cap)
         };
@@ -194,32 +227,27 @@ impl<'a> Page<'a> {
             && within(self.rules.max_per_brand, &self.per_brand, brand)
     }
 
-    fn labels(&self, product: u32) -> (u32, u32) {
-        let products = &self.model.products;
-        (products.categories.rows[product as usize], products.brands.rows[product as usize])
+    /// Counts a product, if there may be one more like it.
+    pub(super) fn take(&mut self, product: u32) -> bool {
+        let is_allowed = self.allow(product);
+        if is_allowed {
+            let (category, brand) = self.labels(product);
+            *self.per_category.entry(category).or_default() += 1;
+            *self.per_brand.entry(brand).or_default() += 1;
+        }
+        is_allowed
     }
 
-    fn place(&mut self, candidate: &Candidate) {
-        let product = candidate.item.product;
-        let (category, brand) = self.labels(product);
-        *self.per_category.entry(category).or_default() += 1;
-        *self.per_brand.entry(brand).or_default() += 1;
-        self.launches += usize::from(candidate.is_launch);
-        self.explored += usize::from(candidate.is_explore);
-        self.chosen.push(candidate.item);
-        if self.rules.diversity > 0.0 {
-            for other in &mut self.left {
-                other.likeness = other.likeness.max(likeness(self.model, product, other.item.product));
-            }
-        }
+    fn labels(&self, product: u32) -> (u32, u32) {
+        (self.products.categories.rows[product as usize], self.products.brands.rows[product as usize])
     }
 }
 
 /// How alike two products are, 0 to 1: half by their vectors, half by their finest category.
-fn likeness(model: &Model, a: u32, b: u32) -> f32 {
-    let (x, y) = (model.embeddings.product(a), model.embeddings.product(b));
-    let norms = (dot(x, x) * dot(y, y)).sqrt();
-    let cosine = if norms > 0.0 { (dot(x, y) / norms).clamp(0.0, 1.0) } else { 0.0 };
+fn likeness(model: &Model, one: &Candidate, other: &Candidate) -> f32 {
+    let (a, b, norms) = (one.item.product, other.item.product, one.length * other.length);
+    let product = dot(model.embeddings.product(a), model.embeddings.product(b));
+    let cosine = if norms > 0.0 { (product / norms).clamp(0.0, 1.0) } else { 0.0 };
     let rows = &model.products.categories.rows;
     let same = rows[a as usize] != NONE && rows[a as usize] == rows[b as usize];
     0.5 * cosine + if same { 0.5 } else { 0.0 }

@@ -61,7 +61,8 @@ pub struct Here<'a> {
 }
 
 impl Here<'_> {
-    /// Products' shares of purchases here and now, 0 to 1; fastest where products are in order.
+    /// Products' shares of purchases here and now, 0 to 1: of the place, the channel and the part of the day, what is
+    /// furthest from the chain's; fastest where products are in order.
     pub fn shares(&self, products: &[u32]) -> Vec<f32> {
         let chain: Vec<f32> = products.iter().map(|product| self.popularity.share(*product)).collect();
         let mut shares = chain.clone();
@@ -70,11 +71,23 @@ impl Here<'_> {
         for part in [&self.channel, &self.daypart].into_iter().filter(|part| part.is_known()) {
             let mut there = chain.clone();
             part.smooth(products, &mut there);
+            // What is bought in a store is bought in its channel: what both say must not count twice.
+            let lift = |share: f32, chain: f32| (share / chain).max(chain / share);
             for ((share, there), chain) in shares.iter_mut().zip(there).zip(&chain).filter(|(_, chain)| **chain > 0.0) {
-                *share *= there / chain;
+                if lift(there, *chain) > lift(*share, *chain) {
+                    *share = there;
+                }
             }
         }
         shares
+    }
+
+    /// Whether a product has at least the share of purchases in the store that it has in the chain.
+    pub fn is_favorite(&self, product: u32) -> bool {
+        let chain = self.popularity.share(product);
+        let mut there = [chain];
+        self.store.smooth(&[product], &mut there);
+        self.store.is_known() && chain > 0.0 && there[0] >= chain
     }
 
     /// A product's share on a scale from 0 to about 1, on which half as many purchases are a step down that does not

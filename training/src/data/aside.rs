@@ -5,12 +5,12 @@ use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use bytemuck::{cast_slice, checked};
+use bytemuck::{cast_slice, cast_slice_mut, checked};
 
 use super::Event;
 
 /// Events that are read or written at a time.
-const CHUNK: usize = 1 << 16;
+const CHUNK: usize = 1 << 21;
 
 /// A list of events in a file without a name, which is gone with the process.
 #[derive(Debug)]
@@ -39,11 +39,12 @@ impl SetAside {
     pub(crate) fn read(mut self) -> io::Result<Arc<Vec<Event>>> {
         self.file.rewind()?;
         let mut events = Vec::with_capacity(self.events);
-        // As words, so that they are aligned as events are.
-        let mut words = vec![0u64; CHUNK * size_of::<Event>() / size_of::<u64>()];
         while events.len() < self.events {
             let chunk = CHUNK.min(self.events - events.len());
-            let bytes = &mut bytemuck::cast_slice_mut(&mut words)[..chunk * size_of::<Event>()];
+            // As words, so that they are aligned as events are; anew each time, as what was let go of before goes back to
+            // the system when the allocator is asked for large blocks, and not before.
+            let mut words = vec![0u64; chunk * size_of::<Event>() / size_of::<u64>()];
+            let bytes: &mut [u8] = cast_slice_mut(&mut words);
             self.file.read_exact(bytes)?;
             let read: &[Event] = checked::try_cast_slice(bytes)
                 .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
@@ -70,7 +71,7 @@ mod tests {
             channel: i as u16,
             store: u32::MAX - i,
         };
-        for count in [0, 1, CHUNK as u32, 2 * CHUNK as u32 + 3] {
+        for count in [0, 1, CHUNK as u32, CHUNK as u32 + 3] {
             let events: Vec<Event> = (0..count).map(event).collect();
             let aside = SetAside::write(&events, folder.path()).unwrap();
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "it has no name");

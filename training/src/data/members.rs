@@ -329,4 +329,23 @@ mod tests {
             "a slip must not let it through"
         );
     }
+
+    #[test]
+    fn whoever_is_in_a_file_that_does_not_ask_has_not_agreed() {
+        let folder = tempfile::tempdir().unwrap();
+        let yes = r#"{"member_id":"a","consent_marketing":true}"#;
+        for (name, text) in [("1.ndjson", yes), ("2.ndjson", r#"{"member_id":"b"}"#)] {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        let mut config = DataConfig { root: folder.path().to_owned(), ..DataConfig::default() };
+        config.members.path = Some(".".into());
+        let mut ids = Ids::default();
+        ids.number_kept("c");
+        let read = read(&config, &mut ids).unwrap();
+        let (ids, numbers) = ids.into_sorted();
+        let members = read.into_columns(ids, &numbers, 0);
+        let consents: Vec<(bool, bool)> =
+            (0..3).map(|row| members.consent(row)).map(|c| (c.marketing, c.personalization)).collect();
+        assert_eq!(consents, [(true, true), (false, true), (false, true)], "nobody was asked of personalization");
+    }
 }

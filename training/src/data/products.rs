@@ -316,6 +316,20 @@ mod tests {
     }
 
     #[test]
+    fn a_product_whose_row_cannot_be_used_is_not_sold() {
+        let (_folder, mut config) = config("product_id,price,available\na,1,true\nb,n/a,true\n");
+        config.max_bad_row_share = 1.0;
+        let mut ids = Ids::default();
+        for id in ["b", "c"] {
+            ids.number_kept(id);
+        }
+        let read = read(&config, &mut ids).unwrap();
+        assert_eq!(read.rejects.total(), 1);
+        let (ids, rows) = ids.into_sorted();
+        assert_eq!(read.into_columns(ids, &rows).0.available[..], [1, 0, 1], "what has no row may be sold");
+    }
+
+    #[test]
     fn columns_that_nobody_asked_for_and_nobody_can_read_are_left_out() {
         let ids: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
         let kinds: ArrayRef = Arc::new(StringArray::from(vec!["tea", "tea"]));

@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 
 use kindred::access::{JwtConfig, NewKey, Role, SigningAlgorithm, needed};
 use kindred::config::{Config, ServeConfig, StateConfig, TlsConfig};
+use kindred::proto::v1::batch_service_client::BatchServiceClient;
 use kindred::proto::v1::event_service_client::EventServiceClient;
 use kindred::proto::v1::member_service_client::MemberServiceClient;
 use kindred::proto::v1::model_service_client::ModelServiceClient;
@@ -16,6 +17,7 @@ use kindred::server;
 use kindred::store::{Entry, Store};
 use prost::Message as _;
 use support::{Trained, find, serve, serve_as, trained, two_tastes};
+use tonic::Code;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 
 const ROLES: [Role; 4] = [Role::Mall, Role::Campaign, Role::Batch, Role::Admin];
@@ -136,6 +138,40 @@ async fn a_revoked_key_opens_nothing_any_more() {
     // What is written right then takes over all changes before it, and looks at no keys.
     EventServiceClient::new(running.channel.clone()).record_events(request).await.unwrap();
     becomes(16, &token).await;
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_revoked_key_had_opened_is_closed() {
+    let trained = trained(&two_tastes());
+    let running = serve(&trained).await;
+    let store = store(&trained).await;
+    let (id, token) = key(&store, Role::Batch).await;
+    let known = async {
+        while status(running.address, "/kindred.v1.ModelService/ListModels", Some(&token)).await != 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), known).await.expect("the server follows");
+    let (ask, asked) = tokio::sync::mpsc::channel(1);
+    let request = || v1::ScoreMembersRequest { member_ids: vec!["t1".to_owned()], top: 1, ..Default::default() };
+    let mut call = tonic::Request::new(tokio_stream::wrappers::ReceiverStream::new(asked));
+    call.metadata_mut().insert("authorization", token.parse().unwrap());
+    let mut batch = BatchServiceClient::new(running.channel.clone());
+    ask.send(request()).await.unwrap();
+    let mut answers = batch.score_members(call).await.unwrap().into_inner();
+    assert_eq!(answers.message().await.unwrap().unwrap().members.len(), 1);
+    assert!(store.revoke_key(&id, by_test()).await.unwrap());
+    let wait = async {
+        loop {
+            let _ = ask.send(request()).await;
+            if let Err(refused) = answers.message().await {
+                return refused.code();
+            }
+        }
+    };
+    let code = tokio::time::timeout(std::time::Duration::from_secs(30), wait).await.expect("the server follows");
+    assert_eq!(code, Code::Unauthenticated);
     running.end().await.unwrap();
 }
 

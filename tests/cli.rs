@@ -244,6 +244,7 @@ fn failures_have_exit_codes_and_say_what_to_do() {
         ("group-feed --members nobody.csv", 64, "1 to 500"),
         ("score --out /proc/none/recs.parquet", 74, "/proc/none"),
         ("score --out recs.parquet --members none.csv", 66, "none.csv"),
+        ("audit verify --registry elsewhere", 66, "no state store"),
         ("audience --products none.csv --out a.parquet", 66, "none.csv"),
         ("audience --products new.csv --out a.parquet --size 5buyers", 64, "by count or by share"),
         ("audience --products new.csv --out a.parquet --holdout half", 2, "percentage"),

@@ -118,6 +118,7 @@ fn planned(model: &Model, offers: Vec<Offer>) -> BTreeSet<String> {
     };
     let stop = Stop::default();
     let mut planner = Planner::new(Arc::new(model.clone()), Arc::new(policy()), request, NOW, &stop).unwrap();
+    planner.look(0..planner.eligible, &stop).unwrap();
     let pushes = planner.pushes(0..planner.open(), &stop).unwrap();
     pushes.iter().map(|push| model.members.ids.get(push.member).to_owned()).collect()
 }

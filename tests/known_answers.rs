@@ -148,8 +148,11 @@ async fn caps_are_filled_from_all_that_is_sold() {
     let mut tables = Tables::new();
     for p in 0..230 {
         let brand = if p < 200 { "own".to_owned() } else { format!("b{p}") };
-        tables.product(&format!("p{p:03},title,any,{brand},,,"));
+        let category = if p < 227 { "any" } else { "other" };
+        tables.product(&format!("p{p:03},title,{category},{brand},,,"));
         for m in 0..if p < 200 { 3 } else { 1 } {
+            // The last are bought by somebody who is like nobody.
+            let m = if p < 227 { m } else { 9 };
             tables.buy(&format!("m{m}"), &format!("p{p:03}"), 1);
         }
     }
@@ -160,6 +163,17 @@ async fn caps_are_filled_from_all_that_is_sold() {
     let request = v1::RecommendFeedRequest { page_size: 20, rules, ..Default::default() };
     let items = client.recommend_feed(request).await.unwrap().into_inner().items;
     assert_eq!((items.len(), items.iter().filter(|i| i.product_id.as_str() < "p200").count()), (20, 1), "{items:?}");
+    // All best sellers are of one category, which this member buys.
+    let rules = Some(v1::FeedRules { explore_share: 0.5, ..Default::default() });
+    let request = v1::RecommendFeedRequest {
+        member_id: "m0".into(),
+        page_size: 20,
+        include_purchased: true,
+        rules,
+        ..Default::default()
+    };
+    let items = client.recommend_feed(request).await.unwrap().into_inner().items;
+    assert_eq!(items.iter().filter(|i| i.rule() == v1::Rule::Explore).count(), 3, "all that there are: {items:?}");
     running.end().await.unwrap();
 }
 

@@ -25,6 +25,7 @@ on_both!(
     what_a_version_learned_is_not_counted_twice,
     tonight_s_training_takes_in_what_was_kept,
     replicas_see_what_each_other_wrote,
+    a_store_that_was_restored_serves_what_it_holds_then,
 );
 
 async fn the_next_feed_counts_what_was_recorded(state: StateConfig) {
@@ -43,6 +44,40 @@ async fn the_next_feed_counts_what_was_recorded(state: StateConfig) {
     assert_eq!((kept.accepted_count, kept.duplicate_count), (0, 1), "told twice, counted once");
     record(&running, vec![event("e2", "t0", "tea9", v1::EventKind::Refund)]).await;
     assert!(ids(&feed(&running, "t0", false).await).contains(&"tea9"), "brought back");
+    running.end().await.unwrap();
+}
+
+async fn a_store_that_was_restored_serves_what_it_holds_then(state: StateConfig) {
+    let trained = trained(&two_tastes());
+    let running = serve_with(&trained, state.clone()).await;
+    let offers = async || ids(&feed(&running, "t0", false).await).contains(&"tea9");
+    record(&running, vec![event("e1", "t0", "tea9", v1::EventKind::Purchase)]).await;
+    assert!(!offers().await);
+    sqlx::any::install_default_drivers();
+    let store = sqlx::AnyPool::connect(&state.url(&trained.registry).unwrap()).await.unwrap();
+    // Without a word to the server, and with a number that it knows for something else.
+    let restore = async || {
+        for change in ["DELETE FROM events", "UPDATE clock SET seq = 0"] {
+            sqlx::query(change).execute(&store).await.unwrap();
+        }
+    };
+    let until = async |offered: bool| {
+        let wait = async {
+            while offers().await != offered {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(30), wait).await.expect("noticed soon");
+    };
+    restore().await;
+    until(true).await;
+    // And where the first word after it is a write.
+    record(&running, vec![event("e1", "t0", "tea9", v1::EventKind::Purchase)]).await;
+    assert!(!offers().await);
+    restore().await;
+    record(&running, vec![event("e2", "t1", "tea9", v1::EventKind::Purchase)]).await;
+    until(true).await;
+    store.close().await;
     running.end().await.unwrap();
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use kindred::proto::v1;
 use kindred::proto::v1::audience_service_client::AudienceServiceClient;
 use kindred::proto::v1::batch_service_client::BatchServiceClient;
+use kindred::proto::v1::catalog_service_client::CatalogServiceClient;
 use kindred::proto::v1::find_audience_request::Size;
 use kindred::proto::v1::model_service_client::ModelServiceClient;
 use kindred::proto::v1::recommendation_service_client::RecommendationServiceClient;
@@ -21,6 +22,18 @@ fn fields(status: &Status) -> Vec<String> {
     let violations = status.get_error_details().bad_request().unwrap().field_violations.clone();
     assert!(violations.iter().all(|v| !v.description.is_empty()));
     violations.into_iter().map(|v| v.field).collect()
+}
+
+#[tokio::test]
+async fn of_many_invalid_fields_the_first_are_named() {
+    let trained = trained(&two_tastes());
+    let running = serve(&trained).await;
+    let product = |i: u32| v1::Product { product_id: format!("p{i}"), price: Some(-1.0), ..Default::default() };
+    let request = v1::UpsertProductsRequest { products: (0..1000).map(product).collect() };
+    let mut catalog = CatalogServiceClient::new(running.channel.clone());
+    let named = fields(&catalog.upsert_products(request).await.unwrap_err());
+    assert_eq!((named.len(), named[0].as_str(), named[19].as_str()), (21, "products[0].price", "products[19].price"));
+    running.end().await.unwrap();
 }
 
 #[tokio::test]

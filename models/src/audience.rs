@@ -78,6 +78,16 @@ pub enum Subject {
     SeedsOnly,
 }
 
+impl Subject {
+    /// A product as it is known now: of one that came after the version, what it is made of, and who bought it since.
+    pub fn now(model: &Model, product: u32) -> (Self, Vec<u32>) {
+        match model.products.is_added(product) {
+            true => (Self::New(model.products.attributes(product)), model.state.buyers(model, product).collect()),
+            false => (Self::Known(product), Vec::new()),
+        }
+    }
+}
+
 /// A question for an audience.
 #[derive(Clone, Debug)]
 pub struct AudienceRequest {

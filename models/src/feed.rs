@@ -149,14 +149,19 @@ pub fn feed_for(model: &Model, request: &FeedRequest, persona: &Persona) -> Vec<
         let items = basket::complements(model, request, persona, &signals, &allowed);
         return rules.apply(model, persona, items, request.page_size);
     }
-    let page = |more: &[u32]| {
-        let items = ranked(model, request, persona, &signals, &allowed, more);
+    let page = |rows: &[u32]| {
+        let items = score(model, persona, &signals, rows);
         rules.apply(model, persona, items, request.page_size)
     };
-    let found = page(&[]);
+    let mut rows = candidates(model, request, &signals, &allowed);
+    let (found, looked_at) = (page(&rows), rows.len());
     if found.len() < request.page_size && rules.have_caps() {
         // All that sources speak for may be of a few brands: there are others.
-        return page(&signals.capped_candidates(rules, request.page_size, &allowed));
+        rows.extend(signals.capped_candidates(rules, request.page_size, &allowed));
+        rows = distinct(rows, model.products.len());
+        if rows.len() > looked_at {
+            return page(&rows);
+        }
     }
     found
 }
@@ -167,18 +172,15 @@ fn allowed_products(model: &Model, request: &FeedRequest) -> impl Fn(u32) -> boo
     move |product| products.contains(&model.products, product) && !request.excluded.contains(&product)
 }
 
-/// All candidates, and some more, best first.
-fn ranked(
+/// All that sources speak for, and what the rules want besides, each once.
+fn candidates(
     model: &Model,
     request: &FeedRequest,
-    persona: &Persona,
     signals: &Signals<'_>,
     allowed: &(dyn Fn(u32) -> bool + Sync),
-    more: &[u32],
-) -> Vec<FeedItem> {
+) -> Vec<u32> {
     let mut candidates = signals.candidates(request.page_size, !request.filter.is_empty(), allowed);
     let found = candidates.len();
-    candidates.extend(more);
     if request.rules.launch_share > 0.0 {
         candidates.extend(signals.launch_candidates(request.page_size, allowed));
     }
@@ -188,7 +190,7 @@ fn ranked(
     if candidates.len() > found {
         candidates = distinct(candidates, model.products.len());
     }
-    score(model, persona, signals, &candidates)
+    candidates
 }
 
 /// Puts given products, each named once, in order for a persona, best first; the scores are those of a feed

@@ -311,6 +311,17 @@ mod tests {
     }
 
     #[test]
+    fn what_a_store_and_its_channel_both_say_counts_once() {
+        let both = Context { store: Some("a".to_owned()), channel: Some("mall".to_owned()), ..Context::default() };
+        let chain = 4000.0 / 13_101.0;
+        let there = (10_000.0 + 200.0 * chain) / 10_200.0;
+        let found = popularity().here(&both).shares(&[0])[0];
+        assert!((found - there).abs() < 1e-6, "the channel says more than the store, and {found} is its share");
+        assert!(popularity().here(&both).is_favorite(0) && !popularity().here(&both).is_favorite(2));
+        assert!(!popularity().here(&Context::default()).is_favorite(0), "nobody knows where it is");
+    }
+
+    #[test]
     fn channel_and_daypart_lift_what_is_bought_then() {
         let mall = Context { channel: Some("mall".to_owned()), ..Context::default() };
         assert_eq!(order(&mall)[0], 0);

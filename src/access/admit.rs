@@ -2,10 +2,11 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Role;
@@ -32,6 +33,8 @@ pub enum Refused {
 pub(super) struct Admitted {
     /// Who it is.
     pub(super) name: String,
+    /// The key that let them in, if it was one.
+    pub(super) key: Option<String>,
     /// Held as long as the call goes on.
     pub(super) place: Option<OwnedSemaphorePermit>,
 }
@@ -50,6 +53,8 @@ pub(super) fn allow(held: &[Role], needed: &[Role]) -> Result<(), Refused> {
 pub(super) struct Limits {
     rate: Option<DefaultDirectRateLimiter>,
     places: Option<Arc<Semaphore>>,
+    /// When a call was counted last.
+    used: Mutex<Instant>,
 }
 
 impl Limits {
@@ -57,16 +62,19 @@ impl Limits {
         Self {
             rate: per_second.map(|calls| RateLimiter::direct(Quota::per_second(calls))),
             places: concurrent.map(|calls| Arc::new(Semaphore::new(calls.get() as usize))),
+            used: Mutex::new(Instant::now()),
         }
     }
 
-    /// Whether nobody holds a place, as far as that is counted.
+    /// Whether nobody holds a place, and all calls of a second are free again: nothing is lost with it.
     pub(super) fn is_idle(&self) -> bool {
-        self.places.as_ref().is_none_or(|places| Arc::strong_count(places) == 1)
+        let is_free = self.places.as_ref().is_none_or(|places| Arc::strong_count(places) == 1);
+        is_free && self.used.lock().elapsed() > Duration::from_secs(1)
     }
 
     /// Counts one call; gives its place, to be held as long as it goes on.
     pub(super) fn take(&self) -> Result<Option<OwnedSemaphorePermit>, Refused> {
+        *self.used.lock() = Instant::now();
         if let Some(rate) = &self.rate
             && let Err(not_until) = rate.check()
         {

@@ -115,7 +115,7 @@ impl Jwt {
         let claims = decode::<Claims>(token, &self.key, &self.validation).map_err(|_| Refused::Unknown)?.claims;
         allow(&claims.roles, roles)?;
         let place = self.limits_of(&claims.sub).take()?;
-        Ok(Admitted { name: format!("{} (jwt)", claims.sub), place })
+        Ok(Admitted { name: format!("{} (jwt)", claims.sub), key: None, place })
     }
 
     fn limits_of(&self, subject: &str) -> Arc<Limits> {

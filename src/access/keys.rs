@@ -106,34 +106,46 @@ struct InUse {
 
 /// All keys.
 #[derive(Debug, Default)]
-pub struct Keys(HashMap<String, Arc<InUse>>);
+pub struct Keys {
+    in_use: HashMap<String, Arc<InUse>>,
+    /// Whether there was ever one.
+    are_needed: bool,
+}
 
 impl Keys {
-    /// Of those that are kept; what is being counted for a key that was known before goes on.
+    /// Of those that are kept; what is being counted for a key that was known before goes on. Where calls needed a key before
+    /// they do so still, as a store that is being restored may have none for a while.
     pub fn new(kept: Vec<Key>, before: &Self) -> Self {
         let in_use = |key: Key| {
-            let known = before.0.get(&key.id).filter(|known| known.key == key);
+            let known = before.in_use.get(&key.id).filter(|known| known.key == key);
             let in_use = known.cloned().or_else(|| Some(Arc::new(InUse::of(key.clone())?)));
             in_use.map(|in_use| (key.id.clone(), in_use))
         };
-        Self(kept.into_iter().filter_map(in_use).collect())
+        let in_use: HashMap<String, Arc<InUse>> = kept.into_iter().filter_map(in_use).collect();
+        Self { are_needed: before.are_needed || !in_use.is_empty(), in_use }
     }
 
     /// Whether there was ever one: then calls need one, whether or not all of them are revoked by now.
     pub fn are_needed(&self) -> bool {
-        !self.0.is_empty()
+        self.are_needed
     }
 
     /// Lets the holder of a token in, or says why not.
     pub(super) fn admit(&self, token: Option<&str>, roles: &[Role]) -> Result<Admitted, Refused> {
         let token: Token = token.ok_or(Refused::NoKey)?.parse()?;
-        let in_use = self.0.get(&token.id).ok_or(Refused::Unknown)?;
+        let in_use = self.in_use.get(&token.id).ok_or(Refused::Unknown)?;
         // The comparison of two hashes takes as long whatever they are.
         if in_use.hash != token.hash() || in_use.key.revoked_at.is_some() {
             return Err(Refused::Unknown);
         }
         allow(&in_use.key.roles, roles)?;
-        Ok(Admitted { name: format!("{} ({})", in_use.key.name, in_use.key.id), place: in_use.limits.take()? })
+        let Key { id, name, .. } = &in_use.key;
+        Ok(Admitted { name: format!("{name} ({id})"), key: Some(id.clone()), place: in_use.limits.take()? })
+    }
+
+    /// Whether a key that let somebody in was revoked since.
+    pub(super) fn is_revoked(&self, id: &str) -> bool {
+        self.in_use.get(id).is_some_and(|in_use| in_use.key.revoked_at.is_some())
     }
 }
 
@@ -151,6 +163,14 @@ impl InUse {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_a_key_was_needed_one_is_though_there_are_none() {
+        let (first, _) = key(&[Role::Mall], 1, 1);
+        let before = Keys::new(vec![first], &Keys::default());
+        assert!(Keys::new(Vec::new(), &before).are_needed(), "a store that is being restored");
+        assert!(!Keys::new(Vec::new(), &Keys::default()).are_needed(), "there was never one");
+    }
 
     fn key(roles: &[Role], per_second: u32, concurrent: u32) -> (Key, String) {
         let limit = |n| NonZeroU32::new(n);

@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use http_body_util::BodyExt;
+use futures_util::StreamExt;
+use http_body::Frame;
+use http_body_util::{BodyStream, StreamBody};
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::body::Body;
 use tonic::codegen::http::header::AUTHORIZATION;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use super::admit::Admitted;
 use super::jwt::Jwt;
 use super::{Refused, needed};
 use crate::live::Live;
@@ -50,15 +54,10 @@ impl Middleware for Access {
         match admitted {
             Ok(admitted) => {
                 request.extensions_mut().insert(Caller(admitted.name.into()));
-                let (answer, place) = (next(request), admitted.place);
-                // The place is taken until the last byte of the answer is, or the caller goes away.
-                let held = |body: Body| {
-                    Body::new(body.map_frame(move |frame| {
-                        let _held = &place;
-                        frame
-                    }))
-                };
-                Box::pin(async move { Ok(answer.await?.map(held)) })
+                let (answer, live) = (next(request), self.live.clone());
+                let Admitted { key, place, .. } = admitted;
+                let is_revoked = move || key.as_ref().is_some_and(|key| live.keys().is_revoked(key));
+                Box::pin(async move { Ok(answer.await?.map(|body| guarded(body, place, is_revoked))) })
             }
             Err(refused) => {
                 let answer = status(&refused).into_http();
@@ -66,6 +65,19 @@ impl Middleware for Access {
             }
         }
     }
+}
+
+/// An answer whose place is taken until its last byte is, or the caller goes away; it ends where the key is revoked.
+fn guarded(body: Body, place: Option<OwnedSemaphorePermit>, is_revoked: impl Fn() -> bool + Send + 'static) -> Body {
+    let frames = BodyStream::new(body).scan(false, move |is_over, frame| {
+        let _held = &place;
+        if std::mem::replace(is_over, is_revoked()) {
+            return std::future::ready(None);
+        }
+        let end = is_over.then(|| status(&Refused::Unknown).into_http::<Body>().into_parts().0.headers);
+        std::future::ready(Some(end.map_or(frame, |end| Ok(Frame::trailers(end)))))
+    });
+    Body::new(StreamBody::new(frames))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

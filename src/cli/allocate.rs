@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use kindred_models::Model;
-use kindred_models::audience::{Allocation, AllocationRequest, Cap, Launch, LaunchOutcome, MAX_LAUNCHES, allocate};
+use kindred_models::audience::{
+    Allocation, AllocationRequest, Cap, Excluded, Launch, LaunchOutcome, MAX_LAUNCHES, allocate,
+};
 use kindred_training::data::{NewProduct, NewProducts, Offer};
 use kindred_training::progress::Progress;
 use kindred_training::tables::{Column, TableWriter};
@@ -112,6 +114,7 @@ fn write(
 struct Summary {
     launches: Vec<LaunchSummary>,
     eligible: usize,
+    excluded: Excluded,
     members: usize,
     /// Of all, less what contacts cost.
     expected_value: f64,
@@ -142,6 +145,7 @@ impl Summary {
         Self {
             launches: products.list.iter().zip(outcomes).map(of).collect(),
             eligible: answer.eligible,
+            excluded: answer.excluded,
             members: answer.members.len(),
             expected_value: answer.value,
             bound: answer.bound,

@@ -125,6 +125,14 @@ async fn open(common: &Common) -> Result<Store, Error> {
     Ok(Store::open(&config.state.url(&registry)?).await?)
 }
 
+/// A store that is there: of one that is not, nothing can be said.
+async fn open_existing(common: &Common) -> Result<Store, Error> {
+    let config = common.load()?;
+    let url = config.state.url(&config.registry()?)?;
+    let store = Store::open_existing(&url).await?;
+    store.ok_or_else(|| Error::NotFound(format!("{url}: there is no state store yet")))
+}
+
 /// What somebody at this machine did.
 fn entry(action: &str, detail: String) -> Entry {
     let user = std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned());
@@ -149,7 +157,7 @@ impl Create {
 
 impl List {
     async fn run(self) -> Result<(), Error> {
-        let store = open(&self.common).await?;
+        let store = open_existing(&self.common).await?;
         let keys = store.keys().await?;
         store.close().await;
         if self.json {
@@ -181,7 +189,7 @@ impl List {
 
 impl Revoke {
     async fn run(self) -> Result<(), Error> {
-        let store = open(&self.common).await?;
+        let store = open_existing(&self.common).await?;
         let revoked = store.revoke_key(&self.id, entry("keys revoke", self.id.clone())).await?;
         store.close().await;
         if revoked { Ok(()) } else { Err(Error::NotFound(format!("there is no key '{}'", self.id))) }
@@ -190,7 +198,7 @@ impl Revoke {
 
 impl Verify {
     async fn run(self) -> Result<(), Error> {
-        let store = open(&self.common).await?;
+        let store = open_existing(&self.common).await?;
         let verified = store.verify_entries().await?;
         store.close().await;
         match verified {
@@ -204,7 +212,7 @@ impl Verify {
 
 impl Show {
     async fn run(self) -> Result<(), Error> {
-        let store = open(&self.common).await?;
+        let store = open_existing(&self.common).await?;
         let entries = store.last_entries(i64::from(self.last)).await?;
         store.close().await;
         if self.json {

@@ -151,11 +151,7 @@ pub(super) fn unlearned(model: &Model, hash_key: &[u8; 32]) -> From {
 /// The moment up to which a version knows what happened: a table of days says no more than the day of its newest event,
 /// all of which counts as known that was before the training.
 fn learned_until(model: &Model) -> i64 {
-    let parameter = |name: &str| model.info.parameters.pointer(name);
-    let is_of_days = parameter("/data/events/time_unit").and_then(|unit| unit.as_str()) == Some("date");
-    let offset = parameter("/popularity/utc_offset_minutes").and_then(|minutes| minutes.as_i64()).unwrap_or(0);
-    // Its days are those of the shops.
-    let rest_of_day = if is_of_days { DAY_SECONDS - 1 - 60 * offset } else { 0 };
+    let rest_of_day = model.info.days_offset().map_or(0, |offset| DAY_SECONDS - 1 - offset);
     let until = model.info.as_of_time + rest_of_day;
     model.info.trained_at.map_or(until, |trained_at| until.min(trained_at))
 }

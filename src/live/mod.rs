@@ -17,7 +17,7 @@ use std::time::Duration;
 use kindred_models::artifact::{Registry, VersionId};
 use kindred_models::{ArtifactError, Model};
 use parking_lot::RwLock;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
@@ -39,6 +39,8 @@ const FOLLOW: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Time between two looks for events that are kept long enough.
 const CLEAR: Duration = Duration::from_secs(3600);
+/// Plans that are read at once: each takes a connection to the store while it is.
+const PLANS_AT_ONCE: usize = 2;
 
 /// Why something could not be kept.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -87,6 +89,8 @@ pub struct Live {
     keys_seq: AtomicI64,
     /// Whether the store was found to stand before what serves: it was restored.
     has_gone_back: AtomicBool,
+    /// Places for those who read plans.
+    plans: Semaphore,
     /// Changes of the store that were not served when it was last looked at.
     lag: AtomicI64,
     /// Whether what was erased may still stand in SQLite's log of changes.
@@ -138,6 +142,7 @@ impl Live {
             seq: AtomicI64::new(bound.seq),
             keys_seq: AtomicI64::new(i64::MIN),
             has_gone_back: AtomicBool::new(false),
+            plans: Semaphore::new(PLANS_AT_ONCE),
             bound: Arc::new(Mutex::new(bound)),
             jobs,
             keys: RwLock::new(Arc::new(Keys::new(keys, &Keys::default()))),
@@ -186,7 +191,12 @@ impl Live {
     /// # Errors
     /// If the store does not answer.
     pub async fn plan(&self, plan_id: &str) -> Result<Vec<StoredContact>, StoreError> {
-        in_time(self.store.plan(plan_id)).await
+        // A few at a time: a plan may be long, and writes need connections, too.
+        let read = async {
+            let _place = self.plans.acquire().await;
+            self.store.plan(plan_id).await
+        };
+        in_time(read).await
     }
 
     /// The members of some contacts, by the contact's name.

@@ -74,12 +74,11 @@ impl AudienceQuestion {
             Some(given) => Subject::New(known_attributes(given)),
             None if request.product_id.is_empty() => Subject::SeedsOnly,
             None => match model.products.find(&request.product_id) {
-                // The version knows nothing of it but what it is made of, and who bought it since.
-                Some(row) if model.products.is_added(row) => {
-                    seeds.extend(model.state.buyers(model, row));
-                    Subject::New(model.products.attributes(row))
+                Some(row) => {
+                    let (subject, buyers) = Subject::now(model, row);
+                    seeds.extend(buyers);
+                    subject
                 }
-                Some(row) => Subject::Known(row),
                 None => return Err(Problem::UnknownProduct(request.product_id)),
             },
         };

@@ -44,8 +44,7 @@ impl Compute {
         &self,
         job: impl FnOnce(&Stop) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
-        let place = Place::take(&self.jobs, self.most)?;
-        self.metrics.jobs(self.jobs.load(Ordering::Relaxed));
+        let place = Place::take(self)?;
         let (metrics, asked) = (self.metrics.clone(), Instant::now());
         let (answer, answered) = tokio::sync::oneshot::channel();
         let guard = RaiseOnDrop(Stop::default());
@@ -69,19 +68,24 @@ impl Compute {
 }
 
 /// One job's place among those that wait or run.
-struct Place(Arc<AtomicUsize>);
+struct Place {
+    jobs: Arc<AtomicUsize>,
+    metrics: Arc<Metrics>,
+}
 
 impl Place {
-    /// Takes one, unless so many are taken.
-    fn take(jobs: &Arc<AtomicUsize>, most: usize) -> Result<Self, Problem> {
-        let place = Self(jobs.clone());
-        if jobs.fetch_add(1, Ordering::Relaxed) < most { Ok(place) } else { Err(Problem::Overloaded) }
+    /// Takes one, unless as many are taken as there are.
+    fn take(compute: &Compute) -> Result<Self, Problem> {
+        let place = Self { jobs: compute.jobs.clone(), metrics: compute.metrics.clone() };
+        let before = compute.jobs.fetch_add(1, Ordering::Relaxed);
+        compute.metrics.jobs(before + 1);
+        if before < compute.most { Ok(place) } else { Err(Problem::Overloaded) }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.jobs(self.jobs.fetch_sub(1, Ordering::Relaxed) - 1);
     }
 }
 
@@ -136,7 +140,7 @@ mod tests {
             }
         };
         wait().await;
-        let others: Vec<_> = (1..JOBS_PER_THREAD).map(|_| Place::take(&compute.jobs, compute.most).unwrap()).collect();
+        let others: Vec<_> = (1..JOBS_PER_THREAD).map(|_| Place::take(&compute).unwrap()).collect();
         assert!(matches!(compute.run(|_| Ok(())).await, Err(Problem::Overloaded)));
         drop((others, hold));
         assert!(first.await.unwrap().unwrap());

@@ -215,9 +215,13 @@ fn guard(config: &ServeConfig, listener: &TcpListener, asks_who_calls: bool) -> 
     )))
 }
 
+/// How long a connection may be silent before it is asked whether it lives.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
 /// A server that speaks TLS if it is set, and knows its clients by their certificates if it has a root of these.
 fn builder(tls: &TlsConfig) -> Result<Server, Error> {
-    let server = Server::builder();
+    // Whoever is gone without a word must not keep a place.
+    let server = Server::builder().http2_keepalive_interval(Some(KEEPALIVE));
     let (Some(certificate), Some(key)) = (&tls.certificate, &tls.key) else {
         return if tls.is_empty() {
             Ok(server)

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use kindred_models::Model;
-use kindred_models::feed::{FeedRequest, Persona, Reasons, Visitor, rank};
+use kindred_models::feed::{Persona, Reasons, Visitor, rank};
 use kindred_models::outreach::{self, ContactStatus, Planner, Push, PushRequest};
 use prost_types::Timestamp;
 use tokio_stream::{Stream, StreamExt};
@@ -30,6 +30,8 @@ use crate::store::{Budget, Claim, Learned, PlanState, Refusal, Reservation, Stor
 const CHUNK: usize = 500;
 /// Members whose feeds are looked at in one go: others compute in between.
 const PART: usize = 1000;
+/// Members for whom room is looked for in one go.
+const LOOKED_AT: usize = 20_000;
 
 /// The service.
 pub(super) fn service(shared: Shared) -> OutreachServiceServer<Outreach> {
@@ -55,11 +57,12 @@ impl OutreachService for Outreach {
     ) -> Result<Response<Self::PlanPushesStream>, Status> {
         let (by, deadline) = (Caller::of(&request), request.extensions().get::<Deadline>().copied());
         let question = PlanQuestion::check(request.into_inner(), &self.shared.policy, unix_now())?;
-        let model = self.shared.live.snapshot();
         let detail = format!("plan {}, {} contacts at most", question.plan_id, question.max_contacts);
         let by = entry(&by, "PlanPushes", detail);
         let begin = Write::BeginPlan(question.plan_id.clone(), question.max_contacts, by);
         let begun = self.shared.live.keep(begin).await.map_err(Problem::from)?;
+        // It knows what the plan reserved before it broke off, if it did.
+        let model = self.shared.live.snapshot();
         let (summary, planned) = match begun.plan {
             Some(PlanState::Open) => self.plan(question, &model).await?,
             _ => self.repeated(question, &model).await?,
@@ -183,6 +186,14 @@ impl Outreach {
         let (model, policy) = (model.clone(), self.shared.policy.clone());
         let begun = self.shared.compute.run(move |stop| Ok(Planner::new(model, policy, wanted, unix_now(), stop)?));
         let (mut planner, mut pushes, mut done) = (begun.await?, Vec::new(), 0);
+        for first in (0..planner.eligible).step_by(LOOKED_AT) {
+            let part = first..planner.eligible.min(first + LOOKED_AT);
+            let looked = self.shared.compute.run(move |stop| {
+                planner.look(part, stop)?;
+                Ok(planner)
+            });
+            planner = looked.await?;
+        }
         while done < planner.open() {
             let part = done..planner.open().min(done + planner.part(PART));
             done = part.end;
@@ -194,8 +205,11 @@ impl Outreach {
             planner = back;
             pushes.extend(found);
         }
-        pushes.sort_by(|a, b| b.value.total_cmp(&a.value).then(a.member.cmp(&b.member)));
-        Ok((planner, pushes))
+        let sorted = self.shared.compute.run(move |_| {
+            pushes.sort_by(|a: &Push, b| b.value.total_cmp(&a.value).then(a.member.cmp(&b.member)));
+            Ok(pushes)
+        });
+        Ok((planner, sorted.await?))
     }
 
     /// Reserves places for those that are worth most, until the plan has as many as it may. Others may have been faster.
@@ -207,11 +221,11 @@ impl Outreach {
         pushes: Vec<Push>,
     ) -> Result<(Planned, usize), Problem> {
         let (mut held_out, mut reserved, mut pushes) = (Planned::new(), 0, pushes.into_iter().peekable());
-        while reserved < question.max_contacts && pushes.peek().is_some() {
-            let (most, mut wanted) = (CHUNK.min(question.max_contacts - reserved), Vec::new());
-            while wanted.len() < most
-                && let Some(push) = pushes.next()
-            {
+        let most = question.max_contacts;
+        // However many are held out: whoever is, is in memory until the client has read on.
+        while reserved < most && held_out.len() < most && pushes.peek().is_some() {
+            let mut wanted = Vec::new();
+            for push in pushes.by_ref().take(CHUNK.min(most - reserved)) {
                 let want = want(model, &push);
                 match question.holdout.contains(&want.member_id) {
                     true => held_out.push((self.untold(question, want), true)),
@@ -219,6 +233,7 @@ impl Outreach {
                 }
             }
             if wanted.is_empty() {
+                tokio::task::yield_now().await;
                 continue;
             }
             let reservation = Reservation {
@@ -326,8 +341,7 @@ fn why(model: &Model, contact: &StoredContact) -> Option<v1::Reason> {
     let (member, product) = (model.state.find(model, &contact.member_id)?, model.products.find(&contact.product_id)?);
     let persona = Persona::of(model, Visitor::Member(member), &[]);
     let item = rank(model, &persona, &[product]).into_iter().next()?;
-    let at_home = FeedRequest::new(Visitor::Member(member), 1);
-    Some(reason(model, Reasons::of(model, &persona, &at_home).reason(&item)))
+    Some(reason(model, Reasons::at_home(model, &persona).reason(&item)))
 }
 
 fn status(status: ContactStatus) -> v1::ContactStatus {

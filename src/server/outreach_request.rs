@@ -95,7 +95,10 @@ impl PlanQuestion {
             let product = product.ok_or_else(|| Problem::UnknownProduct(given.product_id.clone()))?;
             let can_be_sold = model.products.available[product as usize] != 0;
             check.that(can_be_sold, &format!("products[{i}].product_id"), "must be a product that can be sold");
-            let taken = || taken.iter().filter(|contact| contact.product_id == given.product_id);
+            // What gave its place back is there again.
+            let counts = |status: ContactStatus| status == ContactStatus::Reserved || status.is_out();
+            let is_taken = |c: &&StoredContact| c.product_id == given.product_id && counts(c.status);
+            let taken = || taken.iter().filter(is_taken);
             let cap = match given.cap {
                 Some(GivenCap::MaxMembers(members)) => {
                     Cap::Members(usize::try_from(members).unwrap_or(0).saturating_sub(taken().count()))

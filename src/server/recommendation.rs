@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kindred_models::Model;
-use kindred_models::feed::{self, FeedItem, FeedRequest, Persona, Reason, Reasons, Rule, Source, Visitor};
+use kindred_models::feed::{self, FeedItem, Persona, Reason, Reasons, Rule, Source};
 use kindred_models::similar::similar;
 use tonic::{Request, Response, Status};
 
@@ -112,8 +112,7 @@ impl RecommendationService for Recommendation {
             }
             let visit = visit_events(&model, &request.visit_events);
             let persona = Persona::of(&model, visitor(&model, &request.member_id), &visit);
-            let at_home = FeedRequest::new(Visitor::Unknown, known.len());
-            let reasons = Reasons::of(&model, &persona, &at_home);
+            let reasons = Reasons::at_home(&model, &persona);
             // Each looks at all that the member bought, and the visit.
             let with_reason = |i: &FeedItem| {
                 stop.check()?;

@@ -20,21 +20,34 @@ const MAX_FILTER_VALUES: usize = 100;
 /// Events of a visit at most.
 const MAX_VISIT_EVENTS: usize = 200;
 
+/// Violations that are told: all that is said of an answer must fit into what clients take of headers.
+const MAX_TOLD: usize = 20;
+
 /// Collects what is wrong with a request.
 #[derive(Debug, Default)]
-pub(super) struct Check(Vec<FieldViolation>);
+pub(super) struct Check {
+    told: Vec<FieldViolation>,
+    others: usize,
+}
 
 impl Check {
     /// Notes a violation unless `holds`.
     pub(super) fn that(&mut self, holds: bool, field: &str, rule: &str) {
-        if !holds {
-            self.0.push(FieldViolation::new(field, rule));
+        if holds {
+            return;
+        }
+        match self.told.len() < MAX_TOLD {
+            true => self.told.push(FieldViolation::new(field, rule)),
+            false => self.others += 1,
         }
     }
 
-    /// The outcome: every violation at once.
-    pub(super) fn finish(self) -> Result<(), Problem> {
-        if self.0.is_empty() { Ok(()) } else { Err(Problem::Invalid(self.0)) }
+    /// The outcome: the first violations, and how many more there are.
+    pub(super) fn finish(mut self) -> Result<(), Problem> {
+        if self.others > 0 {
+            self.told.push(FieldViolation::new("…", format!("and {} more", self.others)));
+        }
+        if self.told.is_empty() { Ok(()) } else { Err(Problem::Invalid(self.told)) }
     }
 
     /// An id that must be there.

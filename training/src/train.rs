@@ -106,9 +106,12 @@ pub fn evaluate_only(
 /// The events, where an evaluation lets go of them: a model and the events of millions of members are much for one
 /// memory.
 fn set_aside(config: &ValidConfig, dataset: &Dataset, registry: &Registry) -> Result<Option<SetAside>, ArtifactError> {
-    let is_judged = config.given.evaluate.test_days > 0;
     let write = || SetAside::write(&dataset.events.list, registry.folder());
-    is_judged.then(write).transpose().map_err(|e| ArtifactError::io(registry.folder(), e))
+    is_judged(config).then(write).transpose().map_err(|e| ArtifactError::io(registry.folder(), e))
+}
+
+fn is_judged(config: &ValidConfig) -> bool {
+    config.given.evaluate.test_days > 0
 }
 
 /// All events as a slice, which is their only reader.
@@ -127,7 +130,7 @@ fn judge(
     progress: &dyn Progress,
     stop: &Stop,
 ) -> Result<Evaluation, TrainError> {
-    if config.given.evaluate.test_days == 0 {
+    if !is_judged(config) {
         return Ok(Evaluation::default());
     }
     progress.start("evaluate", 0);

@@ -130,7 +130,8 @@ pub fn allocate(model: &Model, request: &AllocationRequest, stop: &Stop) -> Resu
     let eligibility = Eligibility::with(model, &[], &request.filter, stop)?;
     let rows: Vec<u32> = eligibility.rows.iter().collect();
     let subject = |launch: &Launch| (Subject::New(launch.attributes.clone()), Vec::new());
-    let chances = chances(model, request.launches.iter().map(subject).collect(), &rows, stop)?;
+    let subjects: Vec<(Subject, Vec<u32>)> = request.launches.iter().map(subject).collect();
+    let chances = chances(model, &subjects, &rows, stop)?;
     let costs = vec![request.contact_cost; rows.len()];
     let assignment = assign(&chances, &request.launches, &costs, stop)?;
     let allocated = |(i, launch): (usize, &u16)| {

@@ -14,11 +14,11 @@ use crate::stop::Stop;
 /// replayed to say how many buy.
 pub fn chances(
     model: &Model,
-    subjects: Vec<(Subject, Vec<u32>)>,
+    subjects: &[(Subject, Vec<u32>)],
     rows: &[u32],
     stop: &Stop,
 ) -> Result<Vec<Vec<f32>>, AudienceError> {
-    let questions: Vec<AudienceRequest> = subjects.into_iter().map(of_everybody).collect();
+    let questions: Vec<AudienceRequest> = subjects.iter().cloned().map(of_everybody).collect();
     let queries: Vec<LaunchQuery> = questions.iter().map(|question| query(model, question)).collect();
     let mut chances = Vec::with_capacity(queries.len());
     let batch = (BATCH_SCORES / model.members.len().max(1)).max(1);

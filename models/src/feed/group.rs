@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::{
     FeedItem, FeedRequest, LAUNCH_DAYS, Persona, ProductFilter, Rules, Signals, Source, Visitor, allowed_products,
-    ranked, score,
+    score,
 };
 use crate::model::Model;
 use crate::popularity::Context;
@@ -155,7 +155,7 @@ fn named(
     let name = |(persona, _): &(&Persona, usize)| {
         stop.check()?;
         let signals = Signals::new(model, persona, question);
-        let best = ranked(model, question, persona, &signals, &allowed, &[]);
+        let best = score(model, persona, &signals, &super::candidates(model, question, &signals, &allowed));
         let mut own: Vec<u32> = best.iter().map(|item| item.product).collect();
         own.sort_unstable();
         let (launches, others): (Vec<u32>, Vec<u32>) =

@@ -42,17 +42,14 @@ impl Persona {
     /// Of a visitor: nothing for a member without consent to personalization, the visit alone for one that the model does
     /// not know, and who was not heard saying what they allow.
     pub fn of(model: &Model, visitor: Visitor, visit: &[VisitEvent]) -> Self {
-        let nobody = Self::default();
+        let has_said = |row| model.state.profile(row).is_some_and(|said| said.personalization.is_some());
         let mut persona = match visitor {
-            Visitor::Member(row) if !model.state.consent(model, row).personalization => {
-                let has_said = model.state.profile(row).is_some_and(|said| said.personalization.is_some());
-                if has_said || (row as usize) < model.members.len() {
-                    return nobody;
-                }
-                nobody
+            Visitor::Member(row) if model.state.consent(model, row).personalization => {
+                Self::default().with_history(model, row)
             }
-            Visitor::Member(row) => nobody.with_history(model, row),
-            Visitor::Unknown => nobody,
+            // They said no, or the version has none of them.
+            Visitor::Member(row) if has_said(row) || (row as usize) < model.members.len() => return Self::default(),
+            Visitor::Member(_) | Visitor::Unknown => Self::default(),
         };
         persona.add_visit(visit);
         // What the model keeps of a vector is rounded to bytes; the solve that it came from is not.

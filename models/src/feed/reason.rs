@@ -1,6 +1,6 @@
 //! Why a product is in a feed, in terms that a shopper understands.
 
-use super::{FeedItem, FeedRequest, Persona, Source};
+use super::{FeedItem, FeedRequest, Persona, Source, Visitor};
 use crate::history::{Past, UNKNOWN_DAYS};
 use crate::kernels::dot;
 use crate::model::Model;
@@ -38,7 +38,7 @@ pub enum Reason {
     LikedByBuyersOf(u32),
     /// It is new in a category (a node of the model's tree), which the member buys often.
     NewInCategory(u32),
-    /// It is bought more in the store where the feed is shown than elsewhere.
+    /// It is bought no less in the store where the feed is shown than elsewhere.
     PopularHere,
     /// Many buy it.
     Popular,
@@ -58,6 +58,11 @@ impl<'a> Reasons<'a> {
     /// For a feed that was asked for.
     pub fn of(model: &'a Model, persona: &'a Persona, request: &FeedRequest) -> Self {
         Self { model, persona, here: model.popularity.here(&persona.context(model, request)) }
+    }
+
+    /// At the member's home.
+    pub fn at_home(model: &'a Model, persona: &'a Persona) -> Self {
+        Self::of(model, persona, &FeedRequest::new(Visitor::Unknown, 0))
     }
 
     /// The reason for an item.

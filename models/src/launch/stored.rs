@@ -20,7 +20,8 @@ struct Values {
     learned: Option<Vec<f32>>,
     expectation: Option<Expectation>,
     seeds: Vec<SeedFit>,
-    #[serde(default)]
+    /// Read by [`Active`].
+    #[serde(skip_deserializing)]
     active: usize,
 }
 

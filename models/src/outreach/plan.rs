@@ -94,11 +94,13 @@ pub struct Planner {
     pub excluded: Excluded,
     /// Those who are not, among those who may be.
     pub left: Left,
+    /// The eligible members.
+    rows: Vec<u32>,
     openings: Vec<Opening>,
 }
 
 impl Planner {
-    /// Looks for whom there is room in the budget of contacts, as it stands at a moment.
+    /// Looks for who may be contacted. For whom of them there is [room](Self::look) is looked for next.
     ///
     /// # Errors
     /// [`AudienceError::Stopped`] once `stop` is raised, or what is asked for is not known by the model.
@@ -114,16 +116,27 @@ impl Planner {
         }
         let Eligibility { rows, excluded } = Eligibility::with(&model, &[], &request.filter, stop)?;
         let rows: Vec<u32> = rows.iter().collect();
-        let openings = Openings::new(&model, &policy, &request, now);
-        let found = rows.par_iter().map(|member| {
+        let (left, openings) = (Left::default(), Vec::new());
+        Ok(Self { model, policy, request, now, eligible: rows.len(), excluded, left, rows, openings })
+    }
+
+    /// Looks for whom of some of the eligible there is room in the budget of contacts, as it stands at the planner's
+    /// moment; of all of them, one part after the other, as it takes long.
+    ///
+    /// # Errors
+    /// [`AudienceError::Stopped`] once `stop` is raised.
+    pub fn look(&mut self, part: std::ops::Range<usize>, stop: &Stop) -> Result<(), AudienceError> {
+        let openings = Openings::new(&self.model, &self.policy, &self.request, self.now);
+        let found = self.rows[part].par_iter().map(|member| {
             stop.check()?;
             Ok::<_, AudienceError>(openings.of(*member))
         });
         let found: Vec<Result<Opening, Closed>> = found.collect::<Result<_, _>>()?;
         let count = |why: Closed| found.iter().filter(|opening| **opening == Err(why)).count();
-        let left = Left { unreachable: count(Closed::Unreachable), capped: count(Closed::Capped), ..Left::default() };
-        let openings = found.into_iter().flatten().collect();
-        Ok(Self { model, policy, request, now, eligible: rows.len(), excluded, left, openings })
+        self.left.unreachable += count(Closed::Unreachable);
+        self.left.capped += count(Closed::Capped);
+        self.openings.extend(found.into_iter().flatten());
+        Ok(())
     }
 
     /// How many members there is room for.
@@ -194,10 +207,10 @@ impl Planner {
     fn offered(&self, openings: &[Opening], stop: &Stop) -> Result<(Vec<Push>, usize), AudienceError> {
         let (model, offers) = (&self.model, &self.request.offers);
         let rows: Vec<u32> = openings.iter().map(|opening| opening.member).collect();
-        let subjects: Vec<(Subject, Vec<u32>)> = offers.iter().map(|offer| self.subject(offer.product)).collect();
-        let buyers: Vec<Vec<u32>> = subjects.iter().map(|(_, buyers)| buyers.clone()).collect();
-        let mut chances = chances(model, subjects, &rows, stop)?;
-        for (chances, buyers) in chances.iter_mut().zip(buyers) {
+        let subjects: Vec<(Subject, Vec<u32>)> =
+            offers.iter().map(|offer| Subject::now(model, offer.product)).collect();
+        let mut chances = chances(model, &subjects, &rows, stop)?;
+        for (chances, (_, buyers)) in chances.iter_mut().zip(&subjects) {
             for at in buyers.iter().filter_map(|buyer| rows.binary_search(buyer).ok()) {
                 chances[at] = 0.0;
             }
@@ -227,17 +240,6 @@ impl Planner {
         let is_worth = |at: &usize| (0..launches.len()).any(|launch| value(launch, *at) > 0.0);
         let passed_over = (0..rows.len()).filter(is_worth).count().saturating_sub(pushes.len());
         Ok((pushes, passed_over))
-    }
-
-    /// What is asked of a product: of one that the version does not know, what it is made of and who bought it since.
-    fn subject(&self, product: u32) -> (Subject, Vec<u32>) {
-        let model = &self.model;
-        if !model.products.is_added(product) {
-            return (Subject::Known(product), Vec::new());
-        }
-        let mut buyers: Vec<u32> = model.state.buyers(model, product).collect();
-        buyers.sort_unstable();
-        (Subject::New(model.products.attributes(product)), buyers)
     }
 
     fn value(&self, product: u32, given: Option<f64>) -> f64 {

@@ -18,6 +18,9 @@ pub struct Context {
     pub hour: Option<u8>,
 }
 
+/// Sums of the chain and of its only store differ by their rounding.
+const NEARLY: f32 = 0.999;
+
 /// Parts of the day, sorted by name.
 pub const DAYPARTS: [&str; 5] = ["afternoon", "evening", "morning", "night", "noon"];
 
@@ -82,12 +85,12 @@ impl Here<'_> {
         shares
     }
 
-    /// Whether a product has at least the share of purchases in the store that it has in the chain.
+    /// Whether a product has about as large a share of purchases in the store as in the chain, or a larger one.
     pub fn is_favorite(&self, product: u32) -> bool {
         let chain = self.popularity.share(product);
         let mut there = [chain];
         self.store.smooth(&[product], &mut there);
-        self.store.is_known() && chain > 0.0 && there[0] >= chain
+        self.store.is_known() && chain > 0.0 && there[0] >= chain * NEARLY
     }
 
     /// A product's share on a scale from 0 to about 1, on which half as many purchases are a step down that does not

@@ -9,6 +9,8 @@ use crate::catalogue::Consent;
 
 /// Age at which a member is no longer a minor.
 pub const ADULT_YEARS: u32 = 18;
+/// Seconds that a clock may be behind UTC.
+const MOST_BEHIND: i64 = 12 * 3600;
 
 /// What was said of a member since the model learned; what is `None` is as the model has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,8 +80,8 @@ impl Profile {
 
     /// Whether the member is below [`ADULT_YEARS`] by birthday.
     fn is_young(&self, now: i64) -> bool {
-        // Without a clock, nobody's age is known.
-        let now = DateTime::from_timestamp(now, 0).filter(|_| now > 0);
+        // Without a clock, nobody's age is known. Wherever the shops are, it is no earlier than there.
+        let now = DateTime::from_timestamp(now - MOST_BEHIND, 0).filter(|_| now > 0);
         let (Some(born), Some(now)) = (self.birthday, now) else { return false };
         let adult = born.checked_add_months(Months::new(12 * ADULT_YEARS));
         adult.is_some_and(|adult| now.date_naive() < adult)
@@ -115,10 +117,11 @@ mod tests {
         let adult = Consent { personalization: true, marketing: true, minor: false };
         let born =
             |y, m, d| Profile { birthday: NaiveDate::from_ymd_opt(y, m, d), minor: Some(false), ..Profile::default() };
-        // 2026-02-28.
-        let now = 1_772_236_800;
+        // 2026-02-28, at noon, when the day has begun everywhere.
+        let now = 1_772_236_800 + MOST_BEHIND;
         assert!(born(2008, 3, 1).consent(adult, now).minor);
         assert!(!born(2008, 2, 28).consent(adult, now).minor);
+        assert!(born(2008, 2, 28).consent(adult, now - 1).minor, "somewhere it is the 27th");
         assert!(Profile { minor: Some(true), ..Profile::default() }.consent(adult, now).minor);
     }
 

@@ -26,7 +26,12 @@ impl Columns {
         optional: &[&'static str],
         with_others: bool,
     ) -> Result<Self, TableError> {
-        let present = file.columns()?;
+        let mut present = file.columns()?;
+        if let Some(absent) = table.ignore.iter().find(|name| !present.contains(name)) {
+            let problem = format!("no column '{absent}' to ignore; the file has {}", present.join(", "));
+            return Err(TableError::malformed(&file.path, problem));
+        }
+        present.retain(|name| !table.ignore.contains(name));
         let known = || required.iter().chain(optional);
         if let Some(unknown) = table.columns.keys().find(|ours| !known().any(|k| k == ours)) {
             let known: Vec<&str> = known().copied().collect();
@@ -53,15 +58,11 @@ impl Columns {
                 }
             }
         }
-        if let Some(absent) = table.ignore.iter().find(|name| !present.contains(name)) {
-            let problem = format!("no column '{absent}' to ignore; the file has {}", present.join(", "));
-            return Err(TableError::malformed(&file.path, problem));
-        }
         if with_others {
             // Nobody asked for these: what can't be read is no reason to stop.
             let unreadable = file.unreadable()?;
             for name in present {
-                if ![&columns.names, &unreadable, &table.ignore].iter().any(|names| names.contains(&name)) {
+                if !columns.names.contains(&name) && !unreadable.contains(&name) {
                     columns.others.push(columns.names.len());
                     columns.names.push(name);
                 }

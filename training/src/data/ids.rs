@@ -31,6 +31,11 @@ impl Ids {
         Ok(self.numbered(&id, kind))
     }
 
+    /// The number of an id that was seen before.
+    pub(super) fn find(&self, cell: &Cell<'_>) -> Option<u32> {
+        self.rows.get(&*Self::id_of(cell).ok()?.0).copied()
+    }
+
     /// The number of an id that a server kept, which knows text alone: what looks like an integer may be one.
     pub(super) fn number_kept(&mut self, id: &str) -> u32 {
         let is_integer = id.parse::<i64>().is_ok_and(|number| number.to_string() == id);

@@ -322,6 +322,12 @@ mod tests {
         assert_eq!(tags_of(&config).unwrap(), ["level=gold", "level=plain", "street=Elm St", "street=Oak St", "vip"]);
         config.members.ignore = vec!["street".to_owned()];
         assert_eq!(tags_of(&config).unwrap(), ["level=gold", "level=plain", "vip"]);
+        config.members.ignore = vec!["street".to_owned(), "tags".to_owned()];
+        assert_eq!(
+            tags_of(&config).unwrap(),
+            ["level=gold", "level=plain"],
+            "nor are columns read that have a name here"
+        );
         config.members.ignore = vec!["streets".to_owned()];
         let told: Result<_, TableError> = tags_of(&config);
         assert!(

@@ -85,7 +85,7 @@ pub(super) struct ReadProducts {
     list: Vec<Option<Product>>,
     /// Names of the columns that Kindred has no name for.
     others: Vec<String>,
-    /// Products with a row that can't be used.
+    /// Products that events name, with a row that can't be used.
     spoiled: Vec<u32>,
     pub(super) rejects: Rejects,
 }
@@ -116,12 +116,13 @@ fn read_as(
         file.read(&columns.names, &mut |(row, cells)| {
             read.rejects.rows += 1;
             let outcome = cells.ok_or(Reason::Malformed).and_then(|cells| {
-                let number = ids.number(columns.get("product_id", cells)).map_err(|e| match e {
+                let id = columns.get("product_id", cells);
+                let product = Product::of(&columns, cells, table.time_unit);
+                let mut product = product.inspect_err(|_| read.spoiled.extend(ids.find(id)))?;
+                let number = ids.number(id).map_err(|e| match e {
                     NoId::Missing => Reason::NoProductId,
                     NoId::Bad => Reason::BadId,
                 })?;
-                let product = Product::of(&columns, cells, table.time_unit);
-                let mut product = product.inspect_err(|_| read.spoiled.push(number))?;
                 product.others = others.iter().filter_map(|(n, at)| Some((*n, cells[*at].text()?))).collect();
                 read.list.resize_with(read.list.len().max(ids.len()), || None);
                 let place = &mut read.list[number as usize];

@@ -29,8 +29,11 @@ pub(super) fn read(
     let at: Vec<Option<usize>> = wanted.iter().map(|name| present.iter().position(|p| p == name)).collect();
     let mut reader = open(path, delimiter)?;
     let mut record = csv::StringRecord::new();
+    reader.headers().map_err(|e| TableError::malformed(path, e))?;
+    // Of lines that end in CR LF, the LF is taken with the next record.
+    let behind = u64::from(reader.position().line() == 1);
     loop {
-        let line = reader.position().line();
+        let line = reader.position().line() + behind;
         match reader.read_record(&mut record) {
             Ok(false) => break,
             Ok(true) => {
@@ -39,10 +42,10 @@ pub(super) fn read(
                     Some(text) => Cell::Text(Cow::Borrowed(text)),
                 };
                 let cells: Vec<Cell<'_>> = at.iter().map(cell).collect();
-                on_row((record.position().map_or(line, csv::Position::line), Some(&cells)));
+                on_row((line, Some(&cells)));
             }
             Err(e) if matches!(e.kind(), csv::ErrorKind::Io(_)) => return Err(TableError::malformed(path, e)),
-            Err(e) => on_row((e.position().map_or(line, csv::Position::line), None)),
+            Err(_) => on_row((line, None)),
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! The members table: who buys, and what they allow.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use chrono::{DateTime, Months, NaiveDate};
@@ -10,6 +10,7 @@ use kindred_models::strings::{Labels, Strings};
 
 use super::columns::Columns;
 use super::ids::{Ids, NoId};
+use super::others::{self, Others};
 use super::products::named;
 use super::{files, gate};
 use crate::config::DataConfig;
@@ -38,6 +39,8 @@ struct Member {
     city: Option<String>,
     guide: Option<String>,
     tags: Vec<String>,
+    /// Values of columns that Kindred has no name for, until it is known which of these become tags.
+    others: others::Values,
     birthday: Option<i64>,
     consent: Consent,
 }
@@ -45,7 +48,7 @@ struct Member {
 impl Member {
     /// A member of whom nothing is known but what is allowed.
     fn unknown(consent: Consent) -> Self {
-        Self { store: None, city: None, guide: None, tags: Vec::new(), birthday: None, consent }
+        Self { store: None, city: None, guide: None, tags: Vec::new(), others: Vec::new(), birthday: None, consent }
     }
 }
 
@@ -75,15 +78,12 @@ impl Member {
         let day = |name| day(columns.get(name, cells), unit).ok_or(Reason::BadTime(name));
         // Of no use to what is learned so far; a bad one is told of all the same.
         day("joined_at")?;
-        let mut tags = columns.get("tags", cells).list();
-        for place in &columns.others {
-            tags.extend(cells[*place].text().map(|value| format!("{}={value}", columns.names[*place])));
-        }
         Ok(Self {
             store: text("store_id"),
             city: text("city"),
             guide: text("guide_id"),
-            tags,
+            tags: columns.get("tags", cells).list(),
+            others: Vec::new(),
             birthday: day("birthday")?,
             consent: Consent {
                 personalization: flag("consent_personalization")?.unwrap_or(unsaid.personalization),
@@ -130,8 +130,8 @@ pub(super) struct ReadMembers {
     list: Vec<Option<Member>>,
     /// What a member allows who did not say, or whom only events name: nothing where the table asks the others.
     unsaid: Consent,
-    /// Columns that Kindred has no name for, whose values are tags.
-    tagging: BTreeSet<String>,
+    /// Columns that Kindred has no name for.
+    others: Others,
     pub(super) rejects: Rejects,
 }
 
@@ -151,14 +151,17 @@ pub(super) fn read(config: &DataConfig, ids: &mut Ids) -> Result<ReadMembers, Ta
         marketing: asked_nobody("consent_marketing"),
         ..ASKED_NOBODY
     };
-    let mut read = ReadMembers { list: Vec::new(), unsaid, tagging: BTreeSet::new(), rejects: Rejects::default() };
+    let mut read = ReadMembers { list: Vec::new(), unsaid, others: Others::default(), rejects: Rejects::default() };
     for (file, columns) in files {
-        read.tagging.extend(columns.others.iter().map(|place| columns.names[*place].clone()));
+        let others = read.others.numbered(&columns, &[]);
         file.read(&columns.names, &mut |(row, cells)| {
             read.rejects.rows += 1;
             let outcome = cells.ok_or(Reason::Malformed).and_then(|cells| {
                 let id = columns.get("member_id", cells);
-                read.add(ids, id, || Member::of(&columns, cells, table.time_unit, unsaid))
+                read.add(ids, id, || {
+                    let member = Member::of(&columns, cells, table.time_unit, unsaid)?;
+                    Ok(Member { others: Others::values(&others, cells), ..member })
+                })
             });
             if let Err(reason) = outcome {
                 read.rejects.add(reason, &file.path, row);
@@ -167,7 +170,7 @@ pub(super) fn read(config: &DataConfig, ids: &mut Ids) -> Result<ReadMembers, Ta
     }
     gate("members", &read.rejects, config)?;
     read.list.resize_with(ids.len(), || None);
-    read.leave_out_names();
+    read.tag();
     Ok(read)
 }
 
@@ -206,27 +209,12 @@ impl ReadMembers {
         outcome
     }
 
-    /// Takes back the tags of columns that name members, as phone numbers do, more than they say what kind of person
-    /// those are: of the members that have a value, more than half have one of their own.
-    fn leave_out_names(&mut self) {
-        let mut members = HashMap::<&str, u32>::new();
-        for tag in self.list.iter().flatten().flat_map(|member| &member.tags) {
-            *members.entry(tag).or_default() += 1;
-        }
-        let mut by_column: BTreeMap<&str, [u64; 2]> = BTreeMap::new();
-        for (tag, members) in members {
-            if let Some((column, _)) = tag.split_once('=').filter(|(column, _)| self.tagging.contains(*column)) {
-                let [own, all] = by_column.entry(column).or_default();
-                (*own, *all) = (*own + u64::from(members == 1), *all + u64::from(members));
-            }
-        }
-        let naming: Vec<String> = by_column
-            .into_iter()
-            .filter(|(_, [own, all])| 2 * own > *all)
-            .map(|(column, _)| format!("{column}="))
-            .collect();
+    /// Makes tags of the columns that Kindred has no name for, but for those that name members.
+    fn tag(&mut self) {
+        let names_members = self.others.naming(self.list.iter().flatten().map(|member| &member.others));
         for member in self.list.iter_mut().flatten() {
-            member.tags.retain(|tag| !naming.iter().any(|column| tag.starts_with(column)));
+            let others = std::mem::take(&mut member.others);
+            member.tags.extend(self.others.tags(others, |column| !names_members[column]));
         }
     }
 

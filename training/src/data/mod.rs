@@ -6,6 +6,7 @@ mod columns;
 mod events;
 mod ids;
 mod members;
+mod others;
 mod products;
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! The products table: what is sold.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use kindred_models::catalogue::{IdType, Products};
 use kindred_models::content::Attributes;
@@ -10,6 +10,7 @@ use kindred_models::strings::{Labels, Strings};
 
 use super::columns::Columns;
 use super::ids::{Ids, NoId};
+use super::others::{self, Others};
 use super::{files, gate};
 use crate::config::{DataConfig, TableConfig};
 use crate::tables::{Cell, Reason, Rejects, TableError, TimeUnit};
@@ -26,7 +27,7 @@ struct Product {
     available: bool,
     offer: Offer,
     /// What columns that Kindred has no name for say: the number of each, and its value.
-    others: Vec<(usize, String)>,
+    others: others::Values,
 }
 
 /// What a launch is worth, and how much there is of it, as far as the table says; 0 or above.
@@ -84,7 +85,7 @@ pub(super) struct ReadProducts {
     /// `None` for a product that only events name.
     list: Vec<Option<Product>>,
     /// Names of the columns that Kindred has no name for.
-    others: Vec<String>,
+    others: Others,
     /// Products that events name, with a row that can't be used.
     spoiled: Vec<u32>,
     pub(super) rejects: Rejects,
@@ -92,7 +93,7 @@ pub(super) struct ReadProducts {
 
 pub(super) fn read(config: &DataConfig, ids: &mut Ids) -> Result<ReadProducts, TableError> {
     let mut read = read_as(config, ids, &OPTIONAL, |table, _| table.clone())?;
-    let names_products = read.naming();
+    let names_products = read.others.naming(read.list.iter().flatten().map(|product| &product.others));
     read.tag(|column| !names_products[column]);
     // Whether it can be sold, nobody can tell.
     for number in std::mem::take(&mut read.spoiled) {
@@ -112,7 +113,7 @@ fn read_as(
     for file in files(config, &config.products)? {
         let table = &adapt(&config.products, &file.columns()?);
         let columns = Columns::of(&file, table, &["product_id"], optional, true)?;
-        let others = read.numbered(&columns);
+        let others = read.others.numbered(&columns, &OFFER);
         file.read(&columns.names, &mut |(row, cells)| {
             read.rejects.rows += 1;
             let outcome = cells.ok_or(Reason::Malformed).and_then(|cells| {
@@ -123,7 +124,7 @@ fn read_as(
                     NoId::Missing => Reason::NoProductId,
                     NoId::Bad => Reason::BadId,
                 })?;
-                product.others = others.iter().filter_map(|(n, at)| Some((*n, cells[*at].text()?))).collect();
+                product.others = Others::values(&others, cells);
                 read.list.resize_with(read.list.len().max(ids.len()), || None);
                 let place = &mut read.list[number as usize];
                 if place.is_some() {
@@ -143,38 +144,11 @@ fn read_as(
 }
 
 impl ReadProducts {
-    /// The columns of a file that Kindred has no name for, by the number of their name, and where each stands.
-    fn numbered(&mut self, columns: &Columns) -> Vec<(usize, usize)> {
-        let mut number = |name: &String| {
-            self.others.iter().position(|known| known == name).unwrap_or_else(|| {
-                self.others.push(name.clone());
-                self.others.len() - 1
-            })
-        };
-        columns
-            .others
-            .iter()
-            .filter(|at| !OFFER.contains(&&*columns.names[**at]))
-            .map(|at| (number(&columns.names[*at]), *at))
-            .collect()
-    }
-
-    /// Which of the other columns tell single products apart, as barcodes do, more than they say what kind of thing those
-    /// are: of the products that have a value, more than half have one of their own.
-    fn naming(&self) -> Vec<bool> {
-        let mut products: Vec<HashMap<&str, usize>> = vec![HashMap::new(); self.others.len()];
-        for (column, value) in self.list.iter().flatten().flat_map(|product| &product.others) {
-            *products[*column].entry(value).or_default() += 1;
-        }
-        let own = |of: &HashMap<&str, usize>| of.values().filter(|products| **products == 1).count();
-        products.iter().map(|of| 2 * own(of) > of.values().sum::<usize>()).collect()
-    }
-
     /// Makes tags `column=value` of the other columns, as far as those are wanted.
     fn tag(&mut self, is_wanted: impl Fn(usize) -> bool) {
         for product in self.list.iter_mut().flatten() {
-            let others = std::mem::take(&mut product.others).into_iter().filter(|(column, _)| is_wanted(*column));
-            product.attributes.tags.extend(others.map(|(column, value)| format!("{}={value}", self.others[column])));
+            let others = std::mem::take(&mut product.others);
+            product.attributes.tags.extend(self.others.tags(others, &is_wanted));
         }
     }
 

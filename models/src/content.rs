@@ -5,14 +5,15 @@
 //! list, right for Chinese). Features weigh by their inverse document frequency; groups by
 //! [`Group::weight`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use crate::artifact::{Array, ArtifactError, Reader, Writer};
 use crate::categories::{LEVELS, path_levels};
-use crate::ranking::{Scored, Top};
+use crate::ranking::Scored;
+use crate::scatter::{Borrowed, Scatter};
 use crate::sparse::Matrix;
 
 /// Ratio from one price band to the next.
@@ -234,31 +235,30 @@ impl ContentIndex {
 
     /// The `k` allowed products most like these features, by cosine (0 to 1), best first.
     pub fn nearest(&self, features: &[Feature], k: usize, allowed: impl Fn(u32) -> bool) -> Vec<Scored> {
-        let mut sums = vec![0f32; self.products];
-        let mut touched = Vec::new();
-        for (feature, x) in self.unit_vector(features) {
-            let (products, values) = self.postings.row(feature);
-            for (product, y) in products.iter().zip(values) {
-                let sum = &mut sums[*product as usize];
-                if *sum == 0.0 {
-                    touched.push(*product);
-                }
-                *sum += x * y;
-            }
+        let mut nearest = self.cosines(features).best(k, allowed);
+        nearest.sort_unstable();
+        nearest
+    }
+
+    /// How like these features each product is, by cosine (0 to 1).
+    pub fn cosines(&self, features: &[Feature]) -> Borrowed {
+        let mut cosines = Scatter::take(self.products + self.added.len());
+        let asked = self.unit_vector(features);
+        for (feature, x) in &asked {
+            let (products, values) = self.postings.row(*feature);
+            products.iter().zip(values).for_each(|(product, y)| cosines.add(*product, x * y));
         }
-        let mut top = Top::new(k);
-        let asked: HashMap<u32, f32> =
-            if self.added.is_empty() { HashMap::new() } else { self.unit_vector(features).into_iter().collect() };
-        for (row, vector) in (self.products as u32..).zip(self.added.iter()).filter(|(row, _)| allowed(*row)) {
-            let cosine: f32 = vector.iter().filter_map(|(feature, x)| Some(x * asked.get(feature)?)).sum();
+        for (row, vector) in (self.products as u32..).zip(self.added.iter()) {
+            let of_both = |(feature, x): &(u32, f32)| {
+                let at = asked.binary_search_by_key(feature, |(feature, _)| *feature).ok()?;
+                Some(x * asked[at].1)
+            };
+            let cosine: f32 = vector.iter().filter_map(of_both).sum();
             if cosine > 0.0 {
-                top.push(row, cosine);
+                cosines.add(row, cosine);
             }
         }
-        for row in touched.into_iter().filter(|row| allowed(*row)) {
-            top.push(row, sums[row as usize]);
-        }
-        top.into_sorted()
+        cosines
     }
 
     /// Writes them as a section of a version.

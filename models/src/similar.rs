@@ -1,7 +1,5 @@
 //! Products like a product: what could be bought instead of it, not what goes with it.
 
-use std::collections::HashMap;
-
 use crate::feed::{AllowedProducts, ProductFilter};
 use crate::kernels::dot;
 use crate::model::Model;
@@ -26,18 +24,12 @@ pub fn similar(model: &Model, product: u32, k: usize, filter: &ProductFilter) ->
     let count = CANDIDATES.max(2 * k);
     let by_vector = model.product_index.search(vector, count, !filter.is_empty(), &allowed);
     let features = model.products.attributes(product).features();
-    let by_content = model.content.nearest(&features, count, allowed);
+    let content = model.content.cosines(&features);
+    let by_content = content.best(count, allowed);
     let mut rows: Vec<u32> = by_content.iter().map(|s| s.row).collect();
     rows.extend(by_vector.iter().map(|s| s.row));
     rows.sort_unstable();
     rows.dedup();
-    let content: HashMap<u32, f32> = model
-        .content
-        .nearest(&features, rows.len(), |row| rows.binary_search(&row).is_ok())
-        .into_iter()
-        .map(|s| (s.row, s.score))
-        .collect();
-    let content = |row: u32| content.get(&row).copied().unwrap_or(0.0);
     let (partners, shared) = model.affinity.by_basket.row(product);
     let most = shared.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
     let categories = &model.products.categories.rows;
@@ -50,7 +42,7 @@ pub fn similar(model: &Model, product: u32, k: usize, filter: &ProductFilter) ->
     let mut top = Top::new(k);
     for row in rows {
         let cosine = cosine(vector, model.embeddings.product(row));
-        let likeness = VECTOR_SHARE * cosine + (1.0 - VECTOR_SHARE) * content(row);
+        let likeness = VECTOR_SHARE * cosine + (1.0 - VECTOR_SHARE) * content.get(row);
         if likeness > 0.0 {
             top.push(row, likeness * substitution(row));
         }

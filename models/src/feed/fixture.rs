@@ -6,7 +6,7 @@ use crate::audience::Costs;
 use crate::blend::Blend;
 use crate::catalogue::{IdType, Members, Products};
 use crate::categories::CategoryTree;
-use crate::content::ContentIndex;
+use crate::content::{Attributes, ContentIndex};
 use crate::embeddings::{Embeddings, Fit, Objective};
 use crate::groups::Groups;
 use crate::history::History;
@@ -76,7 +76,7 @@ pub(crate) fn model(given: &[Given], baskets: &[(u32, u32, f32)]) -> Model {
         neighbours: Neighbours::default(),
         repeat: Repeat::default(),
         presence: Default::default(),
-        content: ContentIndex::default(),
+        content: ContentIndex::build(&vec![Attributes::default(); n]),
         launch: LaunchModel::default(),
         ranker: Ranker { repeat: scorer.clone(), fresh: scorer, fit: RankerFit::default() },
         info: ModelInfo::default(),

@@ -165,9 +165,16 @@ pub struct Counting {
     pub popularity_half_life_days: [f32; 3],
     /// Seconds that the shops' clocks are ahead of UTC.
     pub utc_offset_seconds: i64,
+    /// Whether its table of events was of days: of those of the shops, each written as midnight in UTC.
+    pub is_of_days: bool,
 }
 
 impl Counting {
+    /// Seconds that what is written as midnight in UTC comes before that, where it is a day of the shops.
+    pub fn days_offset(&self) -> Option<i64> {
+        self.is_of_days.then_some(self.utc_offset_seconds)
+    }
+
     /// From a version's parameters; what they do not say is as if nothing decayed.
     pub fn of(parameters: &Value) -> Self {
         let at = |section: &str, name: &str| parameters.get(section).and_then(|section| section.get(name));
@@ -182,6 +189,7 @@ impl Counting {
             recent_half_life_days: days("repeat", "recent_half_life_days"),
             popularity_half_life_days: ["half_life_days", "long_half_life_days", "short_half_life_days"]
                 .map(|name| days("popularity", name)),
+            is_of_days: parameters.pointer("/data/events/time_unit").and_then(Value::as_str) == Some("date"),
             utc_offset_seconds: 60
                 * at("popularity", "utc_offset_minutes").and_then(Value::as_i64).unwrap_or(0).clamp(-1440, 1440),
         }

@@ -226,15 +226,6 @@ impl Model {
 }
 
 impl ModelInfo {
-    /// Seconds that the shops' clocks are ahead of UTC, where events were of days: these are days of the shops, written as
-    /// midnight in UTC.
-    pub fn days_offset(&self) -> Option<i64> {
-        let parameter = |name: &str| self.parameters.pointer(name);
-        let is_of_days = parameter("/data/events/time_unit").and_then(|unit| unit.as_str()) == Some("date");
-        let minutes = parameter("/popularity/utc_offset_minutes").and_then(Value::as_i64).unwrap_or(0);
-        is_of_days.then_some(60 * minutes)
-    }
-
     fn of(from: &Reader, id: &VersionId) -> Self {
         let manifest = from.manifest();
         Self {

@@ -133,6 +133,11 @@ impl State {
         Self { hash_key, ..self }
     }
 
+    /// How the model counts.
+    pub fn counting(&self) -> &Counting {
+        &self.counting
+    }
+
     /// Moment of the newest event that the model or the state knows, in unix seconds.
     pub fn now(&self, model: &Model) -> i64 {
         self.newest.max(model.info.as_of_time)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kindred_models::Model;
-use kindred_models::events::DAY_SECONDS;
+use kindred_models::events::{Counting, DAY_SECONDS};
 use kindred_models::outreach::{Held, Place};
 use kindred_models::state::{LiveContact, LiveEvent, ProductPatch, State, store_name};
 use kindred_models::strings::NONE;
@@ -151,7 +151,7 @@ pub(super) fn unlearned(model: &Model, hash_key: &[u8; 32]) -> From {
 /// The moment up to which a version knows what happened: a table of days says no more than the day of its newest event,
 /// all of which counts as known that was before the training.
 fn learned_until(model: &Model) -> i64 {
-    let rest_of_day = model.info.days_offset().map_or(0, |offset| DAY_SECONDS - 1 - offset);
+    let rest_of_day = Counting::of(&model.info.parameters).days_offset().map_or(0, |offset| DAY_SECONDS - 1 - offset);
     let until = model.info.as_of_time + rest_of_day;
     model.info.trained_at.map_or(until, |trained_at| until.min(trained_at))
 }

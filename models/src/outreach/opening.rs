@@ -140,7 +140,7 @@ pub(super) fn held(model: &Model, policy: &Policy, member: u32) -> Vec<Held> {
 /// The messages to a member that the model learned of. Where, nobody said.
 pub fn learned(model: &Model, member: u32) -> Vec<Held> {
     let Some(contacts) = &model.groups.contacts else { return Vec::new() };
-    let as_of = model.info.as_of_time - model.info.days_offset().unwrap_or(0);
+    let as_of = model.info.as_of_time - model.state.counting().days_offset().unwrap_or(0);
     let time = |days_ago: u16| as_of - i64::from(days_ago) * DAY_SECONDS;
     let sent = |days_ago| Held::by_others(Place::Unknown, time(days_ago));
     contacts.days_ago_of(member).iter().map(|days| sent(*days)).collect()

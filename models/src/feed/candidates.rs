@@ -5,7 +5,6 @@ use super::{LAUNCH_DAYS, Rules, Signals};
 use crate::history::Past;
 use crate::kernels::dot;
 use crate::ranking::{Scored, best, distinct};
-use crate::strings::NONE;
 
 /// Candidates that the sources give, at least; more for long pages.
 const REPEAT: usize = 250;
@@ -50,12 +49,8 @@ impl Signals<'_> {
 
     /// The most popular allowed products of categories that the member never bought.
     pub fn explore_candidates(&self, page_size: usize, allowed: &(dyn Fn(u32) -> bool + Sync)) -> Vec<u32> {
-        let (known, categories) = (self.persona.categories(self.model), &self.model.products.categories.rows);
-        let is_new = |row: u32| {
-            let category = categories[row as usize];
-            category != NONE && !known.contains(&category) && allowed(row)
-        };
-        self.here.top(EXPLORED.max(2 * page_size), is_new)
+        let untried = self.persona.untried(self.model);
+        self.here.top(EXPLORED.max(2 * page_size), |row| untried(row) && allowed(row))
     }
 
     /// Popular allowed products, as many of each category and brand as a page may have, and enough for one.

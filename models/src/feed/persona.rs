@@ -7,7 +7,7 @@ use crate::history::Past;
 use crate::model::Model;
 use crate::popularity::Context;
 use crate::state::Pasts;
-use crate::strings::Labels;
+use crate::strings::{Labels, NONE};
 
 /// What is known of a visitor, as far as the visitor allows: the only place that reads a member's data for
 /// a feed, and where consent is decided.
@@ -126,10 +126,12 @@ impl Persona {
         self.past(product).is_some_and(|past| past.count > 0) || self.bought_now.contains(&product)
     }
 
-    /// Finest categories that the member bought of, as far as is known.
-    pub(super) fn categories(&self, model: &Model) -> HashSet<u32> {
+    /// Whether a product is of a finest category that the member never bought of, as far as is known.
+    pub(super) fn untried<'a>(&self, model: &'a Model) -> impl Fn(u32) -> bool + 'a {
+        let category = |product: u32| model.products.categories.rows[product as usize];
         let bought = self.past.iter().map(|past| past.product).filter(|product| self.has_purchased(*product));
-        bought.map(|product| model.products.categories.rows[product as usize]).collect()
+        let known: HashSet<u32> = bought.map(category).collect();
+        move |product| category(product) != NONE && !known.contains(&category(product))
     }
 
     /// Whether anything is known that may be used.

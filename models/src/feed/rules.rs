@@ -5,7 +5,7 @@
 //! highest among those that the caps allow. Where the page has fewer launches, or fewer products to explore,
 //! than their shares ask for at that place, only such candidates are looked at.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use serde::Serialize;
 
@@ -128,12 +128,11 @@ struct Candidate {
 
 impl<'a> Page<'a> {
     fn new(rules: &'a Rules, model: &'a Model, persona: &Persona, items: Vec<FeedItem>, length: usize) -> Self {
-        let known = if rules.explore_share > 0.0 { persona.categories(model) } else { HashSet::new() };
+        let untried = (rules.explore_share > 0.0).then(|| persona.untried(model));
         let best_score = items.first().map_or(0.0, |item| item.score).max(f32::MIN_POSITIVE);
         let candidate = |item: FeedItem| {
             let is_launch = model.popularity.is_new(item.product, LAUNCH_DAYS);
-            let category = model.products.categories.rows[item.product as usize];
-            let is_explore = rules.explore_share > 0.0 && category != NONE && !known.contains(&category);
+            let is_explore = untried.as_ref().is_some_and(|untried| untried(item.product));
             let vector = model.embeddings.product(item.product);
             let length = if rules.diversity > 0.0 { dot(vector, vector).sqrt() } else { 0.0 };
             Candidate { item, is_launch, is_explore, length, likeness: 0.0 }

@@ -1,0 +1,116 @@
+//! Follows the store: what others write, what was restored, and what was kept long enough.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::{Live, blocking, in_time};
+use crate::access::Keys;
+use crate::clock::unix_now;
+use crate::store::StoreError;
+
+/// Time between two looks at what others wrote, and at what became popular.
+const FOLLOW: Duration = Duration::from_secs(1);
+/// Time between two looks for events that are kept long enough.
+const CLEAR: Duration = Duration::from_secs(3600);
+
+impl Live {
+    /// Takes over what others wrote, soon after they did.
+    pub(super) async fn follow_store(self: Arc<Self>) {
+        let mut listener = None;
+        loop {
+            if listener.is_none() {
+                listener = self.store.listener().await.ok().flatten();
+            }
+            match &mut listener {
+                Some(told) => {
+                    // Whatever is heard, or nothing, or the connection is lost: it is time to look.
+                    if let Ok(Err(_)) = tokio::time::timeout(FOLLOW, told.recv()).await {
+                        listener = None;
+                        tokio::time::sleep(FOLLOW).await;
+                    }
+                }
+                None => tokio::time::sleep(FOLLOW).await,
+            }
+            let caught_up = self.catch_up().await;
+            if self.has_gone_back.load(Ordering::Relaxed) {
+                self.start_over().await;
+            }
+            if self.must_checkpoint.load(Ordering::Relaxed) && matches!(self.store.checkpoint().await, Ok(true)) {
+                self.must_checkpoint.store(false, Ordering::Relaxed);
+            }
+            if self.note_store(caught_up).is_some() && !self.owed.lock().is_empty() {
+                self.pay().await;
+            }
+        }
+    }
+
+    /// Takes over what the store holds and the snapshot does not know, and what became popular.
+    pub(super) async fn catch_up(&self) -> Result<(), StoreError> {
+        let last = in_time(self.store.last()).await?;
+        if self.keys_seq.load(Ordering::Relaxed) != last {
+            // Keys are made on the command line, by others; whoever else took their change over did not look at them.
+            let keys = Keys::new(in_time(self.store.keys()).await?, &self.keys());
+            *self.keys.write() = Arc::new(keys);
+            self.keys_seq.store(last, Ordering::Relaxed);
+        }
+        let mut bound = self.bound.clone().lock_owned().await;
+        // What was committed meanwhile serves already.
+        let last = if last < bound.seq { in_time(self.store.last()).await? } else { last };
+        self.lag.store((last - bound.seq).max(0), Ordering::Relaxed);
+        if last < bound.seq {
+            self.has_gone_back.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        let changes = if bound.seq < last {
+            Some(in_time(self.store.changes(bound.seq, bound.unlearned)).await?)
+        } else if bound.is_unranked {
+            None
+        } else {
+            return Ok(());
+        };
+        let bound = blocking(move || {
+            if let Some(changes) = changes {
+                bound.apply(&changes);
+            }
+            bound.rank();
+            bound
+        });
+        if let Some(bound) = bound.await {
+            self.publish(&bound);
+        }
+        Ok(())
+    }
+
+    /// Binds the version that serves to the store as it stands: one that was restored numbers other changes as those that
+    /// serve.
+    pub(super) async fn start_over(&self) {
+        match self.reload().await {
+            Ok(()) => {
+                self.has_gone_back.store(false, Ordering::Relaxed);
+                tracing::warn!("the state store was restored to an earlier state; serving what it holds now");
+            }
+            Err(error) => {
+                tracing::error!(%error, "the state store was restored, and what it holds can't be served yet")
+            }
+        }
+    }
+
+    /// Deletes events that were kept long enough.
+    pub(super) async fn clear(self: Arc<Self>, retain: Duration) {
+        loop {
+            let pause = match self.store.delete_some_before(unix_now() - retain.as_secs() as i64).await {
+                Ok(0) => CLEAR,
+                Ok(count) => {
+                    tracing::info!(count, "what was kept long enough is gone");
+                    Duration::ZERO
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "old events can't be deleted");
+                    CLEAR
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+}

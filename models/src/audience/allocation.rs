@@ -388,7 +388,11 @@ mod tests {
             let launches: Vec<Launch> =
                 values.iter().zip(&stocks).map(|(value, units)| launch(*value, Cap::Stock(*units))).collect();
             let assignment = solved(&chances, &launches, cost);
-            prop_assert!(assignment.value >= 0.99 * assignment.bound, "{} of {}", assignment.value, assignment.bound);
+            // The bound counts parts of members, one per launch at most.
+            let most = chances.iter().zip(&values).flat_map(|(p, value)| p.iter().map(move |p| f64::from(*p) * value - cost));
+            let parts = launches.len() as f64 * most.fold(0.0, f64::max);
+            let missing = assignment.bound - assignment.value;
+            prop_assert!(missing <= (0.01 * assignment.bound).max(parts), "{missing} of {}", assignment.bound);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! How near to the speed of memory is the scan for an audience?
 //!
 //! `cargo bench --bench scan -- [MEMBERS]`, 10 million unless told. The best hundredth of a base, by vectors of 64
-//! bytes, thirteen numbers and two tags per member, and the sparse rows of who buys the product's category, brand and
+//! bytes, six numbers and two tags per member, and the sparse rows of who buys the product's category, brand and
 //! price band, and the products like it. On 1 and on 2 threads, against a plain sum over the very bytes that the scan
 //! reads; and eight launches in one pass against one.
 #![allow(missing_docs, clippy::unwrap_used)]

@@ -235,7 +235,7 @@ impl Base {
             into.dedup_by_key(|(feature, _)| *feature);
         });
         let rate = |row: u32| (habits.rows.row(row).len() as f32 / self.members as f32).max(1e-6);
-        LaunchModel {
+        let mut launch = LaunchModel {
             statics: synthetic::statics(self.members),
             active: self.members,
             rates: (0..habits.rows.len() as u32).map(rate).collect::<Vec<_>>().into(),
@@ -244,9 +244,9 @@ impl Base {
             tag_buyers: synthetic::tag_buyers(self.products.len(), TAGS as usize),
             fit: like.launch.fit.clone(),
             ..LaunchModel::default()
-        }
-        .write(to)
-        .unwrap();
+        };
+        launch.add_up_leanings();
+        launch.write(to).unwrap();
     }
 }
 

@@ -67,7 +67,7 @@ pub(crate) fn launch_model(members: usize, products: usize, factors: usize, purc
     // Of so many purchases at random, the chance of one at least.
     let of_feature: Vec<f64> = of_feature.into_iter().map(|expected: f64| 1.0 - (-expected).exp()).collect();
     let (embeddings, scorer) = (embeddings(members, products, factors), Scorer::Linear(Blend::default().linear()));
-    Model {
+    let mut model = Model {
         tree: CategoryTree::new(&catalogue.categories, &popularity.overall).into(),
         state: State::default(),
         product_index: GatedIndex::exact(Model::exact_products(&embeddings), String::new()),
@@ -108,8 +108,9 @@ pub(crate) fn launch_model(members: usize, products: usize, factors: usize, purc
         embeddings,
         popularity,
         facts: Default::default(),
-    }
-    .with_facts()
+    };
+    model.launch.add_up_leanings();
+    model.with_facts()
 }
 
 pub(crate) fn catalogue(products: usize) -> Products {

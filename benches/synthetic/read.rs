@@ -20,9 +20,7 @@ impl<'a> Read<'a> {
         let (codes, launch) = (&model.embeddings.members, &model.launch);
         let s = &launch.statics;
         let mut numbers: Vec<&[f32]> = vec![&codes.scales, &codes.lengths];
-        numbers.extend([&s.activity, &s.recent, &s.trips, &s.recency, &s.early].map(|of| &of[..]));
-        numbers.extend([&s.spend, &s.tried, &s.bargains, &s.repeats].map(|of| &of[..]));
-        numbers.extend([&s.premium, &s.price_level].map(|of| &of[..]));
+        numbers.extend([&s.activity, &launch.leanings.of, &s.premium, &s.price_level].map(|of| &of[..]));
         let tags = &model.members.tags;
         let mut rows = vec![&tags.columns[..]];
         let mut add = |(members, counts): (&'a [u32], &'a [f32])| {

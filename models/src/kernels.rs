@@ -10,7 +10,7 @@ mod codes;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
-pub use codes::{dot_codes, dot_codes_at};
+pub use codes::{dot_codes, dot_codes_at, dot_codes_of_both};
 
 /// Defines a function as several compilations of one body, of which each call runs the widest that the CPU has. On
 /// aarch64 the one compilation has NEON, which is part of the architecture. Nothing is contracted or reordered: all

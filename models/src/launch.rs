@@ -9,6 +9,7 @@ mod expectation;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod folded;
+mod leanings;
 mod prices;
 mod query;
 mod question;
@@ -24,14 +25,15 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 pub use expectation::{Expectation, Known, Level, Spread, Z90};
-use folded::Folded;
+use folded::{Folded, weights_of_statics};
+pub use leanings::Leanings;
 pub use prices::UsualPrices;
 pub use query::{ANALOGUES, LaunchQuery, mean_vector};
 use question::Question;
 use scan::{BLOCK, Block, Members};
 pub use seeds::{SeedFit, SeedWeights};
-use signals::Sums;
 pub use signals::{NO_SIGNALS, SIGNALS, Signals, Statics, deviations, prior, variances};
+use signals::{STATICS, Sums};
 pub use tags::TagBuyers;
 
 use crate::artifact::Array;
@@ -41,7 +43,10 @@ use crate::sparse::Matrix;
 use crate::stop::{Stop, Stopped};
 
 /// Members per task of a parallel scan: enough that finding the task's part of every list hardly counts.
-pub(crate) const TASK: usize = 16 * BLOCK;
+pub(crate) const TASK: usize = 4 * BLOCK;
+/// Members per task of a parallel look at some, for their scores and for their signals.
+const PICKED: usize = 4096;
+const LOOKED_UP: usize = 1024;
 /// How much a product's own deviations of signals count: found on past launches of two chains.
 pub const OWN_SHARE: f32 = 0.5;
 /// Least that an own deviation is taken for, of that of all products.
@@ -59,6 +64,8 @@ const SAMPLE_RUNS: usize = 256;
 pub struct LaunchModel {
     /// What is known of the members whatever the product.
     pub statics: Statics,
+    /// What the signals of each member alone count together, by the weights that questions have without seeds.
+    pub leanings: Leanings,
     /// Members who bought anything.
     pub active: usize,
     /// Per feature of the content vocabulary, the members who bought it, with decayed purchases.
@@ -110,6 +117,9 @@ impl LaunchFit {
     /// and that for this one. A signal that few members have would outweigh all others in its own deviations, and hardly
     /// count in those of all.
     fn scales(&self, signals: &[Signals]) -> Signals {
+        if self.own_share == 0.0 {
+            return self.deviations;
+        }
         let variances = variances(signals);
         std::array::from_fn(|k| {
             let (all, own) = (self.deviations[k], variances[k].sqrt() as f32);
@@ -130,6 +140,19 @@ impl LaunchModel {
             into.extend(products.iter().zip(decayed).filter(|(_, x)| **x > 0.0).map(|(product, x)| (*product, *x)));
         });
         Self { active: statics.active(), statics, rates: rates.into(), habits, buyers, ..Self::default() }
+    }
+
+    /// Adds up what counts of each member whatever the product, by what was learned.
+    pub fn add_up_leanings(&mut self) {
+        let alone = |member: u32| -> Signals {
+            let mut signals = NO_SIGNALS;
+            signals[..STATICS].copy_from_slice(&self.statics.signals(member));
+            signals
+        };
+        let sample: Vec<Signals> = self.sample_of(SCALE_MEMBERS).into_iter().map(alone).collect();
+        let (weights, scales) = (self.fit.weights(), self.fit.scales(&sample));
+        let weights = std::array::from_fn(|k| weights[k] / scales[k]);
+        self.leanings = Leanings::new(&self.statics, weights_of_statics(&weights));
     }
 
     /// Number of members.
@@ -224,12 +247,10 @@ impl LaunchModel {
         stop: &Stop,
         mut each: impl FnMut(usize, u32, &[f32]),
     ) -> Result<(), Stopped> {
-        let Some(embeddings) = asked.first().map(Folded::embeddings) else { return Ok(()) };
         let mut cursors: Vec<Vec<usize>> = asked.iter().map(|asked| asked.cursors(rows.start)).collect();
         for start in rows.clone().step_by(BLOCK) {
             stop.check()?;
             let members = Members::Run(start..rows.end.min(start + BLOCK as u32));
-            block.look_up(self, embeddings, &members);
             for (query, (asked, cursors)) in asked.iter().zip(&mut cursors).enumerate() {
                 each(query, start, block.score(asked, &members, cursors));
             }
@@ -240,21 +261,22 @@ impl LaunchModel {
     /// Scores some members, given by sorted row; the same scores as [`score_all`](Self::score_all) gives them.
     pub fn score_some(&self, query: &LaunchQuery, embeddings: &Embeddings, members: &[u32]) -> Vec<f32> {
         let asked = Folded::new(self, query, embeddings);
-        let blocks = members.par_chunks(BLOCK).map_init(Block::default, |block, rows| {
-            let members = Members::Some(rows);
-            block.look_up(self, embeddings, &members);
-            block.score(&asked, &members, &mut []).to_vec()
-        });
+        let blocks = members
+            .par_chunks(PICKED)
+            .map_init(Block::default, |block, rows| block.score(&asked, &Members::Some(rows), &mut []).to_vec());
         blocks.collect::<Vec<_>>().concat()
     }
 
     /// The signals of some members, given by sorted row.
     pub fn signals_of(&self, query: &LaunchQuery, embeddings: &Embeddings, members: &[u32]) -> Vec<Signals> {
         let question = Question::new(self, query, embeddings);
-        let mut sums = vec![Sums::default(); members.len()];
-        question.add_some(members, &mut sums);
-        let signals = |(member, sums)| self.signals(&question, member, sums);
-        members.iter().copied().zip(&sums).map(signals).collect()
+        let parts = members.par_chunks(LOOKED_UP).flat_map_iter(|rows| {
+            let mut sums = vec![Sums::default(); rows.len()];
+            question.add_some(rows, &mut sums);
+            let signals = |(member, sums)| self.signals(&question, member, &sums);
+            rows.iter().copied().zip(sums).map(signals).collect::<Vec<_>>()
+        });
+        parts.collect()
     }
 
     /// Members who bought anything, some of them where there are many: what the level of a query, and the scale of

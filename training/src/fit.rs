@@ -91,6 +91,7 @@ pub fn fit(
     stop.check()?;
     model.launch.fit =
         LaunchFit { deviations: deviations(&model, &described.attributes), own_share: OWN_SHARE, ..learned };
+    model.launch.add_up_leanings();
     model.ranker = ranked.ranker;
     progress.part("launch signals");
     Ok(Fitted { model, scorers: ranked.comparisons, launches })

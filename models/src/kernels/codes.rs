@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 
 use super::dispatched;
 #[cfg(target_arch = "x86_64")]
-use super::has_avx2;
+use super::{has_avx2, has_avx512};
 
 dispatched! {
     /// Inner products of a query with rows of codes as long as it, one per row: whole numbers, and exact, as long as
@@ -17,6 +17,18 @@ dispatched! {
             128 => dot_codes_of::<128>(codes, query, out),
             256 => dot_codes_of::<256>(codes, query, out),
             d => codes.chunks_exact(d.max(1)).zip(out).for_each(|(row, out)| *out = dot_row(row, query)),
+        }
+    }
+}
+
+dispatched! {
+    /// The same of two queries of one length, each row being read once for both.
+    pub fn dot_codes_of_both(codes: &[i8], queries: [&[i16]; 2], out: [&mut [i32]; 2]) {
+        match queries[0].len() {
+            64 => dot_codes_of_two::<64>(codes, queries, out),
+            128 => dot_codes_of_two::<128>(codes, queries, out),
+            256 => dot_codes_of_two::<256>(codes, queries, out),
+            _ => queries.into_iter().zip(out).for_each(|(query, out)| dot_codes(codes, query, out)),
         }
     }
 }
@@ -47,6 +59,28 @@ fn dot_codes_of<const D: usize>(codes: &[i8], query: &[i16], out: &mut [i32]) {
         return;
     }
     rows.iter().zip(out).for_each(|(row, out)| *out = dot_row(row, query));
+}
+
+#[inline(always)]
+fn dot_codes_of_two<const D: usize>(codes: &[i8], queries: [&[i16]; 2], out: [&mut [i32]; 2]) {
+    #[cfg(target_arch = "x86_64")]
+    if let (true, [Some(one), Some(other)]) = (has_avx512(), queries.map(|query| query.first_chunk::<D>())) {
+        let (fours, rest) = codes.as_chunks::<D>().0.as_chunks();
+        let whole = fours.len() * 4;
+        let [(out, rest_out), (other_out, rest_other)] = out.map(|out| out.split_at_mut(whole.min(out.len())));
+        let both = out.as_chunks_mut().0.iter_mut().zip(other_out.as_chunks_mut().0);
+        for (rows, (out, other_out)) in fours.iter().zip(both) {
+            // SAFETY: the CPU has AVX-512 with VNNI, checked above.
+            #[allow(unsafe_code)]
+            let sums = unsafe { dot_four_avx512(rows.each_ref(), [one, other]) };
+            [*out, *other_out] = sums;
+        }
+        for (query, out) in [(one, rest_out), (other, rest_other)] {
+            rest.iter().zip(out).for_each(|(row, out)| *out = dot_row(row, query));
+        }
+        return;
+    }
+    queries.into_iter().zip(out).for_each(|(query, out)| dot_codes_of::<D>(codes, query, out));
 }
 
 #[inline(always)]
@@ -85,6 +119,30 @@ fn dot_four_avx2<const D: usize>(rows: [&[i8; D]; 4], query: &[i16; D]) -> [i32;
     bytemuck::cast(_mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256::<1>(eight)))
 }
 
+/// Of four rows and two queries at once: rows are widened once for both.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+fn dot_four_avx512<const D: usize>(rows: [&[i8; D]; 4], queries: [&[i16; D]; 2]) -> [[i32; 4]; 2] {
+    let mut sums = [[_mm512_setzero_si512(); 4]; 2];
+    for (r, row) in rows.into_iter().enumerate() {
+        for (k, codes) in row.as_chunks::<32>().0.iter().enumerate() {
+            let wide = _mm512_cvtepi8_epi16(bytemuck::cast(*codes));
+            for (sums, query) in sums.iter_mut().zip(queries) {
+                sums[r] = _mm512_dpwssd_epi32(sums[r], wide, bytemuck::cast(query.as_chunks::<32>().0[k]));
+            }
+        }
+    }
+    sums.map(|[a, b, c, d]| {
+        let two = |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+        let (ab, cd) = (two(a, b), two(c, d));
+        // Each of four lanes has a part of all four sums.
+        let lanes = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+        let half = _mm256_add_epi32(_mm512_castsi512_si256(lanes), _mm512_extracti64x4_epi64::<1>(lanes));
+        bytemuck::cast(_mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256::<1>(half)))
+    })
+}
+
 #[inline(always)]
 fn dot_row(row: &[i8], query: &[i16]) -> i32 {
     row.iter().zip(query).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum()
@@ -113,6 +171,13 @@ mod tests {
                 let mut named = vec![0; rows];
                 dot_codes_at(&codes, &backwards, &query, &mut named);
                 assert!(named.iter().rev().eq(&out));
+                let (other, mut both) = (query.iter().rev().copied().collect::<Vec<_>>(), [out.clone(), vec![7; rows]]);
+                both[0].fill(7);
+                let [one, two] = &mut both;
+                dot_codes_of_both(&codes, [&query, &other], [one, two]);
+                assert_eq!(both[0], out);
+                dot_codes(&codes, &other, &mut named);
+                assert_eq!(both[1], named);
                 out
             });
             prop_assert!(by_width.iter().all(|out| *out == by_width[0]));

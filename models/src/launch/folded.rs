@@ -3,13 +3,14 @@
 use std::ops::Range;
 
 use super::LaunchModel;
+use super::leanings::Leaning;
 use super::query::LaunchQuery;
 use super::question::Question;
 use super::signals::{
     ANALOGUE_SUMS, ANALOGUES_5, GOES_WITH, GOES_WITH_ANALOGUES, HABIT_SIGNALS, HABITS, MEAN_HABITS, MEMBER_TAGS,
     NOT_CARRIED, OTHER_LEVELS, PREMIUM, PREMIUM_OF_ANALOGUES, PRICE, PRICE_LEVEL, PRICE_PRIOR, PRICED, RECENCY,
-    SEED_COSINE, SEED_PRODUCTS, SEED_VECTOR, SEEDS_BUY, STATICS, Sums, TAGS, USUAL_PRICE, VECTOR, VECTOR_COSINE,
-    VECTOR_COSINE_20,
+    SEED_COSINE, SEED_PRODUCTS, SEED_VECTOR, SEEDS_BUY, STATICS, Signals, Sums, TAGS, USUAL_PRICE, VECTOR,
+    VECTOR_COSINE, VECTOR_COSINE_20,
 };
 use crate::embeddings::Embeddings;
 
@@ -25,9 +26,11 @@ pub(super) const COLUMNS: usize = 8;
 /// A question with its weights folded in.
 #[derive(Debug)]
 pub(super) struct Folded<'a> {
+    pub(super) model: &'a LaunchModel,
     pub(super) question: Question<'a>,
     /// By place of [`Sums`]: the column that a purchase is added to, and what it counts there.
     pub(super) places: [(usize, f32); size_of::<Sums>() / size_of::<f32>()],
+    pub(super) leaning: Leaning<'a>,
     pub(super) dense: Dense,
     /// By vector of the question: what a unit of the inner product of codes counts, and what it counts per length.
     pub(super) vectors: [[f32; 2]; 4],
@@ -35,10 +38,9 @@ pub(super) struct Folded<'a> {
     pub(super) member_tags: f32,
 }
 
-/// What counts whatever was bought, and how whole sums count.
+/// How whole sums count, and what counts beside them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dense {
-    pub(super) statics: [f32; STATICS],
     pub(super) usual: f32,
     pub(super) analogues: [f32; 3],
     pub(super) goes_with: f32,
@@ -48,6 +50,12 @@ pub(super) struct Dense {
     pub(super) prior_price: f32,
     /// Of how dear the member buys: in each category, and at all.
     pub(super) dear: [f32; 2],
+}
+
+/// What a unit of each signal of the member alone counts.
+pub(super) fn weights_of_statics(weights: &Signals) -> [f32; STATICS] {
+    // Of recency, less is more.
+    std::array::from_fn(|k| if k == RECENCY { -weights[k] } else { weights[k] })
 }
 
 impl<'a> Folded<'a> {
@@ -78,10 +86,10 @@ impl<'a> Folded<'a> {
             [0.0, weights[SEED_COSINE]],
         ];
         Self {
+            model,
             places,
+            leaning: model.leanings.by(weights_of_statics(&weights)),
             dense: Dense {
-                // Of recency, less is more.
-                statics: std::array::from_fn(|k| if k == RECENCY { -weights[k] } else { weights[k] }),
                 usual,
                 analogues: std::array::from_fn(|k| weights[ANALOGUES_5 + k]),
                 goes_with: weights[GOES_WITH_ANALOGUES],

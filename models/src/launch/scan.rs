@@ -7,24 +7,25 @@
 
 use std::ops::Range;
 
-use super::LaunchModel;
 use super::folded::{
     ANALOGUE_COLUMNS, COLUMNS, Dense, Folded, GOES_WITH_COLUMN, LINEAR, PRICE_COLUMN, PRICED_COLUMN, SEEDS_COLUMN,
 };
+use super::leanings::{Leaning, lean};
 use super::question::Posting;
-use super::signals::{HABIT_PRIOR, PRICE_PRIOR, STATICS};
+use super::signals::{HABIT_PRIOR, PRICE_PRIOR};
 use crate::artifact::Array;
-use crate::embeddings::Embeddings;
-use crate::kernels::{dispatched, dot_codes, fetch, ln_1p};
+use crate::kernels::{dispatched, dot_codes_of_both, ln_1p};
 use crate::sparse::gallop;
 
-/// Members of a block.
-pub(super) const BLOCK: usize = 4096;
+/// Members of a block, whose sums of one kind stay in a core's nearest caches while all lists are added to them.
+pub(super) const BLOCK: usize = 16_384;
+/// Members of a strip, who are weighed together.
+pub(super) const STRIP: usize = 1024;
 /// Score of a member who bought nothing, or allows nothing to be known: nothing was learned of such, who come last.
 pub(super) const NOTHING_KNOWN: f32 = -1e6;
 
-/// A number for each member of a block; what stands behind the last member is 0 or of no use.
-type Lanes<T> = [T; BLOCK];
+/// A number for each member of a strip; what stands behind the last member is of no use.
+pub(super) type Lanes<T> = [T; STRIP];
 
 /// Members who are scored together.
 #[derive(Clone, Debug)]
@@ -35,137 +36,76 @@ pub(super) enum Members<'a> {
     Some(&'a [u32]),
 }
 
-/// Columns of a block, reused from block to block.
+/// Room for a block, used again from block to block.
 #[derive(Debug)]
 pub(super) struct Block {
-    len: usize,
-    activity: Vec<Lanes<f32>>,
-    statics: Vec<Lanes<f32>>,
-    dear: Vec<Lanes<f32>>,
-    usual: Vec<Lanes<f32>>,
-    scales: Vec<Lanes<f32>>,
-    per_length: Vec<Lanes<f32>>,
-    sums: Vec<Lanes<f32>>,
-    values: Vec<Lanes<f32>>,
-    dots: Vec<Lanes<i32>>,
-    scores: Vec<Lanes<f32>>,
-    gathered: Vec<i8>,
+    /// By column, what is added up for each member.
+    sums: Vec<[f32; BLOCK]>,
+    scores: Vec<f32>,
+    strip: Box<Strip>,
+}
+
+/// Room for a strip.
+#[derive(Debug)]
+struct Strip {
+    activity: Lanes<f32>,
+    leanings: Lanes<f32>,
+    dear: [Lanes<f32>; 2],
+    scales: Lanes<f32>,
+    lengths: Lanes<f32>,
+    dots: [Lanes<i32>; 2],
+    values: Lanes<f32>,
+    codes: Vec<i8>,
 }
 
 impl Default for Block {
     fn default() -> Self {
-        let columns = |count| vec![[0f32; BLOCK]; count];
-        Self {
-            len: 0,
-            activity: columns(1),
-            statics: columns(STATICS),
-            dear: columns(2),
-            usual: columns(1),
-            scales: columns(1),
-            per_length: columns(1),
-            sums: columns(COLUMNS),
-            values: columns(1),
-            dots: vec![[0; BLOCK]],
-            scores: columns(1),
-            gathered: Vec::new(),
-        }
+        let (none, dots) = ([0.0; STRIP], [[0; STRIP]; 2]);
+        let strip = Strip {
+            activity: none,
+            leanings: none,
+            dear: [none; 2],
+            scales: none,
+            lengths: none,
+            dots,
+            values: none,
+            codes: Vec::new(),
+        };
+        Self { sums: vec![[0.0; BLOCK]; COLUMNS], scores: vec![0.0; BLOCK], strip: Box::new(strip) }
     }
 }
 
 impl Block {
-    /// Looks up what is known of up to [`BLOCK`] members whatever the question.
-    pub(super) fn look_up(&mut self, model: &LaunchModel, embeddings: &Embeddings, members: &Members<'_>) {
-        self.len = members.len();
-        let (of, room) = (&model.statics, &mut self.values[0]);
-        for (array, lanes) in of.columns().into_iter().zip(&mut self.statics) {
-            bend(members.take(array, room), 1.0, lanes);
-        }
-        for (array, lanes) in [&of.premium, &of.price_level].into_iter().zip(&mut self.dear) {
-            lanes[..members.len()].copy_from_slice(members.take(array, room));
-        }
-        let activity = members.take(&of.activity, room);
-        bend(activity, 1.0 / HABIT_PRIOR, &mut self.usual[0]);
-        self.activity[0][..self.len].copy_from_slice(activity);
-        self.scales[0][..self.len].copy_from_slice(members.take(&embeddings.members.scales, room));
-        invert(members.take(&embeddings.members.lengths, room), &mut self.per_length[0]);
-        if let Members::Some(rows) = members {
-            let d = embeddings.factors;
-            self.gathered.clear();
-            rows.iter().for_each(|row| self.gathered.extend_from_slice(embeddings.members.row(*row, d)));
-        }
-    }
-
-    /// Scores of the members for one question; `cursors` are where its postings stand for a run, and move on.
+    /// Scores of up to [`BLOCK`] members for one question; `cursors` are where its postings stand for a run, and move
+    /// on.
     pub(super) fn score(&mut self, asked: &Folded<'_>, members: &Members<'_>, cursors: &mut [usize]) -> &[f32] {
-        self.sums.iter_mut().for_each(|column| column.fill(0.0));
+        let len = members.len();
+        self.sums.iter_mut().for_each(|column| column[..len].fill(0.0));
         match members {
             Members::Run(rows) => self.add_run(asked, rows, cursors),
             Members::Some(rows) => self.add_some(asked, rows),
         }
-        if let (Some(statics), Some(dear), Some(sums)) =
-            (self.statics.first_chunk(), self.dear.first_chunk(), self.sums.first_chunk())
-        {
-            weigh(&asked.dense, statics, dear, &self.usual[0], sums, &mut self.scores[0]);
+        for first in (0..len).step_by(STRIP) {
+            let strip = first..len.min(first + STRIP);
+            let sums = std::array::from_fn(|column| &self.sums[column][strip.clone()]);
+            self.strip.score(asked, &members.part(strip.clone()), sums, &mut self.scores[strip]);
         }
-        let has_seeds = asked.question.query.has_seeds();
-        if has_seeds {
-            add_log(asked.dense.seeds_buy, &self.sums[SEEDS_COLUMN], &mut self.scores[0]);
-        }
-        let codes = match members {
-            Members::Run(rows) => asked.codes(rows),
-            Members::Some(_) => &self.gathered[..],
-        };
-        let known = if has_seeds { 4 } else { 2 };
-        for (query, counts) in asked.question.codes.iter().zip(&asked.vectors).take(known) {
-            dot_codes(codes, &query.codes, &mut self.dots[0][..self.len]);
-            fit(&self.dots[0], &self.scales[0], &self.per_length[0], counts, &mut self.scores[0]);
-        }
-        self.judge(asked, members);
-        &self.scores[0][..self.len]
+        &self.scores[..len]
     }
 
     fn add_run(&mut self, asked: &Folded<'_>, rows: &Range<u32>, cursors: &mut [usize]) {
-        // Their vectors come near meanwhile.
-        let codes = asked.codes(rows);
-        let mut coming = codes.chunks(codes.len().div_ceil(cursors.len().max(1)).max(1));
         for (posting, cursor) in asked.question.postings.iter().zip(cursors) {
-            coming.next().into_iter().for_each(fetch);
             let (column, factor) = asked.places[posting.place];
-            let (members, counts) = (&posting.members[*cursor..], &posting.counts[*cursor..]);
-            let added = match posting.is_log {
-                true => self.add_logs(column, members, counts, [posting.scale, factor], rows),
-                false => self.add_counts(column, members, counts, factor * posting.scale, rows),
-            };
-            *cursor += added;
+            let end = gallop(posting.members, *cursor, rows.end);
+            let (members, counts) = (&posting.members[*cursor..end], &posting.counts[*cursor..end]);
+            let sums = &mut self.sums[column];
+            if posting.is_log {
+                add_logs(members, counts, [posting.scale, factor], rows.start, sums, &mut self.strip.values);
+            } else {
+                add_counts(members, counts, factor * posting.scale, rows.start, sums);
+            }
+            *cursor = end;
         }
-    }
-
-    /// Adds a posting's entries in a run to a column; returns how many there are.
-    fn add_counts(&mut self, to: usize, members: &[u32], counts: &[f32], factor: f32, rows: &Range<u32>) -> usize {
-        let (sums, mut added) = (&mut self.sums[to], 0);
-        for (member, count) in members.iter().zip(counts).take_while(|(member, _)| **member < rows.end) {
-            sums[(member - rows.start) as usize % BLOCK] += factor * count;
-            added += 1;
-        }
-        added
-    }
-
-    /// The same of logarithms, which are taken side by side.
-    fn add_logs(
-        &mut self,
-        to: usize,
-        members: &[u32],
-        counts: &[f32],
-        [scale, factor]: [f32; 2],
-        rows: &Range<u32>,
-    ) -> usize {
-        let added = gallop(members, 0, rows.end);
-        let (sums, values) = (&mut self.sums[to], &mut self.values[0][..added]);
-        count_log(&counts[..added], scale, factor, values);
-        for (member, value) in members.iter().zip(values) {
-            sums[(member - rows.start) as usize % BLOCK] += *value;
-        }
-        added
     }
 
     fn add_some(&mut self, asked: &Folded<'_>, rows: &[u32]) {
@@ -174,37 +114,101 @@ impl Block {
             self.sums[column][i % BLOCK] += posting.counted(at, factor);
         });
     }
+}
 
-    /// What a score is not told by what was bought.
-    fn judge(&mut self, asked: &Folded<'_>, members: &Members<'_>) {
-        let scores = &mut self.scores[0][..self.len];
-        if asked.question.query.is_sold_in_some_stores() {
-            for (i, score) in scores.iter_mut().enumerate() {
-                if asked.question.query.is_out_of_reach(members.row(i)) {
-                    *score += asked.not_carried;
-                }
-            }
+/// Adds entries of members from the row `first` on to a column.
+fn add_counts(members: &[u32], counts: &[f32], factor: f32, first: u32, sums: &mut [f32; BLOCK]) {
+    for (member, count) in members.iter().zip(counts) {
+        sums[(member - first) as usize % BLOCK] += factor * count;
+    }
+}
+
+/// The same of logarithms, which are taken side by side.
+fn add_logs(
+    members: &[u32],
+    counts: &[f32],
+    [scale, factor]: [f32; 2],
+    first: u32,
+    sums: &mut [f32; BLOCK],
+    values: &mut Lanes<f32>,
+) {
+    for (members, counts) in members.chunks(STRIP).zip(counts.chunks(STRIP)) {
+        count_log(counts, scale, factor, values);
+        add_counts(members, &values[..members.len()], 1.0, first, sums);
+    }
+}
+
+impl Strip {
+    /// Scores of the members of a strip, from what was added up.
+    fn score(&mut self, asked: &Folded<'_>, members: &Members<'_>, sums: [&[f32]; COLUMNS], scores: &mut [f32]) {
+        let (statics, vectors) = (&asked.model.statics, &asked.embeddings().members);
+        let activity = members.take(&statics.activity, &mut self.activity);
+        let leanings = match &asked.leaning {
+            Leaning::Known(of) => members.take(of, &mut self.leanings),
+            Leaning::Weights(weights) => lean(statics, weights, members, &mut self.values, &mut self.leanings),
+        };
+        let [premium, level] = &mut self.dear;
+        let dear = [members.take(&statics.premium, premium), members.take(&statics.price_level, level)];
+        weigh(&asked.dense, activity, leanings, dear, sums, scores);
+        if asked.question.query.has_seeds() {
+            add_log(asked.dense.seeds_buy, sums[SEEDS_COLUMN], scores);
         }
-        if let Some(tags) = &asked.question.query.tags {
-            let weight = asked.member_tags;
-            match members {
-                Members::Run(rows) => tags.add_run(rows, weight, scores),
-                Members::Some(rows) => {
-                    rows.iter().zip(scores).for_each(|(row, score)| *score += weight * tags.of(*row))
-                }
+        let scales = members.take(&vectors.scales, &mut self.scales);
+        let lengths = members.take(&vectors.lengths, &mut self.lengths);
+        let codes = match members {
+            Members::Run(rows) => asked.codes(rows),
+            Members::Some(rows) => {
+                self.codes.clear();
+                let d = asked.embeddings().factors;
+                rows.iter().for_each(|row| self.codes.extend_from_slice(vectors.row(*row, d)));
+                &self.codes
             }
+        };
+        let pairs = if asked.question.query.has_seeds() { 2 } else { 1 };
+        let (queries, counts) = (asked.question.codes.as_chunks().0, asked.vectors.as_chunks().0);
+        for ([one, other], counts) in queries.iter().zip(counts).take(pairs) {
+            let [to, to_other] = &mut self.dots;
+            let to = [&mut to[..scores.len()], &mut to_other[..scores.len()]];
+            dot_codes_of_both(codes, [&one.codes, &other.codes], to);
+            fit(&self.dots, scales, lengths, counts, scores);
         }
-        for (score, activity) in self.scores[0][..self.len].iter_mut().zip(&self.activity[0]) {
+        judge(asked, members, scores);
+        for (score, activity) in scores.iter_mut().zip(activity) {
             *score = if *activity > 0.0 { *score } else { NOTHING_KNOWN };
         }
     }
 }
 
-impl Members<'_> {
+/// What a score is not told by what was bought.
+fn judge(asked: &Folded<'_>, members: &Members<'_>, scores: &mut [f32]) {
+    if asked.question.query.is_sold_in_some_stores() {
+        for (i, score) in scores.iter_mut().enumerate() {
+            if asked.question.query.is_out_of_reach(members.row(i)) {
+                *score += asked.not_carried;
+            }
+        }
+    }
+    if let Some(tags) = &asked.question.query.tags {
+        let weight = asked.member_tags;
+        match members {
+            Members::Run(rows) => tags.add_run(rows, weight, scores),
+            Members::Some(rows) => rows.iter().zip(scores).for_each(|(row, score)| *score += weight * tags.of(*row)),
+        }
+    }
+}
+
+impl<'a> Members<'a> {
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Run(rows) => rows.len(),
             Self::Some(rows) => rows.len(),
+        }
+    }
+
+    fn part(&self, places: Range<usize>) -> Members<'a> {
+        match self {
+            Self::Run(rows) => Self::Run(rows.start + places.start as u32..rows.start + places.end as u32),
+            Self::Some(rows) => Self::Some(&rows[places]),
         }
     }
 
@@ -215,9 +219,9 @@ impl Members<'_> {
         }
     }
 
-    /// Their values in a column of the model, gathered unless they stand in a row; 0 where a version of an older format
-    /// has none.
-    fn take<'b>(&self, from: &'b Array<f32>, room: &'b mut Lanes<f32>) -> &'b [f32] {
+    /// The values of a strip's members in a column of the model, gathered unless they stand in a row; 0 where a version
+    /// of an older format has none.
+    pub(super) fn take<'b>(&self, from: &'b Array<f32>, room: &'b mut Lanes<f32>) -> &'b [f32] {
         match self {
             _ if from.is_empty() => room.fill(0.0),
             Self::Run(rows) => return &from[rows.start as usize..rows.end as usize],
@@ -242,33 +246,20 @@ dispatched! {
 }
 
 dispatched! {
-    /// Bends what is known of members as their signals have it.
-    fn bend(known: &[f32], scale: f32, lanes: &mut Lanes<f32>) {
-        lanes.iter_mut().zip(known).for_each(|(lane, x)| *lane = ln_1p(scale * x));
-    }
-}
-
-dispatched! {
-    /// What a division by lengths multiplies with.
-    fn invert(lengths: &[f32], lanes: &mut Lanes<f32>) {
-        lanes.iter_mut().zip(lengths).for_each(|(lane, x)| *lane = if *x > 1e-12 { 1.0 / *x } else { 0.0 });
-    }
-}
-
-dispatched! {
     fn weigh(
         dense: &Dense,
-        statics: &[Lanes<f32>; STATICS],
-        dear: &[Lanes<f32>; 2],
-        usual: &Lanes<f32>,
-        sums: &[Lanes<f32>; COLUMNS],
-        scores: &mut Lanes<f32>,
+        activity: &[f32],
+        leanings: &[f32],
+        dear: [&[f32]; 2],
+        sums: [&[f32]; COLUMNS],
+        scores: &mut [f32],
     ) {
-        for i in 0..BLOCK {
-            let mut score = sums[LINEAR][i] + dense.usual * usual[i];
-            for (weight, lanes) in dense.statics.iter().zip(statics) {
-                score += weight * lanes[i];
-            }
+        // Equal lengths, said once, spare a check per member.
+        let n = scores.len();
+        let (activity, leanings) = (&activity[..n], &leanings[..n]);
+        let (dear, sums) = (dear.map(|of| &of[..n]), sums.map(|of| &of[..n]));
+        for i in 0..n {
+            let mut score = sums[LINEAR][i] + leanings[i] + dense.usual * ln_1p(activity[i] * (1.0 / HABIT_PRIOR));
             score += dense.dear[0] * dear[0][i] + dense.dear[1] * dear[1][i];
             let mut bought = 0.0;
             for (column, weight) in ANALOGUE_COLUMNS.into_iter().zip(dense.analogues) {
@@ -283,15 +274,20 @@ dispatched! {
 }
 
 dispatched! {
-    fn add_log(weight: f32, sums: &Lanes<f32>, scores: &mut Lanes<f32>) {
+    fn add_log(weight: f32, sums: &[f32], scores: &mut [f32]) {
         scores.iter_mut().zip(sums).for_each(|(score, sum)| *score += weight * ln_1p(*sum));
     }
 }
 
 dispatched! {
-    fn fit(dots: &Lanes<i32>, scales: &Lanes<f32>, per_length: &Lanes<f32>, counts: &[f32; 2], scores: &mut Lanes<f32>) {
-        for i in 0..BLOCK {
-            scores[i] += dots[i] as f32 * scales[i] * (counts[0] + counts[1] * per_length[i]);
+    /// Adds what the inner products with two vectors count, by themselves and over the members' lengths.
+    fn fit(dots: &[Lanes<i32>; 2], scales: &[f32], lengths: &[f32], counts: &[[f32; 2]; 2], scores: &mut [f32]) {
+        let n = scores.len();
+        let ([one, other], scales, lengths) = (dots.each_ref().map(|of| &of[..n]), &scales[..n], &lengths[..n]);
+        for i in 0..n {
+            let per_length = if lengths[i] > 1e-12 { 1.0 / lengths[i] } else { 0.0 };
+            let count = |dot: i32, [count, cosine]: [f32; 2]| dot as f32 * (count + cosine * per_length);
+            scores[i] += scales[i] * (count(one[i], counts[0]) + count(other[i], counts[1]));
         }
     }
 }
@@ -331,10 +327,13 @@ mod tests {
     #[test]
     fn a_scan_gives_the_sum_of_the_signals() {
         for (factors, with_seeds) in [(64, false), (64, true), (10, true)] {
-            let (model, embeddings) = members(factors);
+            let (mut model, embeddings) = members(factors);
+            let plain = model.score_all(&[&query(factors, 4, false)], &embeddings, &Stop::default()).unwrap();
+            model.add_up_leanings();
             let queries = [query(factors, 0, with_seeds), query(factors, 4, false)];
             let asked: Vec<&LaunchQuery> = queries.iter().collect();
             let scores = model.score_all(&asked, &embeddings, &Stop::default()).unwrap();
+            assert_eq!(scores[1], plain[0], "what is added up beforehand is what is added up on the way");
             let rows: Vec<u32> = (0..MEMBERS as u32).step_by(7).collect();
             for (query, scores) in queries.iter().zip(&scores) {
                 let weights = query.weights(&model);

@@ -156,11 +156,23 @@ impl Statics {
         self.activity.iter().filter(|activity| **activity > 0.0).count()
     }
 
+    /// The first signals, of a member.
+    pub(super) fn signals(&self, member: u32) -> [f32; STATICS] {
+        let mut signals = self.columns().map(|array| ln_1p(value(array, member)));
+        signals[RECENCY] = -signals[RECENCY];
+        signals
+    }
+
     /// What the first signals are logarithms of, in their order.
     pub(super) fn columns(&self) -> [&Array<f32>; STATICS] {
         let Self { activity, recent, trips, recency, early, spend, tried, bargains, repeats, .. } = self;
         [activity, recent, trips, recency, early, spend, tried, bargains, repeats]
     }
+}
+
+/// Of a member; 0 where a version of an older format has none.
+fn value(of: &Array<f32>, member: u32) -> f32 {
+    of.get(member as usize).copied().unwrap_or(0.0)
 }
 
 /// Places of [`Sums`]: the three finest category levels come first, then the other habits.
@@ -205,14 +217,11 @@ impl LaunchModel {
     /// Looks up a member.
     fn known(&self, embeddings: &Embeddings, member: u32) -> Known {
         let statics = &self.statics;
-        let of = |array: &Array<f32>| array.get(member as usize).copied().unwrap_or(0.0);
-        let mut known = statics.columns().map(|array| ln_1p(of(array)));
-        known[RECENCY] = -known[RECENCY];
         Known {
-            statics: known,
-            usual: ln_1p(of(&statics.activity) / HABIT_PRIOR),
+            statics: statics.signals(member),
+            usual: ln_1p(value(&statics.activity, member) / HABIT_PRIOR),
             length: embeddings.members.lengths[member as usize],
-            dear: [of(&statics.premium), of(&statics.price_level)],
+            dear: [value(&statics.premium, member), value(&statics.price_level, member)],
         }
     }
 

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::signals::{ACTIVITY, ANALOGUES_20, ANALOGUES_100, HABITS, VECTOR};
-use super::{Expectation, LaunchFit, LaunchModel, SIGNALS, SeedFit, Signals, Statics, TagBuyers, UsualPrices};
+use super::signals::{ACTIVITY, ANALOGUES_20, ANALOGUES_100, HABITS, STATICS, VECTOR};
+use super::{
+    Expectation, LaunchFit, LaunchModel, Leanings, SIGNALS, SeedFit, Signals, Statics, TagBuyers, UsualPrices,
+};
 use crate::artifact::{Array, ArtifactError, Reader, Section, Writer};
 use crate::catalogue::Members;
 use crate::sparse::Matrix;
@@ -20,6 +22,9 @@ struct Values {
     learned: Option<Vec<f32>>,
     expectation: Option<Expectation>,
     seeds: Vec<SeedFit>,
+    /// Read by [`read_leanings`].
+    #[serde(skip_deserializing)]
+    leaning_weights: [f32; STATICS],
     /// Read by [`Active`].
     #[serde(skip_deserializing)]
     active: usize,
@@ -44,6 +49,7 @@ impl LaunchModel {
             learned: self.fit.learned.map(|weights| weights.to_vec()),
             expectation: self.fit.expectation.clone(),
             seeds: self.fit.seeds.clone(),
+            leaning_weights: self.leanings.weights,
             active: self.active,
         };
         to.section("launch", &values, |s| {
@@ -58,6 +64,7 @@ impl LaunchModel {
             s.array("repeats", &self.statics.repeats)?;
             s.array("premium", &self.statics.premium)?;
             s.array("price_level", &self.statics.price_level)?;
+            s.array("leanings", &self.leanings.of)?;
             s.array("usual_price", &[self.prices.of_all])?;
             s.array("usual_prices", &self.prices.of_features)?;
             s.array("rates", &self.rates)?;
@@ -103,6 +110,7 @@ impl LaunchModel {
         let model = Self {
             active: s.values::<Active>()?.active.unwrap_or_else(|| statics.active()),
             statics,
+            leanings: if format < 16 { Leanings::default() } else { read_leanings(&s)? },
             rates: s.array("rates")?,
             prices: if format < 11 { UsualPrices::default() } else { read_prices(&s)? },
             selling: if format < 7 { Array::default() } else { s.array("selling")? },
@@ -119,7 +127,8 @@ impl LaunchModel {
             && (old || lengths == [members; 5])
             && t.tried.len() == since(13)
             && [t.bargains.len(), t.repeats.len()] == [since(14); 2]
-            && prices == [since(11); 2];
+            && prices == [since(11); 2]
+            && [0, members].contains(&model.leanings.of.len());
         let fits = model.rates.len() == features && [0, products].contains(&model.selling.len());
         let fits = fits && [0, features].contains(&model.prices.of_features.len());
         s.ensure(complete && fits, "launch signals do not fit their members or features")?;
@@ -136,6 +145,14 @@ fn read_tags(s: &Section<'_>, products: usize, names: usize) -> Result<TagBuyers
     let lengths = [found.shares.len(), found.totals.len()] == [found.tags.len(), products];
     s.ensure(sorted && lengths, "tags of buyers do not fit their products, or those of members")?;
     Ok(found)
+}
+
+fn read_leanings(s: &Section<'_>) -> Result<Leanings, ArtifactError> {
+    #[derive(Deserialize)]
+    struct Weights {
+        leaning_weights: [f32; STATICS],
+    }
+    Ok(Leanings { weights: s.values::<Weights>()?.leaning_weights, of: s.array("leanings")? })
 }
 
 fn read_prices(s: &Section<'_>) -> Result<UsualPrices, ArtifactError> {
@@ -205,8 +222,10 @@ mod tests {
             premium: column(),
             price_level: column(),
         };
+        let leanings = Leanings { weights: std::array::from_fn(|k| k as f32 / 3.0), of: column() };
         let model = LaunchModel {
             statics,
+            leanings,
             buyers: Matrix::from_sorted(2, &[(1, 0, 1.0)]),
             tag_buyers: tag_buyers.clone(),
             ..LaunchModel::default()
@@ -225,7 +244,9 @@ mod tests {
             totals: vec![0.0, 1.5].into(),
             shares: vec![0.25, 0.75].into(),
         };
-        let found = back(&known).unwrap().tag_buyers;
+        let back_again = back(&known).unwrap();
+        let (found, leanings) = (back_again.tag_buyers, back_again.leanings);
+        assert_eq!((leanings.weights[8], &leanings.of[..]), (8.0 / 3.0, &[1.0][..]));
         assert_eq!((found.tags.to_vec(), found.totals.to_vec()), (vec![0, 2], vec![0.0, 1.5]));
         assert_eq!((found.bought.row(1), found.shares.to_vec()), ((&[0, 1][..], &[0.5, 1.0][..]), vec![0.25, 0.75]));
         for unfit in [

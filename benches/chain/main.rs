@@ -109,7 +109,7 @@ fn audiences(model: &Model) {
         let scan = seconds(|| model.launch.scan_all(&[&query], &model.embeddings, &stop, keep).unwrap());
         let whole = seconds(|| audience(model, &request, &stop).unwrap());
         println!(
-            "round {round}: an audience of {AUDIENCE} in {whole:.3} s, the bare scan {scan:.3} s; the sum over its {:.2} GB {sum:.3} s ({:.1} GB/s): {:.1} times",
+            "round {round}: an audience of {AUDIENCE} in {whole:.3} s, the bare scan {scan:.4} s; the sum over its {:.2} GB {sum:.3} s ({:.1} GB/s): {:.1} times",
             read.bytes() as f64 / 1e9,
             read.bytes() as f64 / 1e9 / sum,
             whole / sum
@@ -190,7 +190,7 @@ async fn serve(folder: &str) {
             let first = since.elapsed().as_secs_f64();
             while answer.message().await.unwrap().is_some() {}
             let last = since.elapsed().as_secs_f64();
-            println!("FindAudience of {count}{what}: first message after {first:.3} s, the last after {last:.3} s");
+            println!("FindAudience of {count}{what}: first message after {first:.4} s, the last after {last:.4} s");
         }
     }
     println!("{}", memory(&server));

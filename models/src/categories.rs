@@ -20,6 +20,8 @@ pub struct CategoryTree {
     paths: Vec<String>,
     /// By row of the category labels: its node, that node's parent, and so on; [`NONE`] above the top.
     levels: Vec<[u32; LEVELS]>,
+    /// By node, the one above it; [`NONE`] at the top.
+    parents: Vec<u32>,
     /// By node, its share of all purchases.
     shares: Vec<f32>,
 }
@@ -44,7 +46,9 @@ impl CategoryTree {
             let nodes = levels.get(*label as usize).into_iter().flatten();
             nodes.filter(|node| **node != NONE).for_each(|node| shares[*node as usize] += count / all);
         }
-        Self { levels, shares, paths: nodes.into_keys().collect() }
+        let parent = |path: &String| path_levels(path).nth(1).map_or(NONE, |parent| nodes[parent]);
+        let parents = nodes.keys().map(parent).collect();
+        Self { levels, parents, shares, paths: nodes.into_keys().collect() }
     }
 
     /// The share of all purchases in a node, 0 to 1; of the three finest levels only.
@@ -62,14 +66,16 @@ impl CategoryTree {
         self.paths.is_empty()
     }
 
-    /// The node of a path.
-    pub fn find(&self, path: &str) -> Option<u32> {
-        self.paths.binary_search_by(|known| known.as_str().cmp(path)).ok().map(|node| node as u32)
-    }
-
     /// The path of a node.
     pub fn path(&self, node: u32) -> &str {
         self.paths.get(node as usize).map_or("", String::as_str)
+    }
+
+    /// The node of a category label's row and all above it, finest first.
+    pub fn lineage(&self, label: u32) -> impl Iterator<Item = u32> {
+        let finest = self.levels(label)[0];
+        let above = |node: &u32| self.parents.get(*node as usize).copied();
+        std::iter::successors(Some(finest), above).take_while(|node| *node != NONE)
     }
 
     /// The node of a category label's row and its parents, finest first; [`NONE`] where there is none.
@@ -91,6 +97,9 @@ mod tests {
         assert_eq!(paths(0), ["a/b/c/d", "a/b/c", "a/b"]);
         assert_eq!(paths(1), ["a", "", ""]);
         assert_eq!(tree.levels(labels.rows[2]), [NONE; LEVELS]);
+        let lineage = |row: usize| tree.lineage(labels.rows[row]).map(|node| tree.path(node)).collect::<Vec<_>>();
+        assert_eq!((lineage(0), lineage(1)), (vec!["a/b/c/d", "a/b/c", "a/b", "a"], vec!["a"]));
+        assert_eq!(lineage(2), [""; 0]);
         let shares = |row: usize| tree.levels(labels.rows[row]).map(|n| if n == NONE { 0.0 } else { tree.share(n) });
         assert_eq!((shares(0), shares(1)), ([0.75; 3], [0.25, 0.0, 0.0]), "four levels up, no share is kept");
     }

@@ -64,7 +64,7 @@ impl Allocate {
         let request = AllocationRequest { launches, contact_cost: self.contact_cost, filter: self.launches.filter()? };
         progress.start("allocate", 1);
         let answer = allocate(&model, &request, &stop)?;
-        let held_out = self.holdout.held_out(&model, answer.members.iter().map(|m| m.member));
+        let held_out = self.holdout.held_out(&model, &answer.members, |m| m.member);
         write(&self.out, &model, &products, &answer, &held_out)?;
         progress.finish(&format!("{} rows in {}", print::count(answer.members.len() as u64), self.out.display()));
         print_summary(&Summary::of(&request, &products, &answer, &held_out), self.json)

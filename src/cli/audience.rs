@@ -117,7 +117,7 @@ impl Audience {
         audiences(&model, &asked.collect::<Vec<_>>(), &stop, |i, answer| {
             let id = &products[i].id;
             rows += answer.members.len();
-            let held_out = self.holdout.held_out(&model, answer.members.iter().map(|m| m.row));
+            let held_out = self.holdout.held_out(&model, &answer.members, |m| m.row);
             write(&mut table, &model, (id, id_type), &answer, &held_out)?;
             summaries.push(Summary::of(id.clone(), answer, held_out.iter().filter(|held| **held).count()));
             progress.advance(1);

@@ -64,9 +64,9 @@ pub(super) struct HoldoutArgs {
 
 impl HoldoutArgs {
     /// Which of some members are held out.
-    pub(super) fn held_out(self, model: &Model, members: impl Iterator<Item = u32>) -> Vec<bool> {
+    pub(super) fn held_out<T: Sync>(self, model: &Model, members: &[T], row: impl Fn(&T) -> u32 + Sync) -> Vec<bool> {
         let holdout = Holdout { share: self.holdout, seed: self.holdout_seed };
-        members.map(|row| holdout.contains(model.members.ids.get(row))).collect()
+        holdout.among(members, |member| model.members.ids.get(row(member)))
     }
 }
 

@@ -8,7 +8,6 @@ use kindred_models::audience::{
     Allocated, Audience, Excluded, Holdout, LaunchOutcome, Trait, TraitKind, allocate, audience,
 };
 use kindred_models::index::IndexKind;
-use kindred_models::ranking::Scored;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
@@ -80,8 +79,7 @@ impl AudienceService for Audiences {
         let model = self.shared.live.snapshot();
         let computed = self.shared.compute.run(move |stop| {
             let answer = allocate(&model, &question, stop)?;
-            let held_out: Vec<bool> =
-                answer.members.iter().map(|m| holdout.contains(model.members.ids.get(m.member))).collect();
+            let held_out = holdout.among(&answer.members, |m| model.members.ids.get(m.member));
             let outcomes = answer.by_launch(&question.launches, &held_out);
             let summary = v1::AllocationSummary {
                 launches: outcomes.into_iter().map(launch_allocation).collect(),
@@ -114,13 +112,20 @@ fn subject(request: &v1::FindAudienceRequest) -> String {
 /// A stream of answers.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// Messages one after the other, as long as the deadline allows.
+/// Messages one after the other, as long as the deadline allows; others get their turn before each is made, and those made
+/// are sent.
 fn until<T: Send + 'static>(
     deadline: Option<Deadline>,
     first: T,
-    rest: impl Iterator<Item = T> + Send + 'static,
+    mut rest: impl Iterator<Item = T> + Send + 'static,
 ) -> Answers<T> {
-    let messages = tokio_stream::once(first).chain(tokio_stream::iter(rest));
+    // Whoever encodes them takes the first pause for the end of a frame, and asks again at once.
+    let pause = async || {
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+    };
+    let turns = tokio_stream::iter(std::iter::repeat(())).then(move |()| pause());
+    let messages = tokio_stream::once(first).chain(turns.map_while(move |()| rest.next()));
     Box::pin(messages.map(move |message| match deadline {
         Some(deadline) if deadline.has_passed() => Err(exceeded()),
         _ => Ok(message),
@@ -142,8 +147,7 @@ impl Audiences {
         let computed = self.shared.compute.run(move |stop| {
             let (question, unknown) = checked.ask(&model, request)?;
             let audience = audience(&model, &question, stop)?;
-            let id = |m: &Scored| model.members.ids.get(m.row);
-            let held_out = audience.members.iter().map(|m| holdout.contains(id(m))).collect();
+            let held_out = holdout.among(&audience.members, |m| model.members.ids.get(m.row));
             Ok(Answer { summary: summary(&model, &audience, unknown), audience, held_out, model })
         });
         computed.await

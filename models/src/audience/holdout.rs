@@ -1,6 +1,8 @@
 //! The holdout: members of an audience who are not contacted, so that what a campaign did can be told from what
 //! would have been bought anyway.
 
+use rayon::prelude::*;
+
 /// A random part of an audience.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Holdout {
@@ -22,6 +24,15 @@ impl Holdout {
         let uniform = u64::from_le_bytes([a, b, c, d, e, f, g, h]) as f64 / u64::MAX as f64;
         uniform < self.share
     }
+
+    /// Which of some members are held out.
+    pub fn among<'a, T: Sync>(&self, members: &'a [T], id: impl Fn(&'a T) -> &'a str + Sync) -> Vec<bool> {
+        // Ids stand all over memory: they are not looked up for nothing.
+        if self.share <= 0.0 {
+            return vec![false; members.len()];
+        }
+        members.par_iter().map(|member| self.contains(id(member))).collect()
+    }
 }
 
 #[cfg(test)]
@@ -32,7 +43,10 @@ mod tests {
     fn a_share_is_held_out_the_same_for_the_same_seed() {
         let held = |share, seed| -> Vec<bool> {
             let holdout = Holdout { share, seed };
-            (0..10_000).map(|i| holdout.contains(&format!("m{i}"))).collect()
+            let ids: Vec<String> = (0..10_000).map(|i| format!("m{i}")).collect();
+            let held = holdout.among(&ids, |id| id);
+            assert!(held.iter().zip(&ids).all(|(held, id)| *held == holdout.contains(id)));
+            held
         };
         let count = |held: &[bool]| held.iter().filter(|h| **h).count();
         let (a, b) = (held(0.1, 7), held(0.1, 8));

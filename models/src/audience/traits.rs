@@ -1,9 +1,9 @@
 //! What sets an audience apart: tags, habits and products that its members have more often than others.
 
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::Eligibility;
-use crate::categories::path_levels;
 use crate::content::Attributes;
 use crate::launch::LaunchQuery;
 use crate::model::Model;
@@ -15,6 +15,8 @@ const MIN_MEMBERS: usize = 50;
 const MAX_TRAITS: usize = 20;
 /// Members of an audience that are looked at, evenly spaced, at most.
 const MAX_LOOKED_AT: usize = 5000;
+/// Members who are counted by one task.
+const COUNTED: usize = 1000;
 /// How many times as often as in the base a trait must be there.
 const MIN_LIFT: f64 = 1.2;
 
@@ -56,21 +58,17 @@ pub(super) fn traits(model: &Model, query: &LaunchQuery, eligibility: &Eligibili
     let step = audience.len().div_ceil(MAX_LOOKED_AT);
     let looked_at: Vec<u32> = audience.iter().step_by(step).map(|m| m.row).collect();
     let base = Base { model, eligibility };
-    let mut traits = Vec::new();
     let (count, scale) = (looked_at.len() as f64, audience.len() as f64 / looked_at.len() as f64);
-    for ((kind, row), members) in counts(model, query, &looked_at) {
-        // Of those who were looked at: a count that is made larger by the sample proves nothing.
-        if members < MIN_MEMBERS {
-            continue;
-        }
+    let told = |((kind, row), members): ((TraitKind, u32), usize)| {
         let share = members as f64 / count;
         let members = (members as f64 * scale).round() as usize;
-        let Some((name, base_share)) = base.share(kind, row) else { continue };
+        let (name, base_share) = base.share(kind, row)?;
         let lift = share / base_share;
-        if lift.is_finite() && lift >= MIN_LIFT {
-            traits.push(Trait { kind, name, members, share, lift });
-        }
-    }
+        (lift.is_finite() && lift >= MIN_LIFT).then_some(Trait { kind, name, members, share, lift })
+    };
+    // Of those who were looked at: a count that is made larger by the sample proves nothing.
+    let enough = counts(model, query, &looked_at).into_par_iter().filter(|(_, members)| *members >= MIN_MEMBERS);
+    let mut traits: Vec<Trait> = enough.filter_map(told).collect();
     let value = |t: &Trait| t.share * t.lift.ln();
     traits.sort_by(|a, b| value(b).total_cmp(&value(a)).then_with(|| (a.kind, &a.name).cmp(&(b.kind, &b.name))));
     traits.truncate(MAX_TRAITS);
@@ -81,29 +79,55 @@ pub(super) fn traits(model: &Model, query: &LaunchQuery, eligibility: &Eligibili
 fn counts(model: &Model, query: &LaunchQuery, members: &[u32]) -> Vec<((TraitKind, u32), usize)> {
     let mut analogues: Vec<u32> = query.analogues.iter().map(|a| a.row).collect();
     analogues.sort_unstable();
-    let names = &model.members.tag_names;
-    let nodes = |path| path_levels(path).filter_map(|level| model.tree.find(level)).collect();
-    let nodes: Vec<Vec<u32>> = model.products.categories.values.iter().map(nodes).collect();
-    // Of tags there may be as many as members.
-    let (mut tags, mut categories) = (Vec::new(), Tally::new(model.tree.len()));
-    let (mut brands, mut alike) = (Tally::new(model.products.brands.values.len()), Tally::new(analogues.len()));
-    for (turn, member) in (1..).zip(members) {
-        let said = model.state.profile(*member);
-        let is_deleted = |tag: &u32| said.is_some_and(|said| said.has_tag(names.get(*tag)) == Some(false));
-        let kept = model.members.tags.row(*member).iter().copied().filter(|tag| !is_deleted(tag));
-        tags.extend(kept);
-        for product in model.history.bought(*member) {
-            let nodes = nodes.get(model.products.categories.rows[product as usize] as usize);
-            nodes.into_iter().flatten().for_each(|node| categories.add(*node, turn));
-            brands.add(model.products.brands.rows[product as usize], turn);
-            analogues.binary_search(&product).into_iter().for_each(|place| alike.add(place as u32, turn));
-        }
-    }
+    let parts = members.par_chunks(COUNTED).map(|members| Counts::of(model, &analogues, members));
+    let Some(Counts { mut tags, categories, brands, alike }) = parts.reduce_with(Counts::and) else {
+        return Vec::new();
+    };
     let of = |kind, tally: Tally| tally.into_counts().map(move |(row, count)| ((kind, row), count));
     let alike = of(TraitKind::Analogue, alike).map(|((kind, place), count)| ((kind, analogues[place as usize]), count));
     tags.sort_unstable();
     let tags = tags.chunk_by(|a, b| a == b).map(|same| ((TraitKind::Tag, same[0]), same.len()));
     tags.chain(of(TraitKind::Category, categories)).chain(of(TraitKind::Brand, brands)).chain(alike).collect()
+}
+
+/// What some members have.
+struct Counts {
+    /// Every tag of every member: there may be as many as members.
+    tags: Vec<u32>,
+    categories: Tally,
+    brands: Tally,
+    /// By place among the analogues.
+    alike: Tally,
+}
+
+impl Counts {
+    /// `analogues` are sorted rows of products.
+    fn of(model: &Model, analogues: &[u32], members: &[u32]) -> Self {
+        let names = &model.members.tag_names;
+        let (mut tags, mut categories) = (Vec::new(), Tally::new(model.tree.len()));
+        let (mut brands, mut alike) = (Tally::new(model.products.brands.values.len()), Tally::new(analogues.len()));
+        for (turn, member) in (1..).zip(members) {
+            let said = model.state.profile(*member);
+            let is_deleted = |tag: &u32| said.is_some_and(|said| said.has_tag(names.get(*tag)) == Some(false));
+            let kept = model.members.tags.row(*member).iter().copied().filter(|tag| !is_deleted(tag));
+            tags.extend(kept);
+            for product in model.history.bought(*member) {
+                let category = model.products.categories.rows[product as usize];
+                model.tree.lineage(category).for_each(|node| categories.add(node, turn));
+                brands.add(model.products.brands.rows[product as usize], turn);
+                analogues.binary_search(&product).into_iter().for_each(|place| alike.add(place as u32, turn));
+            }
+        }
+        Self { tags, categories, brands, alike }
+    }
+
+    /// With what others have.
+    fn and(mut self, others: Self) -> Self {
+        self.tags.extend(others.tags);
+        let pairs = [(&mut self.categories, others.categories), (&mut self.brands, others.brands)];
+        pairs.into_iter().chain([(&mut self.alike, others.alike)]).for_each(|(tally, more)| tally.add_all(&more));
+        self
+    }
 }
 
 /// Members by row of what they have, each once.
@@ -122,6 +146,11 @@ impl Tally {
         if let Some((last, count)) = self.rows.get_mut(row as usize).filter(|(last, _)| *last != turn) {
             (*last, *count) = (turn, *count + 1);
         }
+    }
+
+    /// Adds those of other members.
+    fn add_all(&mut self, others: &Self) {
+        self.rows.iter_mut().zip(&others.rows).for_each(|((_, count), (_, more))| *count += more);
     }
 
     fn into_counts(self) -> impl Iterator<Item = (u32, usize)> {

@@ -127,7 +127,7 @@ fn arrays_that_do_not_fit_are_refused() {
     let folder = trained.version_folder();
     let path = folder.join("manifest.json");
     let manifest: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    let changes: [(&str, Change); 13] = [
+    let changes: [(&str, Change); 14] = [
         ("embeddings", |m| m["sections"]["embeddings"]["factors"] = 9.into()),
         ("embeddings", |m| m["sections"]["embeddings"]["factors"] = 0.into()),
         ("history", |m| m["files"]["history"]["arrays"]["weights"]["len"] = 3.into()),
@@ -137,6 +137,7 @@ fn arrays_that_do_not_fit_are_refused() {
         ("groups", |m| m["files"]["groups"]["arrays"]["cities.bytes"]["len"] = 3.into()),
         ("groups", |m| m["sections"]["groups"] = serde_json::json!(["other"])),
         ("launch", |m| drop(m["files"].as_object_mut().unwrap().remove("launch"))),
+        ("launch", |m| m["files"]["launch"]["arrays"]["leanings"]["len"] = 3.into()),
         ("product_index", |m| m["sections"]["product_index"]["degree"] = 31.into()),
         ("product_index", |m| m["sections"]["product_index"]["degree"] = 0.into()),
         // Links in place of rows, and of starts.

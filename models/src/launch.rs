@@ -117,9 +117,6 @@ impl LaunchFit {
     /// and that for this one. A signal that few members have would outweigh all others in its own deviations, and hardly
     /// count in those of all.
     fn scales(&self, signals: &[Signals]) -> Signals {
-        if self.own_share == 0.0 {
-            return self.deviations;
-        }
         let variances = variances(signals);
         std::array::from_fn(|k| {
             let (all, own) = (self.deviations[k], variances[k].sqrt() as f32);

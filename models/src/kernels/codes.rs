@@ -22,7 +22,7 @@ dispatched! {
 }
 
 dispatched! {
-    /// The same of two queries of one length, each row being read once for both.
+    /// The same of two queries of one length; with AVX-512, each row is widened once for both.
     pub fn dot_codes_of_both(codes: &[i8], queries: [&[i16]; 2], out: [&mut [i32]; 2]) {
         match queries[0].len() {
             64 => dot_codes_of_two::<64>(codes, queries, out),

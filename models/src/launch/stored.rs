@@ -1,5 +1,6 @@
 //! How a launch model is stored, and what older formats knew of it.
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::signals::{ACTIVITY, ANALOGUES_20, ANALOGUES_100, HABITS, STATICS, VECTOR};
@@ -132,6 +133,8 @@ impl LaunchModel {
         let fits = model.rates.len() == features && [0, products].contains(&model.selling.len());
         let fits = fits && [0, features].contains(&model.prices.of_features.len());
         s.ensure(complete && fits, "launch signals do not fit their members or features")?;
+        let finite = || model.leanings.of.par_iter().all(|x| x.is_finite());
+        s.ensure_all(finite, "leanings are not finite")?;
         Ok(model)
     }
 }

@@ -275,3 +275,22 @@ pub(super) fn index(kind: IndexKind) -> v1::Index {
         IndexKind::Hnsw => v1::Index::Hnsw,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    #[test]
+    fn a_message_is_sent_before_the_next_is_made() {
+        let mut messages = until(None, 1, 2..4);
+        let mut polled = || match messages.as_mut().poll_next(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Some(message)) => message.unwrap().to_string(),
+            Poll::Ready(None) => "end".to_owned(),
+            Poll::Pending => "pause".to_owned(),
+        };
+        let seen: Vec<String> = (0..10).map(|_| polled()).collect();
+        assert_eq!(seen, ["1", "pause", "pause", "2", "pause", "pause", "3", "pause", "pause", "end"]);
+    }
+}

@@ -124,8 +124,9 @@ impl Counts {
     /// With what others have.
     fn and(mut self, others: Self) -> Self {
         self.tags.extend(others.tags);
-        let pairs = [(&mut self.categories, others.categories), (&mut self.brands, others.brands)];
-        pairs.into_iter().chain([(&mut self.alike, others.alike)]).for_each(|(tally, more)| tally.add_all(&more));
+        self.categories.add_all(&others.categories);
+        self.brands.add_all(&others.brands);
+        self.alike.add_all(&others.alike);
         self
     }
 }

@@ -209,8 +209,8 @@ mod tests {
     use super::*;
     use crate::artifact::{Check, fixture};
 
-    /// Reads what was written of one member and two products.
-    fn back(tag_buyers: &TagBuyers) -> Result<LaunchModel, ArtifactError> {
+    /// Reads what was written of one member, who leans so, and two products.
+    fn back(tag_buyers: &TagBuyers, leaning: f32) -> Result<LaunchModel, ArtifactError> {
         let column = || Array::from(vec![1.0f32]);
         let statics = Statics {
             activity: column(),
@@ -225,7 +225,7 @@ mod tests {
             premium: column(),
             price_level: column(),
         };
-        let leanings = Leanings { weights: std::array::from_fn(|k| k as f32 / 3.0), of: column() };
+        let leanings = Leanings { weights: std::array::from_fn(|k| k as f32 / 3.0), of: vec![leaning].into() };
         let model = LaunchModel {
             statics,
             leanings,
@@ -240,6 +240,13 @@ mod tests {
     }
 
     #[test]
+    fn leanings_come_back_unless_they_are_not_finite() {
+        let leanings = back(&TagBuyers::default(), -1.5).unwrap().leanings;
+        assert_eq!((leanings.weights[8], &leanings.of[..]), (8.0 / 3.0, &[-1.5][..]));
+        assert!([f32::NAN, f32::INFINITY].iter().all(|leaning| back(&TagBuyers::default(), *leaning).is_err()));
+    }
+
+    #[test]
     fn tags_come_back_and_those_that_do_not_fit_are_refused() {
         let known = TagBuyers {
             tags: vec![0, 2].into(),
@@ -247,9 +254,7 @@ mod tests {
             totals: vec![0.0, 1.5].into(),
             shares: vec![0.25, 0.75].into(),
         };
-        let back_again = back(&known).unwrap();
-        let (found, leanings) = (back_again.tag_buyers, back_again.leanings);
-        assert_eq!((leanings.weights[8], &leanings.of[..]), (8.0 / 3.0, &[1.0][..]));
+        let found = back(&known, 1.0).unwrap().tag_buyers;
         assert_eq!((found.tags.to_vec(), found.totals.to_vec()), (vec![0, 2], vec![0.0, 1.5]));
         assert_eq!((found.bought.row(1), found.shares.to_vec()), ((&[0, 1][..], &[0.5, 1.0][..]), vec![0.25, 0.75]));
         for unfit in [
@@ -259,7 +264,7 @@ mod tests {
             TagBuyers { totals: vec![1.5].into(), ..known.clone() },
             TagBuyers { bought: Matrix::from_sorted(1, &[]), ..known.clone() },
         ] {
-            assert!(back(&unfit).is_err(), "{unfit:?}");
+            assert!(back(&unfit, 1.0).is_err(), "{unfit:?}");
         }
     }
 }

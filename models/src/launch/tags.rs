@@ -89,19 +89,15 @@ impl TagLifts {
         let said = said.iter().map(|(row, sum)| ((row - members.start) as usize, weight * sum));
         let said: Vec<(usize, f32)> = said.map(|(i, more)| (i, scores[i] + more)).collect();
         let offsets = &self.rows.offsets[members.start as usize..=members.end as usize];
-        let columns = &self.rows.columns[..];
-        let mut start = offsets[0] as usize;
-        for (score, end) in scores.iter_mut().zip(&offsets[1..]) {
-            let end = *end as usize;
-            *score += weight * self.sum(&columns[start..end]);
-            start = end;
-        }
+        let tags = offsets.windows(2).map(|ends| &self.rows.columns[ends[0] as usize..ends[1] as usize]);
+        scores.iter_mut().zip(tags).for_each(|(score, tags)| *score += weight * self.sum(tags));
         said.into_iter().for_each(|(i, score)| scores[i] = score);
     }
 
     #[inline(always)]
     fn sum(&self, tags: &[u32]) -> f32 {
         let of = |tag: u32| self.lifts.get(tag as usize).copied().unwrap_or_default();
+        // Most members have few, for whom a loop takes longer than what it adds up.
         match tags {
             [] => 0.0,
             [one] => of(*one),

@@ -80,7 +80,7 @@ impl Top {
 }
 
 /// The best `k` allowed of some rows, in no order; in time that grows with the rows alone. Where most are allowed, few
-/// are asked whether they are.
+/// are asked whether they are. The list keeps the room that all rows took.
 pub fn best(mut rows: Vec<Scored>, k: usize, allowed: impl Fn(u32) -> bool) -> Vec<Scored> {
     let is_allowed = |s: &Scored| allowed(s.row);
     let rest = cut(&mut rows, k + k / 4 + SPARE);

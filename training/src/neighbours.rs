@@ -72,3 +72,42 @@ fn weighted(history: &History, products: usize, active: usize) -> Matrix {
     }
     Matrix { rows: history.rows.clone(), values: values.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kindred_models::sparse::Rows;
+
+    /// The first buys one product, the second two, the third the other one, and the last nothing.
+    fn history() -> History {
+        let lists = [vec![0], vec![0, 1], vec![1], vec![]];
+        History { rows: Rows::from_lists(lists), decayed: vec![1.0; 4].into(), ..History::default() }
+    }
+
+    fn found(count: usize, max_members: usize) -> Neighbours {
+        fit(&history(), 2, &NeighbourParams { count, max_members }, &Stop::default()).unwrap()
+    }
+
+    #[test]
+    fn members_alike_worked_by_hand() {
+        // Both products are as rare: vectors (1, 0), (√½, √½) and (0, 1).
+        let Neighbours { similar } = found(5, 3);
+        let near = |member: u32, others: &[u32]| {
+            let (rows, cosines) = similar.row(member);
+            assert_eq!(rows, others, "{member}");
+            assert!(cosines.iter().all(|cosine| (cosine - 0.5f32.sqrt()).abs() < 1e-6), "{member}: {cosines:?}");
+        };
+        near(0, &[1]);
+        near(1, &[0, 2]);
+        near(2, &[1]);
+        near(3, &[]);
+        assert_eq!(found(1, 3).similar.row(1).0, [0], "of two alike, the first");
+    }
+
+    #[test]
+    fn of_too_many_members_none_is_looked_for() {
+        for (count, max_members) in [(5, 2), (0, 3)] {
+            assert_eq!(found(count, max_members).similar.rows.columns.len(), 0);
+        }
+    }
+}

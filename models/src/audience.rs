@@ -42,6 +42,8 @@ pub use traits::{Trait, TraitKind};
 
 /// Scores that a scan for several launches at once holds, at most.
 const BATCH_SCORES: usize = 1 << 26;
+/// Questions that are looked up at once: each keeps what it found until it is answered.
+const LOOKED_UP: usize = 64;
 
 /// How many members are wanted.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -181,6 +183,35 @@ pub fn audiences<E: From<AudienceError>>(
     stop: &Stop,
     mut each: impl FnMut(usize, Audience) -> Result<(), E>,
 ) -> Result<(), E> {
+    let mut done = 0;
+    for requests in requests.chunks(LOOKED_UP) {
+        let asked = look_up(model, requests, stop)?;
+        let mut rest = &asked[..];
+        while !rest.is_empty() {
+            let mut held = 0;
+            let fits = |asked: &&Asked<'_>| {
+                held += asked.held();
+                held <= BATCH_SCORES
+            };
+            let (batch, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+            for (asked, ranked) in batch.iter().zip(scan(model, batch, stop).map_err(AudienceError::Stopped)?) {
+                let scored = model.members.len();
+                let answer = asked.answer(ranked, IndexKind::Exact, scored, stop).map_err(AudienceError::Stopped)?;
+                each(done, answer)?;
+                done += 1;
+            }
+            rest = later;
+        }
+    }
+    Ok(())
+}
+
+/// What is asked, looked up; who is eligible, once for all who ask alike in a row.
+fn look_up<'a>(
+    model: &'a Model,
+    requests: &'a [AudienceRequest],
+    stop: &Stop,
+) -> Result<Vec<Asked<'a>>, AudienceError> {
     let mut asked: Vec<Asked<'_>> = Vec::with_capacity(requests.len());
     for request in requests {
         let same = asked.last().filter(|a| a.request.filter == request.filter && a.request.seeds == request.seeds);
@@ -190,23 +221,7 @@ pub fn audiences<E: From<AudienceError>>(
         };
         asked.push(Asked::of(model, request, eligibility)?);
     }
-    let (mut done, mut rest) = (0, &asked[..]);
-    while !rest.is_empty() {
-        let mut held = 0;
-        let fits = |asked: &&Asked<'_>| {
-            held += asked.held();
-            held <= BATCH_SCORES
-        };
-        let (batch, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
-        for (asked, ranked) in batch.iter().zip(scan(model, batch, stop).map_err(AudienceError::Stopped)?) {
-            let scored = model.members.len();
-            let answer = asked.answer(ranked, IndexKind::Exact, scored, stop).map_err(AudienceError::Stopped)?;
-            each(done, answer)?;
-            done += 1;
-        }
-        rest = later;
-    }
-    Ok(())
+    Ok(asked)
 }
 
 /// Mean share of the exact audience that the index over members finds, over products of the model asked for as if they

@@ -80,7 +80,7 @@ impl Top {
 }
 
 /// The best `k` allowed of some rows, in no order; in time that grows with the rows alone. Where most are allowed, few
-/// are asked whether they are. The list keeps the room that all rows took.
+/// are asked whether they are.
 pub fn best(mut rows: Vec<Scored>, k: usize, allowed: impl Fn(u32) -> bool) -> Vec<Scored> {
     let is_allowed = |s: &Scored| allowed(s.row);
     let rest = cut(&mut rows, k + k / 4 + SPARE);
@@ -89,6 +89,8 @@ pub fn best(mut rows: Vec<Scored>, k: usize, allowed: impl Fn(u32) -> bool) -> V
         rows.extend(rest.into_iter().filter(is_allowed));
     }
     cut(&mut rows, k);
+    // Who keeps them has no use for the room that all took.
+    rows.shrink_to_fit();
     rows
 }
 
@@ -123,6 +125,12 @@ pub(crate) fn distinct(mut rows: Vec<u32>, n: usize) -> Vec<u32> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_best_take_no_more_room_than_they_need() {
+        let rows = (0..10_000).map(|row| Scored { row, score: row as f32 }).collect();
+        assert!(best(rows, 3, |_| true).capacity() < 100, "of a million members, this is kept for each");
+    }
 
     proptest! {
         #[test]

@@ -152,6 +152,8 @@ impl Matrix {
                 let rows = (start..len.min(start + COMPUTED_ROWS)).into_par_iter().map(|at| {
                     let mut entries = Vec::new();
                     row(at as u32, &mut entries);
+                    // It may have held each column several times before.
+                    entries.shrink_to_fit();
                     entries
                 });
                 for (at, entries) in (start as u32..).zip(rows.collect::<Vec<_>>()) {
@@ -196,7 +198,7 @@ impl Matrix {
 
 /// Where the first of sorted values that is not below `wanted` stands, at `from` or later: in time that grows with the
 /// logarithm of how far that is.
-pub(crate) fn gallop(sorted: &[u32], from: usize, wanted: u32) -> usize {
+pub fn gallop(sorted: &[u32], from: usize, wanted: u32) -> usize {
     let mut low = from;
     // Mostly it is near: a few are compared side by side, without a branch for each.
     if let Some(near) = sorted.get(from..).and_then(|rest| rest.first_chunk::<NEAR>()) {

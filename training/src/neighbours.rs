@@ -34,7 +34,7 @@ pub fn fit(
     }
     let vectors = weighted(history, products, active);
     let by_product = vectors.transposed(products);
-    let alike = |member: u32| -> Result<Box<[Scored]>, TrainError> {
+    let alike = |member: u32| -> Result<Vec<Scored>, TrainError> {
         stop.check()?;
         let mut sums = Scatter::take(members);
         let (products, values) = vectors.row(member);
@@ -47,10 +47,9 @@ pub fn fit(
         }
         let mut kept = sums.best(params.count, |other| other != member);
         kept.sort_unstable_by_key(|s| s.row);
-        // A slice, as the list has room for all whom the member was compared with: tens of thousands.
-        Ok(kept.into_boxed_slice())
+        Ok(kept)
     };
-    let rows: Vec<Box<[Scored]>> = (0..members as u32).into_par_iter().map(alike).collect::<Result<_, _>>()?;
+    let rows: Vec<Vec<Scored>> = (0..members as u32).into_par_iter().map(alike).collect::<Result<_, _>>()?;
     Ok(Neighbours { similar: from_rows(&rows) })
 }
 

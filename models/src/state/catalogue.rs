@@ -13,7 +13,7 @@ use crate::index::Table;
 use crate::launch::{ANALOGUES, mean_vector};
 use crate::model::Model;
 use crate::sparse::Rows;
-use crate::strings::{Labels, Strings};
+use crate::strings::{Labels, NONE, Strings};
 
 /// A product as it is now.
 #[derive(Clone, Debug, PartialEq)]
@@ -133,10 +133,17 @@ impl Products {
             // Borrowed from two places: both outlive the column.
             Labels::encode(&all().map(|row| value(row).map(str::to_owned)).collect::<Vec<_>>())
         };
+        // As numbers: a product may be sold in thousands of stores.
         let list = |rows: &Rows, names: &Strings, own: fn(&Attributes) -> &[String]| {
-            let learned = |row: u32| rows.row(row).iter().map(|value| names.get(*value).to_owned()).collect();
-            let values = |row: u32| of(&row).map_or_else(|| learned(row), |a| own(a).to_vec());
-            encode_lists(all().map(values).collect())
+            let said = now.values().flat_map(|product| own(&product.attributes));
+            let all_names: BTreeSet<&str> = names.iter().chain(said.map(String::as_str)).collect();
+            let all_names: Strings = all_names.into_iter().collect();
+            let moved: Vec<u32> = names.iter().map(|name| all_names.find(name).unwrap_or(NONE)).collect();
+            let values = |row: u32| match of(&row) {
+                Some(attributes) => own(attributes).iter().filter_map(|name| all_names.find(name)).collect(),
+                None => rows.row(row).iter().map(|value| moved[*value as usize]).collect(),
+            };
+            (Rows::from_lists(all().map(values)), all_names)
         };
         let price = |row: u32| match of(&row) {
             Some(attributes) => attributes.price.unwrap_or(f32::NAN),
@@ -147,8 +154,8 @@ impl Products {
             None => self.available[row as usize],
         };
         let title = |row: u32| of(&row).map_or_else(|| self.titles.get(row), |a| a.title.as_str());
-        let (tag_names, tags) = list(&self.tags, &self.tag_names, |a| &a.tags);
-        let (store_names, stores) = list(&self.stores, &self.store_names, |a| &a.stores);
+        let (tags, tag_names) = list(&self.tags, &self.tag_names, |a| &a.tags);
+        let (stores, store_names) = list(&self.stores, &self.store_names, |a| &a.stores);
         let number = |(i, product): (usize, &&ProductNow)| (product.id.clone(), (self.len() + i) as u32);
         Self {
             ids: ids.collect(),
@@ -167,15 +174,6 @@ impl Products {
     }
 }
 
-/// Lists of names as rows of a sorted table.
-fn encode_lists(lists: Vec<Vec<String>>) -> (Strings, Rows) {
-    let distinct: BTreeSet<&str> = lists.iter().flatten().map(String::as_str).collect();
-    let names: Strings = distinct.into_iter().collect();
-    let rows = lists.iter().map(|list| list.iter().filter_map(|name| names.find(name)).collect());
-    let rows = Rows::from_lists(rows.collect::<Vec<_>>());
-    (names, rows)
-}
-
 /// An array with so many more entries.
 pub(crate) fn extended<T: bytemuck::Pod>(array: &[T], more: usize, with: T) -> Array<T> {
     let mut values = Vec::with_capacity(array.len() + more);
@@ -188,7 +186,6 @@ pub(crate) fn extended<T: bytemuck::Pod>(array: &[T], more: usize, with: T) -> A
 mod tests {
     use super::*;
     use crate::feed::fixture;
-    use crate::strings::NONE;
 
     fn now(id: &str, category: &str, available: bool) -> ProductNow {
         let attributes =

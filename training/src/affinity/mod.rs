@@ -107,14 +107,14 @@ pub fn baskets(slice: &Slice, allowed: impl Fn(u32) -> bool) -> Matrix {
 }
 
 /// Rows whose entries are sorted by column.
-pub(crate) fn from_rows(rows: &[impl AsRef<[Scored]>]) -> Matrix {
+pub(crate) fn from_rows(rows: &[Vec<Scored>]) -> Matrix {
     let mut offsets = vec![0u64];
     offsets.extend(rows.iter().scan(0, |end, row| {
-        *end += row.as_ref().len() as u64;
+        *end += row.len() as u64;
         Some(*end)
     }));
-    let columns: Vec<u32> = rows.iter().flat_map(AsRef::as_ref).map(|s| s.row).collect();
-    let values: Vec<f32> = rows.iter().flat_map(AsRef::as_ref).map(|s| s.score).collect();
+    let columns: Vec<u32> = rows.iter().flatten().map(|s| s.row).collect();
+    let values: Vec<f32> = rows.iter().flatten().map(|s| s.score).collect();
     Matrix { rows: Rows { offsets: offsets.into(), columns: columns.into() }, values: values.into() }
 }
 

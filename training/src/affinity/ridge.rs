@@ -7,7 +7,7 @@
 use kindred_models::linalg::solve_spd;
 use kindred_models::ranking::{Scored, Top};
 use kindred_models::scatter::Scatter;
-use kindred_models::sparse::Matrix;
+use kindred_models::sparse::{Matrix, gallop};
 use kindred_models::stop::Stop;
 use rayon::prelude::*;
 
@@ -85,6 +85,22 @@ fn regress(groups: &Groups<'_>, params: &AffinityParams, target: u32, scratch: &
     weighted.map(|(s, w)| Scored { row: s.row, score: w * scale }).collect()
 }
 
+/// The places of the multiples of `step` among sorted groups: of a best-seller's, most are leapt over.
+fn every(groups: &[u32], step: u32) -> impl Iterator<Item = usize> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while let Some(group) = groups.get(at) {
+            let next = group.next_multiple_of(step);
+            if next == *group {
+                at += 1;
+                return Some(at - 1);
+            }
+            at = gallop(groups, at, next);
+        }
+        None
+    })
+}
+
 /// Fills `scratch` with the neighbours' normalized co-occurrences, row-major. Where they have very many
 /// purchases, those of a sample of the groups: the same groups for all, so that it stays positive definite.
 fn gramian(groups: &Groups<'_>, neighbours: &[Scored], scratch: &mut Scratch) {
@@ -94,8 +110,8 @@ fn gramian(groups: &Groups<'_>, neighbours: &[Scored], scratch: &mut Scratch) {
     scratch.purchases.clear();
     for (number, neighbour) in neighbours.iter().enumerate() {
         let (members, amounts) = groups.by_product.row(neighbour.row);
-        let pairs = members.iter().zip(amounts).filter(|(group, _)| **group % step == 0);
-        scratch.purchases.extend(pairs.map(|(group, amount)| (*group, number as u16, *amount)));
+        let sampled = every(members, step).map(|at| (members[at], number as u16, amounts[at]));
+        scratch.purchases.extend(sampled);
     }
     // Runs that are in order each, of one neighbour after the other: the stable sort merges them.
     scratch.purchases.sort_by_key(|(group, ..)| *group);
@@ -114,6 +130,21 @@ fn gramian(groups: &Groups<'_>, neighbours: &[Scored], scratch: &mut Scratch) {
         for j in 0..=i {
             let norm = (groups.sizes[neighbours[i].row as usize] * groups.sizes[neighbours[j].row as usize]).sqrt();
             scratch.gramian[i * n + j] /= norm;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn leaping_finds_every_multiple(groups in prop::collection::btree_set(0u32..2000, 0..300), step in 1u32..90) {
+            let groups: Vec<u32> = groups.into_iter().collect();
+            let multiples: Vec<usize> = (0..groups.len()).filter(|at| groups[*at].is_multiple_of(step)).collect();
+            prop_assert_eq!(every(&groups, step).collect::<Vec<_>>(), multiples);
         }
     }
 }

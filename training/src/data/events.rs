@@ -206,7 +206,10 @@ impl ReadEvents {
         }
         let earliest = kept.iter().map(|e| e.time).min().unwrap_or(i64::MAX);
         let name = |e: &Event| (e.member, e.product, e.time, e.kind);
-        let known: HashSet<_> = self.list.iter().filter(|e| e.time >= earliest).map(name).collect();
+        // Of the two, the fewer are held: those of the table are mostly many more.
+        let kept_too: HashSet<_> = kept.iter().map(name).collect();
+        let known = self.list.iter().filter(|e| e.time >= earliest).map(name);
+        let known: HashSet<_> = known.filter(|name| kept_too.contains(name)).collect();
         let is_new = |e: &Event| unit == TimeUnit::None || !known.contains(&name(e));
         self.list.extend(kept.into_iter().filter(is_new));
         Ok(())

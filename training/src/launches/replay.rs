@@ -17,6 +17,8 @@ use crate::slice::{Slice, kept_purchases};
 
 /// Members who did not buy that are kept per launch, about.
 const OTHERS: usize = 2000;
+/// Launches that are replayed per moment, at most: more take gigabytes, and teach the same.
+const MOST: usize = 500;
 
 /// Numbers of seeds that are learned from.
 pub(crate) const SEED_COUNTS: [usize; 3] = [3, 10, 30];
@@ -86,8 +88,8 @@ impl ScoredPast {
     }
 }
 
-/// Replays what was launched in the step after a cut, those that [count](LaunchParams::counts) first; `model`
-/// is of a sample of the members as of then.
+/// Replays what was launched in the step after a cut, those that [count](LaunchParams::counts) first, and before others
+/// where there are very many; `model` is of a sample of the members as of then.
 pub(super) fn at(
     model: &Model,
     slice: &Slice,
@@ -106,7 +108,14 @@ pub(super) fn at(
     let is_launch = |buyers: &[u32]| (least..members).contains(&buyers.len());
     let mut launches: Vec<(u32, Vec<u32>)> =
         buyers(slice, dataset, params, cut, is_active).into_iter().filter(|(_, b)| is_launch(b)).collect();
-    launches.sort_by_key(|(_, buyers)| !params.counts(buyers.len()));
+    let counts_not = |buyers: &[u32]| !params.counts(buyers.len());
+    if launches.len() > MOST {
+        // By a hash, not in order: products of a kind may stand together.
+        launches.sort_by_key(|(product, buyers)| (counts_not(buyers), mix(u64::from(*product))));
+        launches.truncate(MOST);
+        launches.sort_by_key(|(product, _)| *product);
+    }
+    launches.sort_by_key(|(_, buyers)| counts_not(buyers));
     let replayed = launches.into_par_iter().map(|(product, mut buyers)| {
         stop.check()?;
         let all = buyers.len();

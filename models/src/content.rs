@@ -235,7 +235,7 @@ impl ContentIndex {
 
     /// The `k` allowed products most like these features, by cosine (0 to 1), best first.
     pub fn nearest(&self, features: &[Feature], k: usize, allowed: impl Fn(u32) -> bool) -> Vec<Scored> {
-        let mut nearest = self.cosines(features).best(k, allowed);
+        let mut nearest = self.cosines(features).best_to_keep(k, allowed);
         nearest.sort_unstable();
         nearest
     }

@@ -49,6 +49,13 @@ impl Scatter {
         best(sums.filter(|s| s.score > 0.0).collect(), k, allowed)
     }
 
+    /// The same for who keeps them: without the room that all rows took.
+    pub fn best_to_keep(&self, k: usize, allowed: impl Fn(u32) -> bool) -> Vec<Scored> {
+        let mut best = self.best(k, allowed);
+        best.shrink_to_fit();
+        best
+    }
+
     /// Every row that something was added to, with its sum.
     pub fn each(&self, mut f: impl FnMut(u32, f32)) {
         for row in &self.touched {
@@ -102,5 +109,15 @@ mod tests {
         }
         let b = Scatter::take(6);
         assert!((0..6).all(|row| b.get(row) == 0.0) && b.best(9, |_| true).is_empty());
+    }
+
+    #[test]
+    fn what_is_kept_takes_no_more_room_than_it_needs() {
+        let mut sums = Scatter::take(10_000);
+        (0..10_000).for_each(|row| sums.add(row, row as f32));
+        let mut kept = sums.best_to_keep(3, |row| row != 9_998);
+        kept.sort_unstable();
+        assert_eq!(kept.iter().map(|s| s.row).collect::<Vec<_>>(), [9_999, 9_997, 9_996]);
+        assert!(kept.capacity() < 100, "there may be such a list for each member");
     }
 }

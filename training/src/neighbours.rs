@@ -45,7 +45,7 @@ pub fn fit(
                 sums.add(*buyer, x * y);
             }
         }
-        let mut kept = sums.best(params.count, |other| other != member);
+        let mut kept = sums.best_to_keep(params.count, |other| other != member);
         kept.sort_unstable_by_key(|s| s.row);
         Ok(kept)
     };

@@ -244,7 +244,7 @@ fn goes_with(model: &Model, analogues: &[Scored], allowed: impl Fn(u32) -> bool)
     let mut sums = Scatter::take(model.products.len());
     let from = analogues.iter().take(EXPANDED_ANALOGUES).map(|a| (a.row, a.score));
     spread(by_member, from, &mut sums);
-    let mut found = sums.best(EXPANSION, allowed);
+    let mut found = sums.best_to_keep(EXPANSION, allowed);
     found.sort_unstable();
     let best = found.first().map_or(1.0, |s| s.score);
     found.iter_mut().for_each(|s| s.score /= best);

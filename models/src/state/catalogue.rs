@@ -133,17 +133,9 @@ impl Products {
             // Borrowed from two places: both outlive the column.
             Labels::encode(&all().map(|row| value(row).map(str::to_owned)).collect::<Vec<_>>())
         };
-        // As numbers: a product may be sold in thousands of stores.
         let list = |rows: &Rows, names: &Strings, own: fn(&Attributes) -> &[String]| {
-            let said = now.values().flat_map(|product| own(&product.attributes));
-            let all_names: BTreeSet<&str> = names.iter().chain(said.map(String::as_str)).collect();
-            let all_names: Strings = all_names.into_iter().collect();
-            let moved: Vec<u32> = names.iter().map(|name| all_names.find(name).unwrap_or(NONE)).collect();
-            let values = |row: u32| match of(&row) {
-                Some(attributes) => own(attributes).iter().filter_map(|name| all_names.find(name)).collect(),
-                None => rows.row(row).iter().map(|value| moved[*value as usize]).collect(),
-            };
-            (Rows::from_lists(all().map(values)), all_names)
+            let said: Vec<Option<&[String]>> = all().map(|row| of(&row).map(own)).collect();
+            relisted(rows, names, &said)
         };
         let price = |row: u32| match of(&row) {
             Some(attributes) => attributes.price.unwrap_or(f32::NAN),
@@ -154,8 +146,8 @@ impl Products {
             None => self.available[row as usize],
         };
         let title = |row: u32| of(&row).map_or_else(|| self.titles.get(row), |a| a.title.as_str());
-        let (tags, tag_names) = list(&self.tags, &self.tag_names, |a| &a.tags);
-        let (stores, store_names) = list(&self.stores, &self.store_names, |a| &a.stores);
+        let (tag_names, tags) = list(&self.tags, &self.tag_names, |a| &a.tags);
+        let (store_names, stores) = list(&self.stores, &self.store_names, |a| &a.stores);
         let number = |(i, product): (usize, &&ProductNow)| (product.id.clone(), (self.len() + i) as u32);
         Self {
             ids: ids.collect(),
@@ -172,6 +164,21 @@ impl Products {
             added: Arc::new(added.iter().enumerate().map(number).collect()),
         }
     }
+}
+
+/// Lists of names as rows of a sorted table: as `said` has them, the others as they were. These stay numbers: thousands of
+/// stores may carry a product.
+fn relisted(rows: &Rows, names: &Strings, said: &[Option<&[String]>]) -> (Strings, Rows) {
+    let new = said.iter().flatten().copied().flatten().map(String::as_str);
+    let all: BTreeSet<&str> = names.iter().chain(new).collect();
+    let all: Strings = all.into_iter().collect();
+    let moved: Vec<u32> = names.iter().map(|name| all.find(name).unwrap_or(NONE)).collect();
+    let lists = (0..).zip(said).map(|(row, said)| match said {
+        Some(list) => list.iter().filter_map(|name| all.find(name)).collect(),
+        None => rows.row(row).iter().map(|name| moved[*name as usize]).collect(),
+    });
+    let rows = Rows::from_lists(lists);
+    (all, rows)
 }
 
 /// An array with so many more entries.
@@ -212,5 +219,16 @@ mod tests {
         assert_eq!((model.facts.len(), changed.brand, added.nodes), (4, NONE, changed.nodes));
         let again = model.clone().with_products(&[]);
         assert_eq!(again.products.find("zzz"), Some(3));
+    }
+
+    #[test]
+    fn lists_keep_their_names_where_others_come_between() {
+        let names: Strings = ["b", "d"].into_iter().collect();
+        let rows = Rows::from_lists([vec![0, 1], vec![1], vec![0]]);
+        let said = ["c", "a", "b"].map(str::to_owned);
+        // The second is said anew, the third to be in no list, and the last is added.
+        let (names, rows) = relisted(&rows, &names, &[None, Some(&said), Some(&[]), Some(&said[..1])]);
+        let list = |row: u32| rows.row(row).iter().map(|name| names.get(*name)).collect::<Vec<_>>();
+        assert_eq!((0..4).map(list).collect::<Vec<_>>(), [vec!["b", "d"], vec!["a", "b", "c"], vec![], vec!["c"]]);
     }
 }

@@ -17,7 +17,7 @@ use crate::slice::{Slice, kept_purchases};
 
 /// Members who did not buy that are kept per launch, about.
 const OTHERS: usize = 2000;
-/// Launches that are replayed per moment, at most: more take gigabytes, and teach the same.
+/// Launches that are replayed per moment, at most: each is held with the signals of some thousand members.
 const MOST: usize = 500;
 
 /// Numbers of seeds that are learned from.
@@ -106,16 +106,8 @@ pub(super) fn at(
     // Who buys is learned from small ones, too.
     let least = (params.min_buyers as usize).div_ceil(2).max(1);
     let is_launch = |buyers: &[u32]| (least..members).contains(&buyers.len());
-    let mut launches: Vec<(u32, Vec<u32>)> =
-        buyers(slice, dataset, params, cut, is_active).into_iter().filter(|(_, b)| is_launch(b)).collect();
-    let counts_not = |buyers: &[u32]| !params.counts(buyers.len());
-    if launches.len() > MOST {
-        // By a hash, not in order: products of a kind may stand together.
-        launches.sort_by_key(|(product, buyers)| (counts_not(buyers), mix(u64::from(*product))));
-        launches.truncate(MOST);
-        launches.sort_by_key(|(product, _)| *product);
-    }
-    launches.sort_by_key(|(_, buyers)| counts_not(buyers));
+    let launches = buyers(slice, dataset, params, cut, is_active).into_iter().filter(|(_, b)| is_launch(b)).collect();
+    let launches = chosen(launches, MOST, |buyers| params.counts(buyers.len()));
     let replayed = launches.into_par_iter().map(|(product, mut buyers)| {
         stop.check()?;
         let all = buyers.len();
@@ -123,6 +115,17 @@ pub(super) fn at(
         Ok(Past { members, buyers: all, ..past(model, &sampled, product, &buyers) })
     });
     replayed.collect()
+}
+
+/// Up to `most` launches, those that count before others; in this order, and that of their products.
+fn chosen(mut launches: Vec<(u32, Vec<u32>)>, most: usize, counts: impl Fn(&[u32]) -> bool) -> Vec<(u32, Vec<u32>)> {
+    if launches.len() > most {
+        // By a hash, not in order: products of a kind may stand together.
+        launches.sort_by_key(|(product, buyers)| (!counts(buyers), mix(u64::from(*product))));
+        launches.truncate(most);
+    }
+    launches.sort_by_key(|(product, buyers)| (!counts(buyers), *product));
+    launches
 }
 
 /// Members who had bought something that they kept, and allow it to be used.
@@ -209,4 +212,23 @@ pub(crate) fn choose_seeds(product: u32, buyers: &[u32], seeds: usize) -> Vec<bo
     let mut is_seed = vec![false; buyers.len()];
     order.into_iter().take(seeds).for_each(|i| is_seed[i] = true);
     is_seed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_very_many_launches_those_that_count_are_chosen_first() {
+        // Every third has ten buyers, the others one.
+        let launches = |n: u32| (0..n).map(|p| (p, vec![0; if p % 3 == 0 { 10 } else { 1 }])).collect();
+        let products = |most| -> Vec<u32> {
+            chosen(launches(12), most, |buyers| buyers.len() == 10).into_iter().map(|(product, _)| product).collect()
+        };
+        assert_eq!(products(12), [0, 3, 6, 9, 1, 2, 4, 5, 7, 8, 10, 11]);
+        let six = products(6);
+        assert_eq!((&six[..4], six.len(), six[4] < six[5]), (&[0, 3, 6, 9][..], 6, true));
+        let three = products(3);
+        assert!(three.len() == 3 && three.is_sorted() && three.iter().all(|product| product % 3 == 0), "{three:?}");
+    }
 }

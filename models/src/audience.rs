@@ -172,7 +172,7 @@ pub fn audience(model: &Model, request: &AudienceRequest, stop: &Stop) -> Result
     Ok(asked.answer(ranked, IndexKind::Exact, scored, stop)?)
 }
 
-/// The audiences of several products or seeds, all members being read once for as many of them as memory allows;
+/// The audiences of several products or seeds, all members being read once for up to 64 of them, as far as memory allows;
 /// `each` gets them in order.
 ///
 /// # Errors

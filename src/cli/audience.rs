@@ -24,7 +24,7 @@ use crate::signal::stop_flag;
 /// the columns product_id, member_id, rank (1 is best), score, probability (of a purchase within the horizon;
 /// empty where too few launches could be replayed to say), held_out and day (of the campaign, from 1). Members
 /// without consent to marketing and minors are left out. What to expect of each audience is printed as a table, or
-/// with --json. All products of the table are answered in one scan of the members.
+/// with --json. The products of the table are answered up to 64 in one scan of the members.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kindred audience --registry registry --products new.csv --out audience.parquet --size 10%\n  \

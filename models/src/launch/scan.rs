@@ -2,8 +2,8 @@
 //!
 //! A score is `Σ weight · signal`. Most signals are linear in what is added up over a member's purchases, so their
 //! weights are folded into the purchases; few sums per member are left. Purchases are added up for a block of members,
-//! and every later step is taken for a strip of it, so that what is at hand stays in a core's caches. [`signals`](LaunchModel::signals_of) says the same one member at a
-//! time, and is what the scan is tested against.
+//! and every later step is taken for a strip of it, so that what is at hand stays in a core's caches.
+//! [`signals`](LaunchModel::signals_of) says the same one member at a time, and is what the scan is tested against.
 
 use std::ops::Range;
 

@@ -85,22 +85,6 @@ fn regress(groups: &Groups<'_>, params: &AffinityParams, target: u32, scratch: &
     weighted.map(|(s, w)| Scored { row: s.row, score: w * scale }).collect()
 }
 
-/// The places of the multiples of `step` among sorted groups: of a best-seller's, most are leapt over.
-fn every(groups: &[u32], step: u32) -> impl Iterator<Item = usize> {
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        while let Some(group) = groups.get(at) {
-            let next = group.next_multiple_of(step);
-            if next == *group {
-                at += 1;
-                return Some(at - 1);
-            }
-            at = gallop(groups, at, next);
-        }
-        None
-    })
-}
-
 /// Fills `scratch` with the neighbours' normalized co-occurrences, row-major. Where they have very many
 /// purchases, those of a sample of the groups: the same groups for all, so that it stays positive definite.
 fn gramian(groups: &Groups<'_>, neighbours: &[Scored], scratch: &mut Scratch) {
@@ -132,6 +116,22 @@ fn gramian(groups: &Groups<'_>, neighbours: &[Scored], scratch: &mut Scratch) {
             scratch.gramian[i * n + j] /= norm;
         }
     }
+}
+
+/// The places of the multiples of `step` among sorted groups: of a best-seller's, most are leapt over.
+fn every(groups: &[u32], step: u32) -> impl Iterator<Item = usize> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while let Some(group) = groups.get(at) {
+            let next = group.next_multiple_of(step);
+            if next == *group {
+                at += 1;
+                return Some(at - 1);
+            }
+            at = gallop(groups, at, next);
+        }
+        None
+    })
 }
 
 #[cfg(test)]

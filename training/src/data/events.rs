@@ -206,12 +206,14 @@ impl ReadEvents {
         }
         let earliest = kept.iter().map(|e| e.time).min().unwrap_or(i64::MAX);
         let name = |e: &Event| (e.member, e.product, e.time, e.kind);
-        // Of the two, the fewer are held: those of the table are mostly many more.
-        let kept_too: HashSet<_> = kept.iter().map(name).collect();
-        let known = self.list.iter().filter(|e| e.time >= earliest).map(name);
-        let known: HashSet<_> = known.filter(|name| kept_too.contains(name)).collect();
-        let is_new = |e: &Event| unit == TimeUnit::None || !known.contains(&name(e));
-        self.list.extend(kept.into_iter().filter(is_new));
+        // Names of kept events, not of the table's: these are mostly many more.
+        let mut new: HashSet<_> = kept.iter().map(name).collect();
+        if unit != TimeUnit::None {
+            for event in self.list.iter().filter(|e| e.time >= earliest) {
+                new.remove(&name(event));
+            }
+        }
+        self.list.extend(kept.into_iter().filter(|e| new.contains(&name(e))));
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use kindred::proto::{DESCRIPTORS, v1};
 use kindred::server;
 use kindred::store::{Entry, Store};
 use prost::Message as _;
-use support::{Trained, find, serve, serve_as, trained, two_tastes};
+use support::{Running, Trained, find, serve, serve_as, trained, two_tastes};
 use tonic::Code;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 
@@ -142,37 +142,59 @@ async fn a_revoked_key_opens_nothing_any_more() {
 }
 
 #[tokio::test]
-async fn what_a_revoked_key_had_opened_is_closed() {
+async fn what_was_opened_is_closed_when_what_let_it_in_is_not_enough_any_more() {
     let trained = trained(&two_tastes());
     let running = serve(&trained).await;
     let store = store(&trained).await;
+    let mut without = Scores::open(&running, None).await;
     let (id, token) = key(&store, Role::Batch).await;
-    let known = async {
-        while status(running.address, "/kindred.v1.ModelService/ListModels", Some(&token)).await != 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(30), known).await.expect("the server follows");
-    let (ask, asked) = tokio::sync::mpsc::channel(1);
-    let request = || v1::ScoreMembersRequest { member_ids: vec!["t1".to_owned()], top: 1, ..Default::default() };
-    let mut call = tonic::Request::new(tokio_stream::wrappers::ReceiverStream::new(asked));
-    call.metadata_mut().insert("authorization", token.parse().unwrap());
-    let mut batch = BatchServiceClient::new(running.channel.clone());
-    ask.send(request()).await.unwrap();
-    let mut answers = batch.score_members(call).await.unwrap().into_inner();
-    assert_eq!(answers.message().await.unwrap().unwrap().members.len(), 1);
+    assert!(without.refused().await.contains("a key is needed"), "what was opened before the first key");
+    let mut with = Scores::open(&running, Some(&token)).await;
     assert!(store.revoke_key(&id, by_test()).await.unwrap());
-    let wait = async {
-        loop {
-            let _ = ask.send(request()).await;
-            if let Err(refused) = answers.message().await {
-                return refused.code();
-            }
-        }
-    };
-    let code = tokio::time::timeout(std::time::Duration::from_secs(30), wait).await.expect("the server follows");
-    assert_eq!(code, Code::Unauthenticated);
+    assert!(with.refused().await.contains("revoked"));
     running.end().await.unwrap();
+}
+
+/// A stream of scores that is asked for one member at a time.
+struct Scores {
+    ask: tokio::sync::mpsc::Sender<v1::ScoreMembersRequest>,
+    answers: tonic::Streaming<v1::ScoreMembersResponse>,
+}
+
+impl Scores {
+    /// Opens one, and has an answer by it.
+    async fn open(running: &Running, token: Option<&str>) -> Self {
+        let (ask, asked) = tokio::sync::mpsc::channel(1);
+        let mut call = tonic::Request::new(tokio_stream::wrappers::ReceiverStream::new(asked));
+        if let Some(token) = token {
+            call.metadata_mut().insert("authorization", token.parse().unwrap());
+        }
+        ask.send(Self::one()).await.unwrap();
+        let mut answers =
+            BatchServiceClient::new(running.channel.clone()).score_members(call).await.unwrap().into_inner();
+        assert_eq!(answers.message().await.unwrap().unwrap().members.len(), 1);
+        Self { ask, answers }
+    }
+
+    /// Asks on until it is closed to who does not show what is needed; gives the words.
+    async fn refused(&mut self) -> String {
+        let wait = async {
+            loop {
+                let _ = self.ask.send(Self::one()).await;
+                match self.answers.message().await {
+                    Ok(answer) => assert!(answer.is_some(), "it is not told that it was closed"),
+                    Err(refused) => return refused,
+                }
+            }
+        };
+        let refused = tokio::time::timeout(std::time::Duration::from_secs(30), wait).await.expect("the server follows");
+        assert_eq!(refused.code(), Code::Unauthenticated);
+        refused.message().to_owned()
+    }
+
+    fn one() -> v1::ScoreMembersRequest {
+        v1::ScoreMembersRequest { member_ids: vec!["t1".to_owned()], top: 1, ..Default::default() }
+    }
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Role;
+use super::{Keys, Role};
 
 /// Why a caller is turned away.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,10 +33,32 @@ pub enum Refused {
 pub(super) struct Admitted {
     /// Who it is.
     pub(super) name: String,
-    /// The key that let them in, if it was one.
-    pub(super) key: Option<String>,
+    /// What let them in.
+    pub(super) pass: Pass,
     /// Held as long as the call goes on.
     pub(super) place: Option<OwnedSemaphorePermit>,
+}
+
+/// What lets a caller in, and keeps open what they opened.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Pass {
+    /// None, as no key was ever made.
+    NotNeeded,
+    /// The key of an id.
+    Key(String),
+    /// A token, until a moment in unix seconds.
+    Token(i64),
+}
+
+impl Pass {
+    /// Why it lets nobody in any more, if it does not.
+    pub(super) fn ended(&self, keys: &Keys, now: i64) -> Option<Refused> {
+        match self {
+            Self::NotNeeded => keys.are_needed().then_some(Refused::NoKey),
+            Self::Key(id) => keys.is_revoked(id).then_some(Refused::Unknown),
+            Self::Token(until) => (*until < now).then_some(Refused::Unknown),
+        }
+    }
 }
 
 /// Whether a holder of some roles may ask what needs one of others.

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::Role;
-use super::admit::{Admitted, Limits, Refused, allow};
+use super::admit::{Admitted, Limits, Pass, Refused, allow};
 
 /// Bytes of a shared secret at least.
 const MIN_SECRET: usize = 32;
@@ -53,6 +53,8 @@ pub enum SigningAlgorithm {
 #[derive(Debug, Deserialize)]
 struct Claims {
     sub: String,
+    /// Unix seconds; RFC 7519 allows for parts of one.
+    exp: f64,
     roles: Vec<Role>,
 }
 
@@ -115,7 +117,8 @@ impl Jwt {
         let claims = decode::<Claims>(token, &self.key, &self.validation).map_err(|_| Refused::Unknown)?.claims;
         allow(&claims.roles, roles)?;
         let place = self.limits_of(&claims.sub).take()?;
-        Ok(Admitted { name: format!("{} (jwt)", claims.sub), key: None, place })
+        let until = (claims.exp as i64).saturating_add_unsigned(self.validation.leeway);
+        Ok(Admitted { name: format!("{} (jwt)", claims.sub), pass: Pass::Token(until), place })
     }
 
     fn limits_of(&self, subject: &str) -> Arc<Limits> {
@@ -137,6 +140,7 @@ impl Jwt {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Keys;
     use super::*;
     use jsonwebtoken::{EncodingKey, Header, encode};
     use serde_json::{Value, json};
@@ -175,6 +179,10 @@ mod tests {
         assert_eq!(admit(&open, Role::Mall).unwrap(), "mall-7 (jwt)");
         assert_eq!(admit(&open, Role::Batch), Err(Refused::Role("batch".to_owned())));
         assert!(admit(&token(|claims| claims["roles"] = json!(["admin"])), Role::Batch).is_ok());
+        let now = crate::clock::unix_now();
+        let pass = jwt.admit(&token(|claims| claims["exp"] = json!(now as f64 + 600.5)), &[Role::Mall]).unwrap().pass;
+        let ended = |at| pass.ended(&Keys::default(), at);
+        assert_eq!((ended(now + 600), ended(now + 700)), (None, Some(Refused::Unknown)), "a minute of other clocks");
         let wrong: [fn(&mut Value); 7] = [
             |claims| claims["exp"] = json!(1),
             |claims| claims["nbf"] = json!(crate::clock::unix_now() + 6000),

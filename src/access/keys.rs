@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Role;
-use super::admit::{Admitted, Limits, Refused, allow};
+use super::admit::{Admitted, Limits, Pass, Refused, allow};
 
 /// What a token begins with, so that one that got lost can be told for what it is.
 const PREFIX: &str = "kindred";
@@ -140,7 +140,7 @@ impl Keys {
         }
         allow(&in_use.key.roles, roles)?;
         let Key { id, name, .. } = &in_use.key;
-        Ok(Admitted { name: format!("{name} ({id})"), key: Some(id.clone()), place: in_use.limits.take()? })
+        Ok(Admitted { name: format!("{name} ({id})"), pass: Pass::Key(id.clone()), place: in_use.limits.take()? })
     }
 
     /// Whether a key that let somebody in was revoked since.
@@ -203,8 +203,13 @@ mod tests {
         for wrong in ["", "kindred_", "kindred_x_y", &open[..open.len() - 1], &format!("{open}0")] {
             assert_eq!(admit(&keys, wrong, Role::Mall).unwrap_err(), Refused::Unknown, "{wrong}");
         }
+        let pass = admit(&keys, &open, Role::Mall).unwrap().pass;
+        assert_eq!(pass.ended(&keys, 8), None);
+        assert_eq!(Pass::NotNeeded.ended(&keys, 8), Some(Refused::NoKey), "what was opened before the first key");
+        assert_eq!(Pass::NotNeeded.ended(&Keys::default(), 8), None);
         let revoked = Keys::new(vec![Key { revoked_at: Some(9), ..mall }], &keys);
         assert_eq!(admit(&revoked, &open, Role::Mall).unwrap_err(), Refused::Unknown);
+        assert_eq!(pass.ended(&revoked, 9), Some(Refused::Unknown));
         assert!(revoked.are_needed() && !Keys::default().are_needed());
     }
 

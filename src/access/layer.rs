@@ -12,9 +12,10 @@ use tonic::codegen::http::{HeaderMap, Request, Response};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use super::admit::Admitted;
+use super::admit::{Admitted, Pass};
 use super::jwt::Jwt;
-use super::{Refused, needed};
+use super::{Refused, Role, needed};
+use crate::clock::unix_now;
 use crate::live::Live;
 use crate::middleware::{Answer, Middleware};
 
@@ -42,22 +43,15 @@ impl Middleware for Access {
         F: Future<Output = Result<Response<Body>, E>> + Send + 'static,
         E: Send + 'static,
     {
-        let keys = self.live.keys();
-        let is_needed = keys.are_needed() || self.jwt.is_some();
-        let Some(roles) = needed(request.uri().path()).filter(|_| is_needed) else {
+        let Some(roles) = needed(request.uri().path()) else {
             return Box::pin(next(request));
         };
-        let admitted = match (bearer(request.headers()), &self.jwt) {
-            (Some(token), Some(jwt)) if Jwt::is_one(token) => jwt.admit(token, roles),
-            (token, _) => keys.admit(token, roles),
-        };
-        match admitted {
-            Ok(admitted) => {
-                request.extensions_mut().insert(Caller(admitted.name.into()));
+        match self.admit(bearer(request.headers()), roles) {
+            Ok(Admitted { name, pass, place }) => {
+                request.extensions_mut().insert(Caller(name.into()));
                 let (answer, live) = (next(request), self.live.clone());
-                let Admitted { key, place, .. } = admitted;
-                let is_revoked = move || key.as_ref().is_some_and(|key| live.keys().is_revoked(key));
-                Box::pin(async move { Ok(answer.await?.map(|body| guarded(body, place, is_revoked))) })
+                let ended = move || pass.ended(&live.keys(), unix_now());
+                Box::pin(async move { Ok(answer.await?.map(|body| guarded(body, place, ended))) })
             }
             Err(refused) => {
                 let answer = status(&refused).into_http();
@@ -67,14 +61,32 @@ impl Middleware for Access {
     }
 }
 
-/// An answer whose place is taken until its last byte is, or the caller goes away; it ends where the key is revoked.
-fn guarded(body: Body, place: Option<OwnedSemaphorePermit>, is_revoked: impl Fn() -> bool + Send + 'static) -> Body {
+impl Access {
+    fn admit(&self, token: Option<&str>, roles: &[Role]) -> Result<Admitted, Refused> {
+        let keys = self.live.keys();
+        match (token, &self.jwt) {
+            (Some(token), Some(jwt)) if Jwt::is_one(token) => jwt.admit(token, roles),
+            (_, None) if !keys.are_needed() => {
+                Ok(Admitted { name: "anybody".to_owned(), pass: Pass::NotNeeded, place: None })
+            }
+            (token, _) => keys.admit(token, roles),
+        }
+    }
+}
+
+/// An answer whose place is taken until its last byte is, or the caller goes away; it ends where what let them in does.
+fn guarded(
+    body: Body,
+    place: Option<OwnedSemaphorePermit>,
+    ended: impl Fn() -> Option<Refused> + Send + 'static,
+) -> Body {
     let frames = BodyStream::new(body).scan(false, move |is_over, frame| {
         let _held = &place;
-        if std::mem::replace(is_over, is_revoked()) {
+        if *is_over {
             return std::future::ready(None);
         }
-        let end = is_over.then(|| status(&Refused::Unknown).into_http::<Body>().into_parts().0.headers);
+        let end = ended().map(|refused| status(&refused).into_http::<Body>().into_parts().0.headers);
+        *is_over = end.is_some();
         std::future::ready(Some(end.map_or(frame, |end| Ok(Frame::trailers(end)))))
     });
     Body::new(StreamBody::new(frames))

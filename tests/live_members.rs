@@ -129,6 +129,11 @@ async fn members_are_what_was_last_said_of_them(state: StateConfig) {
     assert!(!in_chengdu.contains(&"t3".to_owned()) && in_chengdu.contains(&"t1".to_owned()));
     let vips = of(v1::MemberFilter { tags: vec!["vip".to_owned()], ..v1::MemberFilter::default() }).await.1;
     assert!(!vips.contains(&"t3".to_owned()) && vips.contains(&"t6".to_owned()));
+    let again = v1::Member { member_id: "t3".to_owned(), tags: vec!["vip".to_owned()], ..v1::Member::default() };
+    client.upsert_members(v1::UpsertMembersRequest { members: vec![again] }).await.unwrap();
+    let vips = of(v1::MemberFilter { tags: vec!["vip".to_owned()], ..v1::MemberFilter::default() }).await.1;
+    assert!(vips.contains(&"t3".to_owned()), "as the version knows");
+    assert_eq!(member(&running, "t3").await.unwrap().member.unwrap().tags, ["gold", "vip"]);
     let child = member(&running, "new").await.unwrap();
     assert_eq!((child.in_version, child.member.unwrap().minor), (false, Some(true)));
     record(&running, vec![event("n1", "new", "tea1", v1::EventKind::Purchase)]).await;

@@ -56,7 +56,7 @@ pub struct LiveMember {
     pub events: Vec<LiveEvent>,
     /// Messages that they got, or are about to get.
     pub contacts: Vec<LiveContact>,
-    /// What was said of them.
+    /// What was said of them; of members of the model, what it does not know.
     pub profile: Option<Arc<Profile>>,
 }
 
@@ -100,7 +100,7 @@ pub struct State {
     strangers: HashTrieMapSync<Arc<str>, u32>,
     /// Strangers ever heard of.
     numbered: u32,
-    /// Members of the model of whom something was said.
+    /// Members of the model of whom something was said that it does not know.
     described: Arc<RoaringBitmap>,
     /// Members of the model who did something.
     acted: Arc<RoaringBitmap>,
@@ -169,7 +169,7 @@ impl State {
         self.members.get(&row).map(Arc::as_ref)
     }
 
-    /// What was said of a member.
+    /// What was said of a member, and the model does not know.
     pub fn profile(&self, row: u32) -> Option<&Profile> {
         self.member(row)?.profile.as_deref()
     }
@@ -217,7 +217,7 @@ impl State {
         &self.erased
     }
 
-    /// Members of the model of whom something was said, each with it.
+    /// Members of the model of whom something was said that it does not know, each with it.
     pub fn described(&self) -> impl Iterator<Item = (u32, &Profile)> {
         self.described.iter().filter_map(|row| Some((row, self.profile(row)?)))
     }
@@ -306,15 +306,27 @@ impl State {
         }
     }
 
-    /// What is said of a member now, in all.
+    /// What is said of a member now, in all. What the model has learned of it by now is not remembered twice: every
+    /// audience looks at all that is.
     pub fn describe(&mut self, model: &Model, member_id: &str, profile: Profile) {
         let row = self.row(model, member_id);
         if self.is_erased(row) {
             return;
         }
-        self.member_mut(row).profile = Some(Arc::new(profile));
-        if (row as usize) < model.members.len() {
-            Arc::make_mut(&mut self.described).insert(row);
+        if row as usize >= model.members.len() {
+            self.member_mut(row).profile = Some(Arc::new(profile));
+            return;
+        }
+        let profile = profile.beyond(&model.members, row, self.clock.max(self.now(model)));
+        let says_more = profile != Profile::default();
+        if says_more || self.described.contains(row) {
+            self.member_mut(row).profile = says_more.then(|| Arc::new(profile));
+            let described = Arc::make_mut(&mut self.described);
+            if says_more {
+                described.insert(row)
+            } else {
+                described.remove(row)
+            };
         }
     }
 

@@ -97,6 +97,16 @@ impl Store {
         Ok(Changes { last, list })
     }
 
+    /// What was said of a member, in all; `None` of whom nothing was.
+    ///
+    /// # Errors
+    /// If the database does not answer, or holds what can't be understood.
+    pub async fn said(&self, member_id: &str) -> Result<Option<Profile>, StoreError> {
+        let text = "SELECT profile FROM members WHERE member_id = $1";
+        let row = sqlx::query(text).bind(member_id).fetch_optional(&self.pool).await?;
+        row.map(|row| profile(&row)).transpose()
+    }
+
     /// All that is kept but the events.
     ///
     /// # Errors
@@ -108,14 +118,18 @@ impl Store {
         let rows =
             sqlx::query("SELECT hash FROM tombstones WHERE seq <= $1").bind(kept.seq).fetch_all(&mut *tx).await?;
         kept.erased = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-        let rows = sqlx::query("SELECT member_id, profile FROM members WHERE seq <= $1").bind(kept.seq);
-        for row in rows.fetch_all(&mut *tx).await? {
+        let text = "SELECT member_id, profile FROM members WHERE seq <= $1";
+        let mut rows = sqlx::query(text).bind(kept.seq).fetch(&mut *tx);
+        while let Some(row) = rows.try_next().await? {
             kept.members.insert(row.try_get("member_id")?, profile(&row)?);
         }
-        let rows = sqlx::query("SELECT product_id, patch FROM products WHERE seq <= $1").bind(kept.seq);
-        for row in rows.fetch_all(&mut *tx).await? {
+        drop(rows);
+        let text = "SELECT product_id, patch FROM products WHERE seq <= $1";
+        let mut rows = sqlx::query(text).bind(kept.seq).fetch(&mut *tx);
+        while let Some(row) = rows.try_next().await? {
             kept.products.insert(row.try_get("product_id")?, patch(&row)?);
         }
+        drop(rows);
         tx.rollback().await?;
         Ok(kept)
     }

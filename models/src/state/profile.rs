@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Months, NaiveDate};
 use serde::{Deserialize, Serialize};
 
-use crate::catalogue::Consent;
+use crate::catalogue::{Consent, Members, month_day};
+use crate::strings::Labels;
 
 /// Age at which a member is no longer a minor.
 pub const ADULT_YEARS: u32 = 18;
@@ -64,6 +65,30 @@ impl Profile {
         self.deleted_tags.extend(later.deleted_tags);
     }
 
+    /// What of it a model does not know of the member in one of its rows; nothing else has to be remembered. `now` is in
+    /// unix seconds, 0 where nobody said.
+    pub(super) fn beyond(self, members: &Members, row: u32, now: i64) -> Self {
+        let new = |said: Option<String>, learned: &Labels| said.filter(|said| learned.get(row) != Some(said));
+        let learned = members.consent(row);
+        let differs = |said: Option<bool>, learned: bool| said.filter(|said| *said != learned);
+        let known = members.tags.row(row);
+        let has = |tag: &String| members.tag_names.find(tag).is_some_and(|tag| known.contains(&tag));
+        // A model knows the day alone, and not who is young: that passes, and who is of age remains so.
+        let is_of_age = now > 0 && !self.is_young(now);
+        let day = members.birthdays.get(row as usize);
+        Self {
+            store: new(self.store, &members.stores),
+            city: new(self.city, &members.cities),
+            guide: new(self.guide, &members.guides),
+            tags: self.tags.into_iter().filter(|tag| !has(tag)).collect(),
+            deleted_tags: self.deleted_tags.into_iter().filter(has).collect(),
+            birthday: self.birthday.filter(|born| !is_of_age || day != Some(&month_day(*born))),
+            personalization: differs(self.personalization, learned.personalization),
+            marketing: differs(self.marketing, learned.marketing),
+            minor: differs(self.minor, learned.minor),
+        }
+    }
+
     /// What the member allows, where a model learned something else.
     pub fn consent(&self, learned: Consent, now: i64) -> Consent {
         Consent {
@@ -90,6 +115,8 @@ impl Profile {
 
 #[cfg(test)]
 mod tests {
+    use chrono::Datelike;
+
     use super::*;
 
     fn tags(list: &[&str]) -> BTreeSet<String> {
@@ -110,6 +137,49 @@ mod tests {
             (profile.has_tag("vip"), profile.deleted_tags.len(), profile.marketing),
             (Some(true), 0, Some(false))
         );
+    }
+
+    #[test]
+    fn what_a_model_knows_is_not_remembered() {
+        let some = |text: &str| Some(text.to_owned());
+        let adult = NaiveDate::from_ymd_opt(1980, 5, 1).unwrap();
+        let consent = Consent { personalization: true, marketing: false, minor: false };
+        let members = Members {
+            stores: Labels::encode(&[Some("s0"), Some("s1")]),
+            cities: Labels::encode(&[Some("Wuhan"), None]),
+            guides: Labels::encode::<&str>(&[None, None]),
+            consents: vec![0, consent.to_bits()].into(),
+            birthdays: vec![0, month_day(adult)].into(),
+            tags: crate::sparse::Rows::from_lists([vec![0], vec![1]]),
+            tag_names: ["gold", "vip"].into_iter().collect(),
+            ..Members::default()
+        };
+        let all = Profile {
+            store: some("s1"),
+            city: some("Wuhan"),
+            guide: some("g1"),
+            tags: tags(&["gold", "vip", "new"]),
+            birthday: Some(adult),
+            personalization: Some(true),
+            marketing: Some(true),
+            minor: Some(false),
+            ..Profile::default()
+        };
+        let now = 1_800_000_000;
+        let said = all.clone().beyond(&members, 1, now);
+        let new = Profile {
+            city: some("Wuhan"),
+            guide: some("g1"),
+            tags: tags(&["gold", "new"]),
+            marketing: Some(true),
+            ..Profile::default()
+        };
+        assert_eq!(said, new, "nobody's city is not Wuhan");
+        assert_eq!(all.beyond(&members, 1, 0).birthday, Some(adult), "without a clock, who is of age is not known");
+        let child = Profile { birthday: adult.with_year(2015), ..Profile::default() };
+        assert_eq!(child.clone().beyond(&members, 1, now), child, "until 2033");
+        let deleted = Profile { deleted_tags: tags(&["gold", "vip"]), ..Profile::default() };
+        assert_eq!(deleted.beyond(&members, 1, now).deleted_tags, tags(&["vip"]));
     }
 
     #[test]

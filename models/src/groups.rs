@@ -2,7 +2,7 @@
 
 mod segment;
 
-pub use segment::{Segment, base_gap, segments};
+pub use segment::{Later, Segment, base_gap, segments};
 
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
@@ -33,6 +33,8 @@ pub struct Groups {
     /// By segment at the model's moment, in the order of [`Segment::ALL`]; [`Model::segment`](crate::Model::segment) knows
     /// those of now.
     pub segments: Bitmaps,
+    /// The same of a later day.
+    pub later: Later,
     /// Who consents to marketing.
     pub marketing: RoaringBitmap,
     /// Minors.

@@ -1,5 +1,8 @@
 //! Segments: how long ago members last bought, against how often they do.
 
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
@@ -106,14 +109,24 @@ pub fn base_gap(history: &History) -> f32 {
 
 /// The segments at the moment of a history, in the order of [`Segment::ALL`].
 pub fn segments(history: &History) -> Bitmaps {
-    let gap = base_gap(history);
-    let members = 0..history.rows.len() as u32;
-    let placed: Vec<_> = members.map(|row| Rhythm::learned(history, row).map(|r| r.segment(gap))).collect();
+    segments_after(0, history, base_gap(history), &Stop::default())
+}
+
+/// The same if nobody buys anything for so many days. Not all of it once it is told to stop.
+fn segments_after(days: u16, history: &History, base_gap: f32, stop: &Stop) -> Bitmaps {
+    let segment = |row| Some(Rhythm::learned(history, row)?.later(days).segment(base_gap));
+    let members = (0..history.rows.len() as u32).into_par_iter();
+    let placed: Vec<_> = members.map(|row| if stop.is_raised() { None } else { segment(row) }).collect();
     let in_segment = |segment| {
         (0u32..).zip(&placed).filter(move |(_, place)| **place == Some(segment)).map(|(row, _)| row).collect()
     };
     Bitmaps::of_sets(Segment::ALL.into_iter().map(in_segment))
 }
+
+/// The segments of members of whom nothing was heard since the model's moment, as they are so many days after it: of those
+/// that were asked for last, 0 if none were. Copies share it.
+#[derive(Clone, Debug, Default)]
+pub struct Later(Arc<Mutex<(u16, Bitmaps)>>);
 
 impl Model {
     /// The segment that a member is in now, with what they bought since; `None` where no purchase is known, or may be.
@@ -132,23 +145,36 @@ impl Model {
         rhythm.map(|rhythm| rhythm.segment(self.groups.base_gap))
     }
 
-    /// The members who are in one of some segments now. Takes as long as all histories are large once a day has passed.
+    /// The members who are in one of some segments now. Once a day takes as long as all histories are large.
     ///
     /// # Errors
     /// If it was told to stop.
     pub fn in_segments(&self, wanted: &[Segment], stop: &Stop) -> Result<RoaringBitmap, Stopped> {
+        let sets = wanted.iter().map(|segment| *segment as u32);
+        let learned = match self.days_passed() {
+            0 => self.groups.segments.union(sets),
+            days => self.later_segments(days, stop)?.union(sets),
+        };
         let is_wanted =
             |row: &u32| !stop.is_raised() && self.segment(*row).is_some_and(|segment| wanted.contains(&segment));
-        let set = if self.days_passed() == 0 {
-            let changed = self.state.changed();
-            let learned = self.groups.segments.union(wanted.iter().map(|segment| *segment as u32));
-            (learned - &changed) | changed.iter().filter(is_wanted).collect::<RoaringBitmap>()
-        } else {
-            let rows: Vec<u32> = (0..self.members.len() as u32).into_par_iter().filter(is_wanted).collect();
-            rows.into_iter().collect()
-        };
+        let changed = self.state.changed();
+        let rows: Vec<u32> = changed.iter().collect();
+        let now: Vec<u32> = rows.into_par_iter().filter(is_wanted).collect();
         stop.check()?;
-        Ok(set)
+        Ok((learned - &changed) | now.into_iter().collect::<RoaringBitmap>())
+    }
+
+    fn later_segments(&self, days: u16, stop: &Stop) -> Result<Bitmaps, Stopped> {
+        let Later(last) = &self.groups.later;
+        let (known, sets) = last.lock().clone();
+        if known == days {
+            return Ok(sets);
+        }
+        // The lock is not held meanwhile: a thread that waits for others' share takes up the next request, which wants it.
+        let sets = segments_after(days, &self.history, self.groups.base_gap, stop);
+        stop.check()?;
+        *last.lock() = (days, sets.clone());
+        Ok(sets)
     }
 
     /// Days from the model's newest event to the newest of all.
@@ -160,6 +186,11 @@ impl Model {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalogue::Members;
+    use crate::events::Kind;
+    use crate::feed::fixture;
+    use crate::sparse::Rows;
+    use crate::state::{LiveEvent, NO_CHANNEL, State};
 
     #[test]
     fn segments_follow_each_member_s_own_rhythm() {
@@ -176,5 +207,53 @@ mod tests {
         assert_eq!(segment(100, 100, 1), "cooling");
         assert_eq!(segment(200, 200, 1), "asleep");
         assert_eq!(Rhythm { first: 50, last: 50, trips: 1 }.later(50).segment(30.0), Segment::Cooling);
+    }
+
+    /// Members who bought one thing once: 20, 50, 100 and 200 days before the model's moment, and one who bought nothing.
+    fn model() -> Model {
+        let mut model = fixture::model(&[("tea", "b", [1.0, 0.5], 100)], &[]);
+        let ids = ["a", "b", "c", "d", "e"];
+        model.members = Members { ids: ids.iter().collect(), consents: vec![3; 5].into(), ..Members::default() };
+        model.history = History {
+            rows: Rows::from_lists([vec![0], vec![0], vec![0], vec![0], vec![]]),
+            weights: vec![1.0; 4].into(),
+            decayed: vec![1.0; 4].into(),
+            counts: vec![1; 4].into(),
+            days_since: vec![20, 50, 100, 200].into(),
+            trips: vec![1; 4].into(),
+            span_days: vec![0; 4].into(),
+            recent: vec![1.0; 4].into(),
+            trips_since: vec![0; 4].into(),
+            trips_from: vec![1; 4].into(),
+            member_trips: vec![1, 1, 1, 1, 0].into(),
+        };
+        model.groups.base_gap = 30.0;
+        model.groups.segments = segments_after(0, &model.history, 30.0, &Stop::default());
+        model.info.as_of_time = 20_000 * DAY_SECONDS;
+        model.state = State::of(&model);
+        model
+    }
+
+    #[test]
+    fn segments_are_those_of_the_day() {
+        let mut model = model();
+        let mut after = |days: i64| {
+            let mut state = model.state.clone();
+            let time = model.info.as_of_time + days * DAY_SECONDS;
+            let event = LiveEvent { time, product: 0, kind: Kind::Purchase, channel: NO_CHANNEL };
+            state.record(&model, "d", event, None);
+            model.state = state;
+            let rows = |segment| model.in_segments(&[segment], &Stop::default()).unwrap().iter().collect::<Vec<u32>>();
+            // Once more, as they are known by then.
+            assert_eq!(Segment::ALL.map(rows), Segment::ALL.map(rows));
+            let one_by_one = |segment| (0..5).filter(|row| model.segment(*row) == Some(segment)).collect::<Vec<u32>>();
+            assert_eq!(Segment::ALL.map(rows), Segment::ALL.map(one_by_one));
+            Segment::ALL.map(rows)
+        };
+        // One purchase of `d` more, 200 days after the first: a gap of (200 + 60) / 3 days.
+        assert_eq!(after(0), [vec![0], vec![1, 3], vec![2], vec![]]);
+        assert_eq!(after(9), [vec![0], vec![1, 3], vec![2], vec![]], "new for 30 days");
+        assert_eq!(after(10), [vec![], vec![0, 1, 3], vec![2], vec![]]);
+        assert_eq!(after(51), [vec![], vec![3], vec![0, 1], vec![2]], "two gaps of 30 days, and five");
     }
 }

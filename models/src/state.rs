@@ -24,8 +24,8 @@ use crate::popularity::Bought;
 use crate::rowmap::RowMap;
 use crate::strings::NONE;
 
+pub use catalogue::ProductPatch;
 pub(crate) use catalogue::extended;
-pub use catalogue::{ProductNow, ProductPatch};
 pub use contact::{LiveContact, NO_CHANNEL};
 pub use kept::{KEPT_EVENTS, KEPT_FILE, Kept, hash, store_name};
 pub use past::Pasts;

@@ -32,7 +32,7 @@ pub(super) struct Bound {
     learned: Arc<Model>,
     /// The same with the products as they are now.
     catalogued: Model,
-    /// What was said of products, in the order in which they were first heard of.
+    /// What was said of products and the version does not know, in the order in which they were first heard of.
     products: Vec<(String, ProductPatch)>,
     product_rows: HashMap<String, usize>,
     hash_key: [u8; 32],
@@ -114,26 +114,27 @@ impl Bound {
     }
 
     fn change_products(&mut self, changes: &[Change]) {
+        let learned = &self.learned.products;
         let mut is_changed = false;
         for change in changes {
             let Change::Product(id, patch) = change else { continue };
-            is_changed = true;
+            let known = learned.find(id);
+            let patch = known.map_or_else(|| patch.clone(), |row| patch.beyond(learned, row));
             match self.product_rows.get(id) {
-                Some(at) => self.products[*at].1 = patch.clone(),
+                Some(at) if self.products[*at].1 == patch => {}
+                Some(at) => (self.products[*at].1, is_changed) = (patch, true),
+                None if known.is_some() && patch == ProductPatch::default() => {}
                 None => {
                     self.product_rows.insert(id.clone(), self.products.len());
-                    self.products.push((id.clone(), patch.clone()));
+                    self.products.push((id.clone(), patch));
+                    is_changed = true;
                 }
             }
         }
         if !is_changed {
             return;
         }
-        let learned = &self.learned.products;
-        let known =
-            |id: &str| learned.find(id).map(|row| (learned.attributes(row), learned.available[row as usize] != 0));
-        let now: Vec<_> = self.products.iter().map(|(id, patch)| patch.applied(id, known(id))).collect();
-        self.catalogued = self.learned.with_products(&now);
+        self.catalogued = self.learned.with_products(&self.products);
         let served = Model { state: self.served.state.clone(), ..self.catalogued.clone() };
         self.served = served.with_popularity(&self.catalogued);
     }

@@ -3,28 +3,18 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::artifact::Array;
 use crate::catalogue::Products;
 use crate::categories::CategoryTree;
-use crate::content::Attributes;
+use crate::content::{Attributes, Feature};
 use crate::index::Table;
 use crate::launch::{ANALOGUES, mean_vector};
 use crate::model::Model;
 use crate::sparse::Rows;
 use crate::strings::{Labels, NONE, Strings};
-
-/// A product as it is now.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ProductNow {
-    /// Its id.
-    pub id: String,
-    /// What it is made of.
-    pub attributes: Attributes,
-    /// Whether it can be sold.
-    pub available: bool,
-}
 
 /// What was said of a product; what is `None` is as a version has it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -66,55 +56,70 @@ impl ProductPatch {
         self.available = available.or(self.available);
     }
 
-    /// The product as it is now, where a version knows this of it.
-    pub fn applied(&self, id: &str, known: Option<(Attributes, bool)>) -> ProductNow {
-        let (learned, available) = known.unwrap_or_else(|| (Attributes::default(), true));
+    /// What the product is made of now, where a version learned this of it.
+    pub fn applied(&self, learned: Attributes) -> Attributes {
         let patch = self.clone();
         let given = |text: String| (!text.is_empty()).then_some(text);
-        let attributes = Attributes {
+        Attributes {
             title: patch.title.unwrap_or(learned.title),
             category: patch.category.map_or(learned.category, given),
             brand: patch.brand.map_or(learned.brand, given),
             price: patch.price.or(learned.price),
             tags: patch.tags.unwrap_or(learned.tags),
             stores: patch.stores.unwrap_or(learned.stores),
+        }
+    }
+
+    /// What of it a version does not know of the product in one of its rows.
+    pub fn beyond(&self, products: &Products, row: u32) -> Self {
+        let patch = self.clone();
+        let text = |said: Option<String>, learned: &str| said.filter(|said| said != learned);
+        let list = |said: Option<Vec<String>>, rows: &Rows, names: &Strings| {
+            let learned = || rows.row(row).iter().map(|name| names.get(*name));
+            said.filter(|said| !said.iter().map(String::as_str).collect::<BTreeSet<_>>().into_iter().eq(learned()))
         };
-        ProductNow { id: id.to_owned(), attributes, available: self.available.unwrap_or(available) }
+        let at = row as usize;
+        Self {
+            title: text(patch.title, products.titles.get(row)),
+            category: text(patch.category, products.categories.get(row).unwrap_or("")),
+            brand: text(patch.brand, products.brands.get(row).unwrap_or("")),
+            price: patch.price.filter(|price| products.prices.get(at) != Some(price)),
+            tags: list(patch.tags, &products.tags, &products.tag_names),
+            stores: list(patch.stores, &products.stores, &products.store_names),
+            available: patch.available.filter(|is| products.available.get(at) != Some(&u8::from(*is))),
+        }
     }
 }
 
 impl Model {
-    /// The same model with products as they are now. Products that it does not know come after its own, in the order
-    /// given: they have a vector by their content, and nobody bought them. What is like a product that it knows is
+    /// The same model with what was said of products, each named once. Products that it does not know come after its own, in
+    /// the order given: they have a vector by their content, and nobody bought them. What is like a product that it knows is
     /// still told by what that was made of when it learned. Costs time in proportion to the products.
-    pub fn with_products(&self, now: &[ProductNow]) -> Self {
-        if now.is_empty() {
+    pub fn with_products(&self, said: &[(String, ProductPatch)]) -> Self {
+        if said.is_empty() {
             return self.clone();
         }
-        let (known, mut rows) = (self.products.len(), HashMap::new());
-        let mut added: Vec<&ProductNow> = Vec::new();
-        for product in now {
-            let row = self.products.find(&product.id).unwrap_or_else(|| {
-                added.push(product);
-                (known + added.len() - 1) as u32
-            });
-            rows.insert(row, product);
+        let (mut changed, mut added) = (HashMap::new(), Vec::new());
+        for (id, patch) in said {
+            match self.products.find(id) {
+                Some(row) => drop(changed.insert(row, patch)),
+                None => added.push((id.as_str(), patch)),
+            }
         }
         let mut model = self.clone();
-        model.products = self.products.changed(&rows, &added);
+        model.products = self.products.changed(&changed, &added);
         model.popularity = self.popularity.extended(added.len());
         model.tree = CategoryTree::new(&model.products.categories, &model.popularity.overall).into();
         if !added.is_empty() {
-            let attributes = added.iter().map(|product| &product.attributes);
-            let features: Vec<_> = attributes.map(Attributes::features).collect();
-            let mut values = self.embeddings.products.to_vec();
+            let made_of = |(_, patch): &(&str, &ProductPatch)| patch.applied(Attributes::default()).features();
+            let features: Vec<_> = added.iter().map(made_of).collect();
             let is_sold = |row: u32| !self.launch.buyers.rows.range(row).is_empty();
-            for features in &features {
-                let analogues = self.content.nearest(features, ANALOGUES, is_sold);
-                values.extend(mean_vector(&self.embeddings, &analogues));
-            }
+            let vector = |features: &Vec<Feature>| {
+                mean_vector(&self.embeddings, &self.content.nearest(features, ANALOGUES, is_sold))
+            };
+            let vectors: Vec<Vec<f32>> = features.par_iter().map(vector).collect();
             model.content = self.content.extended(&features);
-            model.embeddings.products = values.into();
+            model.embeddings.products = [&self.embeddings.products[..], &vectors.concat()].concat().into();
             let table = Table { values: model.embeddings.products.clone(), dimension: model.embeddings.factors };
             model.product_index = self.product_index.extended(table);
         }
@@ -123,39 +128,30 @@ impl Model {
 }
 
 impl Products {
-    /// With some rows as they are now, `added` at the end.
-    fn changed(&self, now: &HashMap<u32, &ProductNow>, added: &[&ProductNow]) -> Self {
+    /// With what was said of some rows, `added` at the end.
+    fn changed(&self, changed: &HashMap<u32, &ProductPatch>, added: &[(&str, &ProductPatch)]) -> Self {
         let all = || 0..(self.len() + added.len()) as u32;
-        let of = |row: &u32| now.get(row).map(|product| &product.attributes);
-        let ids = self.ids.iter().chain(added.iter().map(|product| product.id.as_str()));
-        let label = |labels: &Labels, own: fn(&Attributes) -> Option<&str>| {
-            let value = |row: u32| of(&row).map_or_else(|| labels.get(row), own);
-            // Borrowed from two places: both outlive the column.
-            Labels::encode(&all().map(|row| value(row).map(str::to_owned)).collect::<Vec<_>>())
+        let said = |row: u32| match added.get((row as usize).wrapping_sub(self.len())) {
+            Some((_, patch)) => Some(*patch),
+            None => changed.get(&row).copied(),
         };
-        let list = |rows: &Rows, names: &Strings, own: fn(&Attributes) -> &[String]| {
-            let said: Vec<Option<&[String]>> = all().map(|row| of(&row).map(own)).collect();
-            relisted(rows, names, &said)
+        let (tag_names, tags) = relisted(&self.tags, &self.tag_names, all().map(|row| said(row)?.tags.as_deref()));
+        let (store_names, stores) =
+            relisted(&self.stores, &self.store_names, all().map(|row| said(row)?.stores.as_deref()));
+        let price = |row: u32| said(row).and_then(|patch| patch.price).or(self.prices.get(row as usize).copied());
+        let available = |row: u32| match said(row).and_then(|patch| patch.available) {
+            Some(available) => u8::from(available),
+            None => self.available.get(row as usize).copied().unwrap_or(1),
         };
-        let price = |row: u32| match of(&row) {
-            Some(attributes) => attributes.price.unwrap_or(f32::NAN),
-            None => self.prices[row as usize],
-        };
-        let available = |row: u32| match now.get(&row) {
-            Some(product) => u8::from(product.available),
-            None => self.available[row as usize],
-        };
-        let title = |row: u32| of(&row).map_or_else(|| self.titles.get(row), |a| a.title.as_str());
-        let (tag_names, tags) = list(&self.tags, &self.tag_names, |a| &a.tags);
-        let (store_names, stores) = list(&self.stores, &self.store_names, |a| &a.stores);
-        let number = |(i, product): (usize, &&ProductNow)| (product.id.clone(), (self.len() + i) as u32);
+        let title = |row: u32| said(row).and_then(|patch| patch.title.as_deref()).unwrap_or(self.titles.get(row));
+        let number = |(i, (id, _)): (usize, &(&str, _))| ((*id).to_owned(), (self.len() + i) as u32);
         Self {
-            ids: ids.collect(),
-            id_type: self.id_type.with(added.iter().map(|product| product.id.as_str())),
+            ids: self.ids.iter().chain(added.iter().map(|(id, _)| *id)).collect(),
+            id_type: self.id_type.with(added.iter().map(|(id, _)| *id)),
             titles: all().map(title).collect(),
-            categories: label(&self.categories, |a| a.category.as_deref()),
-            brands: label(&self.brands, |a| a.brand.as_deref()),
-            prices: all().map(price).collect::<Vec<_>>().into(),
+            categories: relabelled(&self.categories, all().map(|row| said(row)?.category.as_deref())),
+            brands: relabelled(&self.brands, all().map(|row| said(row)?.brand.as_deref())),
+            prices: all().map(|row| price(row).unwrap_or(f32::NAN)).collect::<Vec<_>>().into(),
             available: all().map(available).collect::<Vec<_>>().into(),
             tags,
             tag_names,
@@ -166,14 +162,24 @@ impl Products {
     }
 }
 
+/// A column as said, from the first row on, the others as they were; what is said to be empty has no value.
+fn relabelled<'a>(labels: &'a Labels, said: impl Iterator<Item = Option<&'a str>>) -> Labels {
+    let now = |(row, said): (u32, Option<&'a str>)| match said {
+        Some(text) => (!text.is_empty()).then_some(text),
+        None => labels.get(row),
+    };
+    Labels::encode(&(0..).zip(said).map(now).collect::<Vec<_>>())
+}
+
 /// Lists of names as rows of a sorted table: as `said` has them, the others as they were. These stay numbers: thousands of
 /// stores may carry a product.
-fn relisted(rows: &Rows, names: &Strings, said: &[Option<&[String]>]) -> (Strings, Rows) {
+fn relisted<'a>(rows: &Rows, names: &Strings, said: impl Iterator<Item = Option<&'a [String]>>) -> (Strings, Rows) {
+    let said: Vec<Option<&[String]>> = said.collect();
     let new = said.iter().flatten().copied().flatten().map(String::as_str);
     let all: BTreeSet<&str> = names.iter().chain(new).collect();
     let all: Strings = all.into_iter().collect();
     let moved: Vec<u32> = names.iter().map(|name| all.find(name).unwrap_or(NONE)).collect();
-    let lists = (0..).zip(said).map(|(row, said)| match said {
+    let lists = (0..).zip(&said).map(|(row, said)| match said {
         Some(list) => list.iter().filter_map(|name| all.find(name)).collect(),
         None => rows.row(row).iter().map(|name| moved[*name as usize]).collect(),
     });
@@ -194,10 +200,15 @@ mod tests {
     use super::*;
     use crate::feed::fixture;
 
-    fn now(id: &str, category: &str, available: bool) -> ProductNow {
-        let attributes =
-            Attributes { category: Some(category.to_owned()), tags: vec!["new".to_owned()], ..Attributes::default() };
-        ProductNow { id: id.to_owned(), attributes, available }
+    fn now(id: &str, category: &str, available: bool) -> (String, ProductPatch) {
+        let patch = ProductPatch {
+            category: Some(category.to_owned()),
+            brand: Some(String::new()),
+            tags: Some(vec!["new".to_owned()]),
+            available: Some(available),
+            ..ProductPatch::default()
+        };
+        (id.to_owned(), patch)
     }
 
     #[test]
@@ -222,12 +233,35 @@ mod tests {
     }
 
     #[test]
+    fn what_a_version_knows_of_a_product_is_not_remembered() {
+        let learned = fixture::model(&[("a/x", "k", [1.0, 0.0], 90), ("a/y", "", [0.0, 1.0], 90)], &[]);
+        let text = |text: &str| Some(text.to_owned());
+        let list = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+        let said = ProductPatch {
+            title: text("p000"),
+            category: text("a/x"),
+            brand: text(""),
+            price: Some(2.0),
+            tags: list(&["b", "a", "b"]),
+            stores: list(&[]),
+            available: Some(true),
+        };
+        let ProductPatch { brand, price, tags, .. } = said.clone();
+        let beyond = ProductPatch { brand, price, tags, ..ProductPatch::default() };
+        assert_eq!(said.beyond(&learned.products, 0), beyond, "it has a brand, no price and no tags");
+        let model = learned.with_products(&[("p000".to_owned(), beyond)]);
+        let sorted = Attributes { tags: ["a", "b"].map(str::to_owned).to_vec(), ..said.applied(Attributes::default()) };
+        assert_eq!(model.products.attributes(0), sorted, "and knows the rest");
+        assert_eq!(said.beyond(&model.products, 0), ProductPatch::default());
+    }
+
+    #[test]
     fn lists_keep_their_names_where_others_come_between() {
         let names: Strings = ["b", "d"].into_iter().collect();
         let rows = Rows::from_lists([vec![0, 1], vec![1], vec![0]]);
         let said = ["c", "a", "b"].map(str::to_owned);
         // The second is said anew, the third to be in no list, and the last is added.
-        let (names, rows) = relisted(&rows, &names, &[None, Some(&said), Some(&[]), Some(&said[..1])]);
+        let (names, rows) = relisted(&rows, &names, [None, Some(&said[..]), Some(&[]), Some(&said[..1])].into_iter());
         let list = |row: u32| rows.row(row).iter().map(|name| names.get(*name)).collect::<Vec<_>>();
         assert_eq!((0..4).map(list).collect::<Vec<_>>(), [vec!["b", "d"], vec!["a", "b", "c"], vec![], vec!["c"]]);
     }

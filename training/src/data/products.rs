@@ -158,9 +158,8 @@ impl ReadProducts {
             let number = ids.number_kept(id) as usize;
             self.list.resize_with(self.list.len().max(ids.len()), || None);
             let known = self.list[number].take().unwrap_or_else(|| Product { available: true, ..Product::default() });
-            let now = patch.applied(id, Some((known.attributes, known.available)));
-            let (attributes, available) = (now.attributes, now.available);
-            self.list[number] = Some(Product { attributes, available, ..known });
+            let available = patch.available.unwrap_or(known.available);
+            self.list[number] = Some(Product { attributes: patch.applied(known.attributes), available, ..known });
         }
     }
 

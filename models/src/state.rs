@@ -18,7 +18,7 @@ use roaring::RoaringBitmap;
 use rpds::{HashTrieMapSync, HashTrieSetSync};
 
 use crate::catalogue::Consent;
-use crate::events::{Counting, DAY_SECONDS, Kind, kept_purchases};
+use crate::events::{Counting, DAY_SECONDS, Kind};
 use crate::model::Model;
 use crate::popularity::Bought;
 use crate::rowmap::RowMap;
@@ -61,11 +61,6 @@ pub struct LiveMember {
 }
 
 impl LiveMember {
-    /// Whether nothing is new of their history, nor of what they allow.
-    pub(crate) fn is_as_learned(&self) -> bool {
-        self.events.is_empty() && self.profile.is_none()
-    }
-
     /// Products looked at in the days before a moment, and how often.
     pub fn seen(&self, now: i64) -> impl Iterator<Item = (u32, u16)> {
         let since = now - SEEN_DAYS * DAY_SECONDS;
@@ -106,6 +101,8 @@ pub struct State {
     acted: Arc<RoaringBitmap>,
     /// Members of the model who were sent something, or are about to be.
     contacted: Arc<RoaringBitmap>,
+    /// Members of the model who bought a product that was added since.
+    bought_added: RowMap<Arc<RoaringBitmap>>,
     /// Members of the model who must be forgotten.
     erased: Arc<RoaringBitmap>,
     /// Hashes of the ids of all who must be forgotten, whoever knows them.
@@ -153,6 +150,12 @@ impl State {
         if model.info.as_of_time > 0 { self.now(model) - model.info.as_of_time } else { 0 }
     }
 
+    /// Whether nothing is new of the history of a member of the model, nor of what they allow, but that they may have to be
+    /// forgotten.
+    pub(crate) fn is_as_learned(&self, row: u32) -> bool {
+        !self.acted.contains(row) && !self.described.contains(row)
+    }
+
     /// Members of the model of whose history anything is new, or of what they allow.
     pub fn changed(&self) -> RoaringBitmap {
         self.acted.as_ref() | self.described.as_ref() | self.erased.as_ref()
@@ -190,6 +193,9 @@ impl State {
             return Consent { personalization: false, marketing: false, minor: false };
         }
         let learned = model.members.consent(row);
+        if (row as usize) < model.members.len() && !self.described.contains(row) {
+            return learned;
+        }
         self.profile(row).map_or(learned, |profile| profile.consent(learned, self.clock.max(self.now(model))))
     }
 
@@ -200,16 +206,6 @@ impl State {
             return true;
         }
         self.consent(model, row).personalization || !model.members.consent(row).personalization
-    }
-
-    /// Members of the model who bought a product since, and of whom that may be known.
-    pub fn buyers(&self, model: &Model, product: u32) -> impl Iterator<Item = u32> {
-        let bought = move |member: &LiveMember| {
-            let of_product = member.events.iter().filter(|e| e.product == product);
-            !kept_purchases(of_product.map(|e| (e.kind, e.time))).0.is_empty()
-        };
-        let buyers = self.acted().filter(move |(_, member)| bought(member)).map(|(row, _)| row);
-        buyers.filter(|row| self.consent(model, *row).personalization)
     }
 
     /// Members of the model who must be forgotten.
@@ -233,11 +229,6 @@ impl State {
             };
         }
         set
-    }
-
-    /// Members of the model who did something, each with it.
-    pub fn acted(&self) -> impl Iterator<Item = (u32, &LiveMember)> {
-        self.acted.iter().filter_map(|row| Some((row, self.member(row)?)))
     }
 
     /// Members of the model who were sent something, or are about to be, each with it.
@@ -303,6 +294,7 @@ impl State {
         };
         if event.product != NONE {
             self.count(model, row, event, store, sign);
+            self.note_buyer(model, row, event.product);
         }
     }
 

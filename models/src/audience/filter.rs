@@ -212,7 +212,7 @@ impl LastPurchase {
         let state = &model.state;
         let passed = u16::try_from(state.passed(model) / DAY_SECONDS).unwrap_or(UNKNOWN_DAYS);
         let lets_in = |member: &u32| {
-            if state.member(*member).is_some_and(|live| !live.is_as_learned()) {
+            if !state.is_as_learned(*member) {
                 if !state.consent(model, *member).personalization {
                     return false;
                 }

@@ -75,10 +75,10 @@ impl DueForRepeat {
         let is_due = |past: &Past, passed: u16| {
             past.trips > 1 && is_meant(past.product) && self.holds(past.days_since, passed, model.repeat.gap(past))
         };
-        let lets_in = |member: &u32| match state.member(*member).filter(|live| !live.is_as_learned()) {
-            Some(_) if !state.consent(model, *member).personalization => false,
-            Some(_) => state.pasts(model, *member).list.iter().any(|past| is_due(past, 0)),
-            None => model.history.member(*member).any(|past| is_due(&past, passed)),
+        let lets_in = |member: &u32| match state.is_as_learned(*member) {
+            true => model.history.member(*member).any(|past| is_due(&past, passed)),
+            false if !state.consent(model, *member).personalization => false,
+            false => state.pasts(model, *member).list.iter().any(|past| is_due(past, 0)),
         };
         let rows: Vec<u32> = (0..model.members.len() as u32).into_par_iter().filter(lets_in).collect();
         rows.into_iter().collect()

@@ -132,15 +132,16 @@ impl Model {
     /// The segment that a member is in now, with what they bought since; `None` where no purchase is known, or may be.
     pub fn segment(&self, row: u32) -> Option<Segment> {
         let state = &self.state;
-        let rhythm = match state.member(row).filter(|live| !live.is_as_learned()) {
+        let is_known = (row as usize) < self.members.len();
+        let rhythm = match is_known && state.is_as_learned(row) {
             // Where the version's events have no times, a first purchase since says nothing of those before.
             _ if state.is_erased(row) || self.info.as_of_time <= 0 => None,
-            Some(_) if !state.consent(self, row).personalization => None,
-            Some(_) => {
+            false if !state.consent(self, row).personalization => None,
+            false => {
                 let pasts = state.pasts(self, row);
                 Rhythm::of(pasts.list.into_iter(), pasts.trips)
             }
-            None => Rhythm::learned(&self.history, row).map(|rhythm| rhythm.later(self.days_passed())),
+            true => Rhythm::learned(&self.history, row).map(|rhythm| rhythm.later(self.days_passed())),
         };
         rhythm.map(|rhythm| rhythm.segment(self.groups.base_gap))
     }

@@ -1,8 +1,10 @@
-//! What was bought since a model learned, as popularity counts it.
+//! What was bought since a model learned: as popularity counts it, and by whom.
 
-use super::{LiveEvent, State};
+use std::sync::Arc;
+
+use super::{LiveEvent, LiveMember, State};
 use crate::categories::CategoryTree;
-use crate::events::{DAY_SECONDS, decayed};
+use crate::events::{DAY_SECONDS, decayed, kept_purchases};
 use crate::model::Model;
 use crate::popularity::{Bought, Since, daypart};
 
@@ -40,6 +42,28 @@ impl State {
 
     fn faded(&self, seconds: i64) -> [f32; 3] {
         self.counting.popularity_half_life_days.map(|half_life| decayed(seconds, half_life))
+    }
+
+    /// Members of the model who bought a product that was added since, and of whom that may be known.
+    pub fn buyers(&self, model: &Model, product: u32) -> impl Iterator<Item = u32> {
+        let bought = move |member: &LiveMember| {
+            let of_product = member.events.iter().filter(|e| e.product == product);
+            !kept_purchases(of_product.map(|e| (e.kind, e.time))).0.is_empty()
+        };
+        let rows = self.bought_added.get(&product).into_iter().flat_map(|rows| rows.iter());
+        let buyers = rows.filter(move |row| self.member(*row).is_some_and(bought));
+        buyers.filter(|row| self.consent(model, *row).personalization)
+    }
+
+    /// Remembers who bought, or brought back, a product that was added since.
+    pub(super) fn note_buyer(&mut self, model: &Model, row: u32, product: u32) {
+        if !model.products.is_added(product) || row as usize >= model.members.len() {
+            return;
+        }
+        match self.bought_added.get_mut(&product) {
+            Some(rows) => drop(Arc::make_mut(rows).insert(row)),
+            None => self.bought_added.insert_mut(product, Arc::new([row].into_iter().collect())),
+        }
     }
 
     /// Counts a purchase, or a refund, in what is popular.

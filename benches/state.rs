@@ -1,4 +1,5 @@
-//! What it costs to keep events, beside a bare insert of the same rows; and what fresh events cost a feed.
+//! What it costs to keep events, beside a bare insert of the same rows; what fresh events cost a feed, and an audience; and
+//! what it takes to send the whole catalogue again.
 //!
 //! `cargo bench --profile release --bench state -- REGISTRY`, with the registry of any model, such as the one that
 //! `kindred demo` leaves.
@@ -12,12 +13,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kindred::config::{Config, StateConfig};
 use kindred::proto::v1;
+use kindred::proto::v1::catalog_service_client::CatalogServiceClient;
 use kindred::proto::v1::event_service_client::EventServiceClient;
 use kindred_models::Model;
 use kindred_models::artifact::Registry;
-use kindred_models::events::Kind;
+use kindred_models::audience::{AudienceRequest, AudienceSize, MemberFilter, Quota, Subject, audience};
+use kindred_models::events::{DAY_SECONDS, Kind};
 use kindred_models::feed::{FeedRequest, Visitor, feed};
-use kindred_models::state::{LiveEvent, NO_CHANNEL, State};
+use kindred_models::groups::Segment;
+use kindred_models::state::{LiveEvent, NO_CHANNEL, Profile, State};
+use kindred_models::stop::Stop;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use sqlx::{AnyPool, Executor};
@@ -32,6 +37,9 @@ const CLIENTS: usize = 16;
 const ROUNDS: usize = 5;
 const FRESH: usize = 50;
 const MEMBERS: usize = 300;
+/// Of so many members one did something since, or was described.
+const ACTIVE: usize = 5;
+const AUDIENCE: usize = 10_000;
 
 #[tokio::main]
 async fn main() {
@@ -39,6 +47,8 @@ async fn main() {
     let registry = Registry::new(root.as_ref(), "default").unwrap();
     let model = Model::load(&registry, &registry.current().unwrap()).unwrap();
     feeds(&model);
+    audiences(&model);
+    catalogues(&registry, &model).await;
     let events = Arc::new(events(&model));
     let mut ratios = Vec::new();
     for _ in 0..ROUNDS {
@@ -106,20 +116,42 @@ CREATE TABLE events (seq BIGINT PRIMARY KEY, event_id TEXT NOT NULL UNIQUE, memb
 CREATE INDEX events_by_member ON events (member_id);
 CREATE INDEX events_by_time ON events (time);";
 
-/// Through a server on loopback, each request answered when its events are kept and count.
+/// A server on loopback, with a state of its own.
+struct Running {
+    channel: Channel,
+    end: tokio::sync::oneshot::Sender<()>,
+    server: tokio::task::JoinHandle<()>,
+    _folder: tempfile::TempDir,
+}
+
+impl Running {
+    async fn start(registry: &Registry) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateConfig { url: sqlite(folder.path()), ..StateConfig::default() };
+        let config = Config { state, ..Config::default() };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let registry = registry.clone();
+        let ended = async move { drop(ended.await) };
+        let server = tokio::spawn(async move {
+            kindred::server::serve(registry, &config, listener, ended).await.unwrap();
+        });
+        let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+        Self { channel, end, server, _folder: folder }
+    }
+
+    async fn end(self) {
+        drop(self.channel);
+        let _ = self.end.send(());
+        self.server.await.unwrap();
+    }
+}
+
+/// Through a server, each request answered when its events are kept and count.
 async fn served(registry: &Registry, events: &Arc<Vec<v1::Event>>) -> Duration {
-    let folder = tempfile::tempdir().unwrap();
-    let state = StateConfig { url: sqlite(folder.path()), ..StateConfig::default() };
-    let config = Config { state, ..Config::default() };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (end, ended) = tokio::sync::oneshot::channel::<()>();
-    let registry = registry.clone();
-    let ended = async move { drop(ended.await) };
-    let server = tokio::spawn(async move {
-        kindred::server::serve(registry, &config, listener, ended).await.unwrap();
-    });
-    let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let running = Running::start(registry).await;
+    let channel = &running.channel;
     let mut warm = EventServiceClient::new(channel.clone());
     let _ = warm.record_events(v1::RecordEventsRequest { events: vec![v1::Event::default()] }).await.unwrap();
     let (next, start) = (Arc::new(AtomicUsize::new(0)), Instant::now());
@@ -128,11 +160,36 @@ async fn served(registry: &Registry, events: &Arc<Vec<v1::Event>>) -> Duration {
         client.await.unwrap();
     }
     let took = start.elapsed();
-    drop(channel);
     drop(warm);
-    let _ = end.send(());
-    server.await.unwrap();
+    running.end().await;
     took
+}
+
+/// All products again, as the version knows them and with other prices; and one more after each.
+async fn catalogues(registry: &Registry, model: &Model) {
+    let running = Running::start(registry).await;
+    let mut client = CatalogServiceClient::new(running.channel.clone());
+    for (what, dearer) in [("as they were", 1.0), ("with other prices", 1.01)] {
+        let product = |row: u32| v1::Product {
+            product_id: model.products.ids.get(row).to_owned(),
+            title: Some(model.products.titles.get(row).to_owned()),
+            category: model.products.categories.get(row).map(str::to_owned),
+            price: Some(dearer * model.products.prices[row as usize]).filter(|price| *price > 0.0),
+            ..v1::Product::default()
+        };
+        let rows: Vec<u32> = (0..model.products.len() as u32).collect();
+        let start = Instant::now();
+        for rows in rows.chunks(BATCH) {
+            let products = rows.iter().map(|row| product(*row)).collect();
+            client.upsert_products(v1::UpsertProductsRequest { products }).await.unwrap();
+        }
+        let (all, start) = (start.elapsed(), Instant::now());
+        let one = v1::Product { product_id: format!("{what}, new"), ..v1::Product::default() };
+        client.upsert_products(v1::UpsertProductsRequest { products: vec![one] }).await.unwrap();
+        println!("all {} products again {what}: {all:.1?}; one more after them: {:.0?}", rows.len(), start.elapsed());
+    }
+    drop(client);
+    running.end().await;
 }
 
 fn sqlite(folder: &Path) -> String {
@@ -193,4 +250,55 @@ fn feeds(model: &Model) {
         "a feed with {FRESH} fresh events: {with:?}; without: {without:?}; ratio {:.2}",
         with.div_duration_f64(without)
     );
+}
+
+/// An audience of two segments, where a part of the members bought something a day later, or were described as the version
+/// knows them, beside one where nothing happened.
+fn audiences(model: &Model) {
+    let with = |each: &dyn Fn(&mut State, u32)| {
+        let (mut changed, mut state) = (model.clone(), State::of(model));
+        (0..model.members.len() as u32).step_by(ACTIVE).for_each(|row| each(&mut state, row));
+        changed.state = state;
+        changed.with_popularity(model)
+    };
+    let bought = with(&|state, row| {
+        let (time, product) = (model.info.as_of_time + DAY_SECONDS, row % model.products.len() as u32);
+        let event = LiveEvent { time, product, kind: Kind::Purchase, channel: NO_CHANNEL };
+        state.record(model, model.members.ids.get(row), event, None);
+    });
+    let described = with(&|state, row| {
+        let text = |labels: &kindred_models::strings::Labels| labels.get(row).map(str::to_owned);
+        let (store, city) = (text(&model.members.stores), text(&model.members.cities));
+        let marketing = Some(model.members.consent(row).marketing);
+        let said = Profile { store, city, marketing, ..Profile::default() };
+        state.describe(model, model.members.ids.get(row), said);
+    });
+    let request = AudienceRequest {
+        subject: Subject::Known(0),
+        seeds: Vec::new(),
+        size: AudienceSize::Count(AUDIENCE),
+        filter: MemberFilter { segments: vec![Segment::New, Segment::Active], ..MemberFilter::default() },
+        quota: Quota::default(),
+    };
+    let middle = |model: &Model| {
+        let once = || {
+            let start = Instant::now();
+            black_box(audience(model, &request, &Stop::default()).unwrap());
+            start.elapsed()
+        };
+        // What is worked out once a day.
+        once();
+        let mut times: Vec<Duration> = (0..ROUNDS).map(|_| once()).collect();
+        times.sort();
+        times[ROUNDS / 2]
+    };
+    let plain = middle(model);
+    for (what, model) in [("bought something a day later", &bought), ("were described as they were known", &described)]
+    {
+        let took = middle(model);
+        println!(
+            "an audience where one in {ACTIVE} {what}: {took:.1?}; where nothing happened: {plain:.1?}; ratio {:.2}",
+            took.div_duration_f64(plain)
+        );
+    }
 }

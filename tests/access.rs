@@ -46,11 +46,12 @@ async fn status(address: SocketAddr, path: &str, authorization: Option<&str>) ->
     let (answer, mut body) = client.send_request(request.body(()).unwrap(), false).unwrap();
     // One empty message. Whoever is turned away at once takes none.
     let _ = body.send_data(vec![0; 5].into(), true);
-    let answer = answer.await.unwrap();
+    let mut answer = answer.await.unwrap();
     let of = |headers: &tonic::codegen::http::HeaderMap| {
         headers.get("grpc-status").map(|value| value.to_str().unwrap().parse().unwrap())
     };
     if let Some(status) = of(answer.headers()) {
+        assert!(answer.body_mut().is_end_stream(), "clients that wait for trailers would take it for broken");
         return status;
     }
     let mut body = answer.into_body();
@@ -150,8 +151,27 @@ async fn what_was_opened_is_closed_when_what_let_it_in_is_not_enough_any_more() 
     let (id, token) = key(&store, Role::Batch).await;
     assert!(without.refused().await.contains("a key is needed"), "what was opened before the first key");
     let mut with = Scores::open(&running, Some(&token)).await;
+    let (tell, told) = tokio::sync::mpsc::channel(1);
+    let mut call = tonic::Request::new(tokio_stream::wrappers::ReceiverStream::new(told));
+    call.metadata_mut().insert("authorization", token.parse().unwrap());
+    let mut events = EventServiceClient::new(running.channel.clone());
+    let events = tokio::spawn(async move { events.stream_events(call).await });
+    let event = || support::live::event("e1", "t0", "tea9", v1::EventKind::Purchase);
+    let message = || v1::StreamEventsRequest { events: vec![event()] };
+    let before = store.last().await.unwrap();
+    tell.send(message()).await.unwrap();
+    let kept = async {
+        while store.last().await.unwrap() == before {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), kept).await.expect("it is open");
     assert!(store.revoke_key(&id, by_test()).await.unwrap());
     assert!(with.refused().await.contains("revoked"));
+    while !events.is_finished() && tell.send(message()).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(events.await.unwrap().unwrap_err().code(), Code::Unauthenticated, "though it has not answered yet");
     running.end().await.unwrap();
 }
 

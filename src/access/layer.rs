@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use http_body::Frame;
+use http_body::{Body as _, Frame};
 use http_body_util::{BodyStream, StreamBody};
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::body::Body;
@@ -49,8 +49,9 @@ impl Middleware for Access {
         match self.admit(bearer(request.headers()), roles) {
             Ok(Admitted { name, pass, place }) => {
                 request.extensions_mut().insert(Caller(name.into()));
-                let (answer, live) = (next(request), self.live.clone());
+                let (pass, live) = (Arc::new(pass), self.live.clone());
                 let ended = move || pass.ended(&live.keys(), unix_now());
+                let answer = next(request.map(|body| watched(body, ended.clone())));
                 Box::pin(async move { Ok(answer.await?.map(|body| guarded(body, place, ended))) })
             }
             Err(refused) => {
@@ -74,18 +75,33 @@ impl Access {
     }
 }
 
-/// An answer whose place is taken until its last byte is, or the caller goes away; it ends where what let them in does.
+/// A request of which nothing more is taken in once what let its caller in has ended.
+fn watched(body: Body, ended: impl Fn() -> Option<Refused> + Send + 'static) -> Body {
+    let frames = BodyStream::new(body).map(move |frame| ended().map_or(frame, |refused| Err(status(&refused))));
+    Body::new(StreamBody::new(frames))
+}
+
+/// An answer whose place is taken until its last byte is, or the caller goes away; it ends where what let them in does. What
+/// a call was for is done by its first message: that is told, whatever happened meanwhile.
 fn guarded(
     body: Body,
     place: Option<OwnedSemaphorePermit>,
     ended: impl Fn() -> Option<Refused> + Send + 'static,
 ) -> Body {
+    if body.is_end_stream() {
+        // An error is all headers. Some clients take no other end.
+        return body;
+    }
+    let mut has_begun = false;
     let frames = BodyStream::new(body).scan(false, move |is_over, frame| {
         let _held = &place;
         if *is_over {
             return std::future::ready(None);
         }
-        let end = ended().map(|refused| status(&refused).into_http::<Body>().into_parts().0.headers);
+        let is_data = frame.as_ref().is_ok_and(Frame::is_data);
+        let may_end = is_data && std::mem::replace(&mut has_begun, true);
+        let end = may_end.then(&ended).flatten();
+        let end = end.map(|refused| status(&refused).into_http::<Body>().into_parts().0.headers);
         *is_over = end.is_some();
         std::future::ready(Some(end.map_or(frame, |end| Ok(Frame::trailers(end)))))
     });

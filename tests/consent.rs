@@ -14,8 +14,10 @@ use kindred_models::audience::{
     AllocationRequest, AudienceRequest, AudienceSize, Cap, Costs, Launch, MemberFilter, Quota, Subject, allocate,
     audience,
 };
+use kindred_models::catalogue::Consent;
 use kindred_models::content::Attributes;
 use kindred_models::feed::{FeedRequest, ProductFilter, Visitor, feed};
+use kindred_models::groups::Groups;
 use kindred_models::outreach::{Caps, ChannelParams, Offer, OutreachParams, Planner, Policy, PushRequest};
 use kindred_models::state::Profile;
 use kindred_models::stop::Stop;
@@ -32,7 +34,16 @@ static MODEL: LazyLock<Model> = LazyLock::new(|| {
     let mut config = launches().write(folder.path());
     config.launch = LaunchParams { horizon_days: 14, step_days: 14, min_launches: 8, ..config.launch };
     config.ranker.slices = 1;
-    trained_with(folder, config).model()
+    let mut model = trained_with(folder, config).model();
+    // Everybody allowed everything. Now some said no, some are minors, and of some the birthday is known.
+    let rows = 0..model.members.len() as u32;
+    let consent = |row: u32| Consent { personalization: true, marketing: row % 5 != 1, minor: row % 7 == 2 };
+    model.members.consents = rows.clone().map(|row| consent(row).to_bits()).collect::<Vec<_>>().into();
+    let day = |row: u32| [501, 0, 0][row as usize % 3];
+    model.members.birthdays = rows.map(day).collect::<Vec<_>>().into();
+    let Groups { segments, contacts, base_gap, .. } = model.groups;
+    model.groups = Groups { base_gap, ..Groups::of(&model.members, segments, contacts) };
+    model
 });
 
 /// What a member may say.
@@ -78,11 +89,10 @@ fn after(words: Vec<(u32, Word)>) -> (Model, BTreeSet<String>, BTreeSet<String>)
         |said: &Profile| said.birthday.is_some_and(|born| born > NaiveDate::from_ymd_opt(2008, 11, 22).unwrap());
     let known = |row: &u32| profiles.get(row).cloned().unwrap_or_default();
     let rows = || (0..MODEL.members.len() as u32).filter(|row| !erased.contains(row));
-    // Everybody had allowed everything.
     let personal = rows().filter(|row| known(row).personalization.unwrap_or(true));
     let contacted = personal.clone().filter(|row| {
-        let said = known(row);
-        said.marketing.unwrap_or(true) && !said.minor.unwrap_or(false) && !is_young(&said)
+        let (said, learned) = (known(row), MODEL.members.consent(*row));
+        said.marketing.unwrap_or(learned.marketing) && !said.minor.unwrap_or(learned.minor) && !is_young(&said)
     });
     let (contacted, personal) = (contacted.map(id).collect(), personal.map(id).collect());
     (model, contacted, personal)

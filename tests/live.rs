@@ -198,6 +198,16 @@ async fn a_new_product_is_everywhere_at_once_and_a_retired_one_nowhere(state: St
     let running = serve_with(&trained, state.clone()).await;
     let page = feed(&running, "t0", true).await;
     assert!(!ids(&page).contains(&"aaa-tea") && !ids(&page).contains(&"tea9"), "also after a restart");
+    // One that the version does not know, one of which it knows all that is said, and one more: rows stay what they are.
+    let mut catalog = CatalogServiceClient::new(running.channel.clone());
+    let known = |id: &str| v1::Product { product_id: id.to_owned(), available: Some(true), ..v1::Product::default() };
+    for products in [vec![known("aaa-tea"), known("tea9")], vec![known("a-new-one")], vec![known("tea9")]] {
+        catalog.upsert_products(v1::UpsertProductsRequest { products }).await.unwrap();
+    }
+    let page = feed(&running, "t0", true).await;
+    assert!(ids(&page).contains(&"tea9"), "sold again");
+    let repeat = page.items.iter().find(|item| item.product_id == "aaa-tea").unwrap();
+    assert_eq!(repeat.source(), v1::Source::Repeat, "what was bought of it is still known");
     running.end().await.unwrap();
 }
 

@@ -135,7 +135,9 @@ async fn members_are_what_was_last_said_of_them(state: StateConfig) {
     assert!(vips.contains(&"t3".to_owned()), "as the version knows");
     assert_eq!(member(&running, "t3").await.unwrap().member.unwrap().tags, ["gold", "vip"]);
     let child = member(&running, "new").await.unwrap();
-    assert_eq!((child.in_version, child.member.unwrap().minor), (false, Some(true)));
+    let described = child.member.unwrap();
+    assert_eq!((child.in_version, described.minor), (false, Some(true)));
+    assert_eq!(described.birthday.as_deref(), Some("2020-02-29"));
     record(&running, vec![event("n1", "new", "tea1", v1::EventKind::Purchase)]).await;
     let page = feed(&running, "new", false).await;
     assert!(page.personalized && !ids(&page).contains(&"tea1"), "a member whom no version knows");

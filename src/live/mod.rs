@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use kindred_models::artifact::{Registry, VersionId};
-use kindred_models::state::Profile;
 use kindred_models::{ArtifactError, Model};
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
@@ -181,14 +180,6 @@ impl Live {
     /// Which events a version did not learn from.
     pub(crate) fn unlearned(&self, model: &Model) -> From {
         bound::unlearned(model, &self.hash_key)
-    }
-
-    /// What was said of a member, in all; `None` of whom nothing was, or while the store does not answer.
-    pub async fn said(&self, member_id: &str) -> Option<Profile> {
-        if self.is_store_down() {
-            return None;
-        }
-        in_time(self.store.said(member_id)).await.ok().flatten()
     }
 
     /// The contacts of a plan, in the order of their members' ids.

@@ -58,9 +58,7 @@ impl MemberService for Members {
         check_id(&id)?;
         let model = self.shared.live.snapshot();
         let row = model.state.find(&model, &id).ok_or_else(|| Problem::UnknownMember(id.clone()))?;
-        // The snapshot remembers what its version does not know, which has no year of birth.
-        let said = self.shared.live.said(&id).await.or_else(|| model.state.profile(row).cloned());
-        Ok(Response::new(describe(&model, &id, row, said.unwrap_or_default())))
+        Ok(Response::new(describe(&model, &id, row)))
     }
 
     async fn delete_member_tag(
@@ -157,9 +155,9 @@ fn profile(member: v1::Member) -> Profile {
     }
 }
 
-fn describe(model: &Model, id: &str, row: u32, said: Profile) -> v1::GetMemberResponse {
+fn describe(model: &Model, id: &str, row: u32) -> v1::GetMemberResponse {
     let (state, members) = (&model.state, &model.members);
-    let consent = state.consent(model, row);
+    let (consent, said) = (state.consent(model, row), state.profile(row).cloned().unwrap_or_default());
     let learned = members.tags.row(row).iter().map(|tag| members.tag_names.get(*tag).to_owned());
     let mut tags: BTreeSet<String> = learned.filter(|tag| said.has_tag(tag) != Some(false)).collect();
     tags.extend(said.tags);

@@ -180,7 +180,7 @@ impl Store {
     /// If the database does not answer or can't write.
     pub async fn delete_some_before(&self, time: i64) -> Result<u64, StoreError> {
         let forgotten = time.min(unix_now() - REMEMBERED_DAYS * DAY_SECONDS);
-        let (mut deleted, some) = (0, "LIMIT 10000");
+        let (mut deleted, some) = (0, "LIMIT 1000");
         for (table, name, old, time) in [
             ("events", "event_id", "time < $1", time),
             ("contacts", "contact_id", "time < $1 AND said_at < $1", forgotten),

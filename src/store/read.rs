@@ -79,9 +79,13 @@ impl Store {
                 list.push(Change::Contact(contact(&row)?));
             }
             drop(rows);
-            let text = "SELECT member_id, product_id, kind, time, store_id, channel FROM events \
-                WHERE seq > $1 AND seq <= $2 AND time > $3 ORDER BY seq";
-            let mut rows = sqlx::query(text).bind(number).bind(last).bind(moment).fetch(&mut *tx);
+            // From the first number on, a moment leaves few of them: SQLite is kept from going through them by number.
+            let seq = if number == 0 && moment > i64::MIN { "+seq" } else { "seq" };
+            let text = format!(
+                "SELECT member_id, product_id, kind, time, store_id, channel FROM events \
+                 WHERE {seq} > $1 AND {seq} <= $2 AND time > $3 ORDER BY {seq}"
+            );
+            let mut rows = sqlx::query(&text).bind(number).bind(last).bind(moment).fetch(&mut *tx);
             while let Some(row) = rows.try_next().await? {
                 list.push(Change::Event {
                     member_id: row.try_get("member_id")?,
@@ -95,16 +99,6 @@ impl Store {
         }
         tx.rollback().await?;
         Ok(Changes { last, list })
-    }
-
-    /// What was said of a member, in all; `None` of whom nothing was.
-    ///
-    /// # Errors
-    /// If the database does not answer, or holds what can't be understood.
-    pub async fn said(&self, member_id: &str) -> Result<Option<Profile>, StoreError> {
-        let text = "SELECT profile FROM members WHERE member_id = $1";
-        let row = sqlx::query(text).bind(member_id).fetch_optional(&self.pool).await?;
-        row.map(|row| profile(&row)).transpose()
     }
 
     /// All that is kept but the events.

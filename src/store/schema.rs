@@ -9,7 +9,12 @@ pub(super) fn migrations() -> Vec<Migration> {
     let step = |(version, description, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, Cow::Borrowed(description), MigrationType::Simple, Cow::Borrowed(sql), false)
     };
-    [(1, "events, members, products, keys, audit", FIRST), (2, "contacts", CONTACTS)].map(step).to_vec()
+    let steps = [
+        (1, "events, members, products, keys, audit", FIRST),
+        (2, "contacts", CONTACTS),
+        (3, "contacts among events, plans by status", INDEXES),
+    ];
+    steps.map(step).to_vec()
 }
 
 /// Types are those that both databases take alike.
@@ -96,4 +101,11 @@ CREATE INDEX contacts_by_member ON contacts (member_id);
 CREATE INDEX contacts_by_plan ON contacts (plan_id);
 CREATE INDEX contacts_by_seq ON contacts (seq);
 CREATE INDEX contacts_by_time ON contacts (time);
+";
+
+/// Of the events of years, a budget asks for a member's contacts alone, and who calls a plan off for what is not done yet.
+const INDEXES: &str = "
+CREATE INDEX events_contacts ON events (member_id, time) WHERE kind = 6;
+DROP INDEX contacts_by_plan;
+CREATE INDEX contacts_by_plan ON contacts (plan_id, status);
 ";

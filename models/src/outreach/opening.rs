@@ -33,6 +33,19 @@ pub(super) enum Closed {
     Capped,
 }
 
+/// A channel, and whom it reaches; `None` for all.
+pub(super) type Reached = (u16, Option<RoaringBitmap>);
+
+/// Whom the channels of a request reach.
+pub(super) fn reached(model: &Model, policy: &Policy, request: &PushRequest) -> Vec<Reached> {
+    let of = |number: u16| {
+        let tag = policy.channel(number).tag.as_ref()?;
+        let learned = model.groups.tags.get(model.members.tag_names.find(tag).unwrap_or(u32::MAX));
+        Some(model.state.mended(learned, |said| said.has_tag(tag)))
+    };
+    request.channels.iter().map(|number| (*number, of(*number))).collect()
+}
+
 /// Looks for openings.
 #[derive(Debug)]
 pub(super) struct Openings<'a> {
@@ -42,19 +55,19 @@ pub(super) struct Openings<'a> {
     priority: u8,
     /// When messages may go out.
     times: Vec<Times>,
-    /// The channels, and whom each reaches; `None` for all.
-    channels: Vec<(u16, Option<RoaringBitmap>)>,
+    channels: &'a [Reached],
     /// Number of each of the channels in the presence; `u32::MAX` for one that it does not know.
     slots: Vec<u32>,
 }
 
 impl<'a> Openings<'a> {
-    pub(super) fn new(model: &'a Model, policy: &'a Policy, request: &PushRequest, now: i64) -> Self {
-        let reached = |number: &u16| {
-            let tag = policy.channel(*number).tag.as_ref()?;
-            let learned = model.groups.tags.get(model.members.tag_names.find(tag).unwrap_or(u32::MAX));
-            Some(model.state.mended(learned, |said| said.has_tag(tag)))
-        };
+    pub(super) fn new(
+        model: &'a Model,
+        policy: &'a Policy,
+        channels: &'a [Reached],
+        request: &PushRequest,
+        now: i64,
+    ) -> Self {
         let name = |number: &u16| policy.names[*number as usize].as_str();
         Self {
             model,
@@ -62,7 +75,7 @@ impl<'a> Openings<'a> {
             now,
             priority: request.priority,
             times: policy.times(request.start.max(now), request.end),
-            channels: request.channels.iter().map(|number| (*number, reached(number))).collect(),
+            channels,
             slots: request
                 .channels
                 .iter()
@@ -202,7 +215,8 @@ mod tests {
             end: NOW + DAY_SECONDS,
             priority: 0,
         };
-        let found = Openings::new(model, policy, &request, NOW).of(member)?;
+        let channels = reached(model, policy, &request);
+        let found = Openings::new(model, policy, &channels, &request, NOW).of(member)?;
         Ok((found.channel, policy.calendar.hour(found.times.from)))
     }
 

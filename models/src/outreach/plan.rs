@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::contact::Times;
-use super::opening::{Closed, Opening, Openings};
+use super::opening::{Closed, Opening, Openings, Reached, reached};
 use super::policy::Policy;
 use crate::audience::{
     AudienceError, Cap, Eligibility, Excluded, Launch, MemberFilter, NOTHING, Subject, assign, chances,
@@ -96,6 +96,7 @@ pub struct Planner {
     pub left: Left,
     /// The eligible members.
     rows: Vec<u32>,
+    channels: Vec<Reached>,
     openings: Vec<Opening>,
 }
 
@@ -116,8 +117,9 @@ impl Planner {
         }
         let Eligibility { rows, excluded } = Eligibility::with(&model, &[], &request.filter, stop)?;
         let rows: Vec<u32> = rows.iter().collect();
+        let channels = reached(&model, &policy, &request);
         let (left, openings) = (Left::default(), Vec::new());
-        Ok(Self { model, policy, request, now, eligible: rows.len(), excluded, left, rows, openings })
+        Ok(Self { model, policy, request, now, eligible: rows.len(), excluded, left, rows, channels, openings })
     }
 
     /// Looks for whom of some of the eligible there is room in the budget of contacts, as it stands at the planner's
@@ -126,7 +128,7 @@ impl Planner {
     /// # Errors
     /// [`AudienceError::Stopped`] once `stop` is raised.
     pub fn look(&mut self, part: std::ops::Range<usize>, stop: &Stop) -> Result<(), AudienceError> {
-        let openings = Openings::new(&self.model, &self.policy, &self.request, self.now);
+        let openings = Openings::new(&self.model, &self.policy, &self.channels, &self.request, self.now);
         let found = self.rows[part].par_iter().map(|member| {
             stop.check()?;
             Ok::<_, AudienceError>(openings.of(*member))

@@ -44,6 +44,7 @@ impl Bound {
         let unlearned = unlearned(&model, &hash_key);
         let mut model = model;
         model.state = State::of(&model).with_hash_key(hash_key);
+        model.state.set_clock(unix_now());
         Self {
             seq: 0,
             unlearned,
@@ -63,17 +64,22 @@ impl Bound {
         self.hash_key
     }
 
-    /// Takes over changes. Products come first: others speak of them.
+    /// Takes over changes, up to the number of the last.
     pub(super) fn apply(&mut self, changes: &Changes) {
-        self.change_products(&changes.list);
+        self.apply_some(&changes.list);
+        self.seq = changes.last;
+    }
+
+    /// Takes over some changes. Products come first: others speak of them.
+    pub(super) fn apply_some(&mut self, changes: &[Change]) {
+        self.change_products(changes);
         // A copy shares what does not change; should this break off, what serves is as before.
         let mut state = self.served.state.clone();
         state.set_clock(unix_now());
-        for change in &changes.list {
+        for change in changes {
             self.change_members(&mut state, change);
         }
         self.served.state = state;
-        self.seq = changes.last;
     }
 
     /// Counts what was bought since in what is popular: it takes as long as there are products, and is done once in a

@@ -8,9 +8,11 @@ use kindred_models::audience::Costs;
 use kindred_models::feed::{FeedRequest, Visitor, feed};
 use kindred_models::{ArtifactError, Model};
 
+use tokio::sync::mpsc;
+
 use super::background::{Priority, run};
 use super::{Bound, Live, LiveError, blocking, in_time};
-use crate::store::{From, Store};
+use crate::store::{Change, From, Store};
 
 /// Feeds that a version answers before it serves, so that what all of them need is in memory.
 const WARM_UP_FEEDS: u32 = 64;
@@ -137,13 +139,20 @@ pub(super) async fn load(
     if let From::Number(learned) = bound.unlearned {
         store.number_above(learned).await?;
     }
-    let changes = store.changes(0, bound.unlearned).await?;
-    let bound = run(priority, move || {
-        bound.apply(&changes);
+    let (to, mut batches) = mpsc::channel::<Vec<Change>>(1);
+    let unlearned = bound.unlearned;
+    let taken = run(priority, move || {
+        while let Some(batch) = batches.blocking_recv() {
+            bound.apply_some(&batch);
+        }
         bound.rank();
         bound
     });
-    bound.await.ok_or_else(|| LiveError::Broken(version.to_string()))
+    let (last, bound) = tokio::join!(store.send_changes(0, unlearned, to), taken);
+    let last = last?;
+    let mut bound = bound.ok_or_else(|| LiveError::Broken(version.to_string()))?;
+    bound.seq = last;
+    Ok(bound)
 }
 
 /// Reads a version, and measures what the ways to an audience cost here.

@@ -6,9 +6,13 @@ use kindred_models::outreach::{ContactStatus, REMEMBERED_DAYS, Times};
 use kindred_models::state::{Kept, ProductPatch, Profile};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
+use tokio::sync::mpsc;
 
 use super::rows::{Change, StoredContact, StoredEvent};
 use super::{Store, StoreError};
+
+/// Changes that are given at once.
+const BATCH: usize = 10_000;
 
 /// Which events are not yet part of a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,55 +54,54 @@ impl Store {
     /// # Errors
     /// If the database does not answer, or holds what can't be understood.
     pub async fn changes(&self, after: i64, events: From) -> Result<Changes, StoreError> {
+        let (to, mut batches) = mpsc::channel(1);
+        let collect = async {
+            let mut list = Vec::new();
+            while let Some(batch) = batches.recv().await {
+                list.extend(batch);
+            }
+            list
+        };
+        let (last, list) = tokio::join!(self.send_changes(after, events, to), collect);
+        Ok(Changes { last: last?, list })
+    }
+
+    /// The same a batch at a time, as there may be more than fits into memory; gives the number of the last change. What is
+    /// said of products is one batch, and comes before what speaks of them.
+    ///
+    /// # Errors
+    /// As [`changes`](Self::changes).
+    pub async fn send_changes(
+        &self,
+        after: i64,
+        events: From,
+        to: mpsc::Sender<Vec<Change>>,
+    ) -> Result<i64, StoreError> {
         let mut tx = self.begin_read().await?;
         let last: i64 = sqlx::query("SELECT seq FROM clock WHERE id = 1").fetch_one(&mut *tx).await?.try_get(0)?;
-        let mut list = Vec::new();
         if last > after {
-            erased(&mut tx, after, last, &mut list).await?;
+            let mut batches = Batches { list: Vec::new(), to };
+            erased(&mut tx, after, last, &mut batches.list).await?;
             let text = "SELECT member_id, profile FROM members WHERE seq > $1 AND seq <= $2 ORDER BY seq";
             let mut rows = sqlx::query(text).bind(after).bind(last).fetch(&mut *tx);
             while let Some(row) = rows.try_next().await? {
-                list.push(Change::Member(row.try_get("member_id")?, profile(&row)?));
+                batches.push(Change::Member(row.try_get("member_id")?, profile(&row)?)).await;
             }
             drop(rows);
+            batches.flush().await;
             let text = "SELECT product_id, patch FROM products WHERE seq > $1 AND seq <= $2 ORDER BY seq";
             let mut rows = sqlx::query(text).bind(after).bind(last).fetch(&mut *tx);
             while let Some(row) = rows.try_next().await? {
-                list.push(Change::Product(row.try_get("product_id")?, patch(&row)?));
+                batches.list.push(Change::Product(row.try_get("product_id")?, patch(&row)?));
             }
             drop(rows);
-            let (number, moment) = match events {
-                From::Number(number) => (number.max(after), i64::MIN),
-                From::Moment(moment) => (after, moment),
-            };
-            let since = crate::clock::unix_now() - REMEMBERED_DAYS * DAY_SECONDS;
-            let text = "SELECT * FROM contacts WHERE seq > $1 AND seq <= $2 \
-                AND (time > $3 OR said_at > $3) ORDER BY seq";
-            let mut rows = sqlx::query(text).bind(after).bind(last).bind(since).fetch(&mut *tx);
-            while let Some(row) = rows.try_next().await? {
-                list.push(Change::Contact(contact(&row)?));
-            }
-            drop(rows);
-            // From the first number on, a moment leaves few of them: SQLite is kept from going through them by number.
-            let seq = if number == 0 && moment > i64::MIN { "+seq" } else { "seq" };
-            let text = format!(
-                "SELECT member_id, product_id, kind, time, store_id, channel FROM events \
-                 WHERE {seq} > $1 AND {seq} <= $2 AND time > $3 ORDER BY {seq}"
-            );
-            let mut rows = sqlx::query(&text).bind(number).bind(last).bind(moment).fetch(&mut *tx);
-            while let Some(row) = rows.try_next().await? {
-                list.push(Change::Event {
-                    member_id: row.try_get("member_id")?,
-                    product_id: row.try_get("product_id")?,
-                    kind: kind(&row)?,
-                    time: row.try_get("time")?,
-                    store: row.try_get("store_id")?,
-                    channel: row.try_get("channel")?,
-                });
-            }
+            batches.flush().await;
+            contacts(&mut tx, after, last, &mut batches).await?;
+            new_events(&mut tx, (after, last), events, &mut batches).await?;
+            batches.flush().await;
         }
         tx.rollback().await?;
-        Ok(Changes { last, list })
+        Ok(last)
     }
 
     /// All that is kept but the events.
@@ -145,6 +148,74 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Changes on their way, so many at a time.
+struct Batches {
+    list: Vec<Change>,
+    to: mpsc::Sender<Vec<Change>>,
+}
+
+impl Batches {
+    async fn push(&mut self, change: Change) {
+        self.list.push(change);
+        if self.list.len() >= BATCH {
+            self.flush().await;
+        }
+    }
+
+    async fn flush(&mut self) {
+        if !self.list.is_empty() {
+            // Whoever takes them may have broken off, and says so.
+            let _ = self.to.send(std::mem::take(&mut self.list)).await;
+        }
+    }
+}
+
+async fn contacts(
+    tx: &mut Transaction<'static, Any>,
+    after: i64,
+    last: i64,
+    batches: &mut Batches,
+) -> Result<(), StoreError> {
+    let since = crate::clock::unix_now() - REMEMBERED_DAYS * DAY_SECONDS;
+    let text = "SELECT * FROM contacts WHERE seq > $1 AND seq <= $2 AND (time > $3 OR said_at > $3) ORDER BY seq";
+    let mut rows = sqlx::query(text).bind(after).bind(last).bind(since).fetch(&mut **tx);
+    while let Some(row) = rows.try_next().await? {
+        batches.push(Change::Contact(contact(&row)?)).await;
+    }
+    Ok(())
+}
+
+async fn new_events(
+    tx: &mut Transaction<'static, Any>,
+    (after, last): (i64, i64),
+    events: From,
+    batches: &mut Batches,
+) -> Result<(), StoreError> {
+    let (number, moment) = match events {
+        From::Number(number) => (number.max(after), i64::MIN),
+        From::Moment(moment) => (after, moment),
+    };
+    // From the first number on, a moment leaves few of them: SQLite is kept from going through them by number.
+    let seq = if number == 0 && moment > i64::MIN { "+seq" } else { "seq" };
+    let text = format!(
+        "SELECT member_id, product_id, kind, time, store_id, channel FROM events \
+         WHERE {seq} > $1 AND {seq} <= $2 AND time > $3 ORDER BY {seq}"
+    );
+    let mut rows = sqlx::query(&text).bind(number).bind(last).bind(moment).fetch(&mut **tx);
+    while let Some(row) = rows.try_next().await? {
+        let event = Change::Event {
+            member_id: row.try_get("member_id")?,
+            product_id: row.try_get("product_id")?,
+            kind: kind(&row)?,
+            time: row.try_get("time")?,
+            store: row.try_get("store_id")?,
+            channel: row.try_get("channel")?,
+        };
+        batches.push(event).await;
+    }
+    Ok(())
 }
 
 async fn erased(

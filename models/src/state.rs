@@ -8,6 +8,7 @@ mod bought;
 mod catalogue;
 mod contact;
 mod kept;
+mod member;
 mod past;
 mod profile;
 
@@ -18,7 +19,7 @@ use roaring::RoaringBitmap;
 use rpds::{HashTrieMapSync, HashTrieSetSync};
 
 use crate::catalogue::Consent;
-use crate::events::{Counting, DAY_SECONDS, Kind};
+use crate::events::{Counting, Kind};
 use crate::model::Model;
 use crate::popularity::Bought;
 use crate::rowmap::RowMap;
@@ -28,58 +29,12 @@ pub use catalogue::ProductPatch;
 pub(crate) use catalogue::extended;
 pub use contact::{LiveContact, NO_CHANNEL};
 pub use kept::{KEPT_EVENTS, KEPT_FILE, Kept, hash, store_name};
+pub use member::{LiveEvent, LiveMember};
 pub use past::Pasts;
 pub use profile::{ADULT_YEARS, Profile};
 
 /// Channels that are told apart, at most.
 const MAX_CHANNELS: usize = 100;
-/// Days for which a product that was looked at counts as seen.
-const SEEN_DAYS: i64 = 7;
-
-/// One thing that a member did, or that was done to them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LiveEvent {
-    /// Unix seconds.
-    pub time: i64,
-    /// The product; [`NONE`] if the model does not know it.
-    pub product: u32,
-    /// What happened.
-    pub kind: Kind,
-    /// Number of the channel in the state; [`NO_CHANNEL`] if nobody said it.
-    pub channel: u16,
-}
-
-/// What is new of one member.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct LiveMember {
-    /// What they did since, in order of time.
-    pub events: Vec<LiveEvent>,
-    /// Messages that they got, or are about to get.
-    pub contacts: Vec<LiveContact>,
-    /// What was said of them; of members of the model, what it does not know.
-    pub profile: Option<Arc<Profile>>,
-}
-
-impl LiveMember {
-    /// Products looked at in the days before a moment, and how often.
-    pub fn seen(&self, now: i64) -> impl Iterator<Item = (u32, u16)> {
-        let since = now - SEEN_DAYS * DAY_SECONDS;
-        let first = self.events.partition_point(|e| e.time <= since);
-        let mut seen: Vec<u32> =
-            self.events[first..].iter().filter(|e| e.kind == Kind::View).map(|e| e.product).collect();
-        seen.sort_unstable();
-        let counts: Vec<(u32, u16)> =
-            seen.chunk_by(|a, b| a == b).map(|run| (run[0], u16::try_from(run.len()).unwrap_or(u16::MAX))).collect();
-        counts.into_iter().filter(|(product, _)| *product != NONE)
-    }
-
-    /// How many messages they got in the days before a moment.
-    pub fn contacts(&self, now: i64, days: u16) -> usize {
-        let since = now - i64::from(days) * DAY_SECONDS;
-        self.contacts.iter().filter(|c| c.held.status.is_out() && c.held.times.from > since).count()
-    }
-}
-
 /// What happened since a model learned. The default: nothing.
 #[derive(Clone, Debug, Default)]
 pub struct State {
@@ -281,9 +236,7 @@ impl State {
             let contact = LiveContact::by_others(event);
             return self.contact(model, member_id, contact);
         }
-        let member = self.member_mut(row);
-        let at = member.events.partition_point(|e| e.time <= event.time);
-        member.events.insert(at, event);
+        self.member_mut(row).add(event);
         if (row as usize) < model.members.len() && !self.acted.contains(row) {
             Arc::make_mut(&mut self.acted).insert(row);
         }

@@ -174,6 +174,8 @@ impl Store {
         let mut tx = self.pool.begin().await?;
         if self.backend == Backend::Postgres {
             tx.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
+            // It holds up nobody, and may wait for whoever takes what it reads.
+            tx.execute("SET LOCAL idle_in_transaction_session_timeout = '10min'").await?;
         }
         Ok(tx)
     }

@@ -9,7 +9,7 @@ use sqlx::{Any, Row, Transaction};
 use tokio::sync::mpsc;
 
 use super::rows::{Change, StoredContact, StoredEvent};
-use super::{Store, StoreError};
+use super::{Backend, Store, StoreError};
 
 /// Changes that are given at once.
 const BATCH: usize = 10_000;
@@ -97,7 +97,9 @@ impl Store {
             drop(rows);
             batches.flush().await;
             contacts(&mut tx, after, last, &mut batches).await?;
-            new_events(&mut tx, (after, last), events, &mut batches).await?;
+            // From the first number on, a moment leaves few: SQLite is kept from going through all of them by number.
+            let by_time = self.backend == Backend::Sqlite && after == 0;
+            new_events(&mut tx, (after, last), events, by_time, &mut batches).await?;
             batches.flush().await;
         }
         tx.rollback().await?;
@@ -191,14 +193,15 @@ async fn new_events(
     tx: &mut Transaction<'static, Any>,
     (after, last): (i64, i64),
     events: From,
+    by_time: bool,
     batches: &mut Batches,
 ) -> Result<(), StoreError> {
     let (number, moment) = match events {
         From::Number(number) => (number.max(after), i64::MIN),
         From::Moment(moment) => (after, moment),
     };
-    // From the first number on, a moment leaves few of them: SQLite is kept from going through them by number.
-    let seq = if number == 0 && moment > i64::MIN { "+seq" } else { "seq" };
+    // A model whose events have no times learned until 1970.
+    let seq = if by_time && moment >= DAY_SECONDS { "+seq" } else { "seq" };
     let text = format!(
         "SELECT member_id, product_id, kind, time, store_id, channel FROM events \
          WHERE {seq} > $1 AND {seq} <= $2 AND time > $3 ORDER BY {seq}"

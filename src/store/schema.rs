@@ -105,7 +105,7 @@ CREATE INDEX contacts_by_time ON contacts (time);
 
 /// Of the events of years, a budget asks for a member's contacts alone, and who calls a plan off for what is not done yet.
 const INDEXES: &str = "
-CREATE INDEX events_contacts ON events (member_id, time) WHERE kind = 6;
 DROP INDEX contacts_by_plan;
 CREATE INDEX contacts_by_plan ON contacts (plan_id, status);
+CREATE INDEX events_contacts ON events (member_id, time) WHERE kind = 6;
 ";

@@ -168,9 +168,12 @@ async fn what_was_opened_is_closed_when_what_let_it_in_is_not_enough_any_more() 
     tokio::time::timeout(std::time::Duration::from_secs(30), kept).await.expect("it is open");
     assert!(store.revoke_key(&id, by_test()).await.unwrap());
     assert!(with.refused().await.contains("revoked"));
-    while !events.is_finished() && tell.send(message()).await.is_ok() {
-        tokio::task::yield_now().await;
-    }
+    let go_on = async {
+        while !events.is_finished() && tell.send(message()).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), go_on).await.expect("it ends");
     assert_eq!(events.await.unwrap().unwrap_err().code(), Code::Unauthenticated, "though it has not answered yet");
     running.end().await.unwrap();
 }

@@ -252,4 +252,24 @@ mod tests {
         assert_eq!(without_password("postgres://kindred:secret@db:5432/state"), "postgres://…@db:5432/state");
         assert_eq!(without_password("sqlite:/var/kindred.db?mode=rwc"), "sqlite:/var/kindred.db");
     }
+
+    #[tokio::test]
+    async fn stores_of_earlier_schemas_are_brought_up_to_date() {
+        sqlx::any::install_default_drivers();
+        for steps in 1..schema::migrations().len() {
+            let folder = tempfile::tempdir().unwrap();
+            let url = sqlite_url(&folder.path().join("kindred.db"));
+            let pool = sqlx::AnyPool::connect(&format!("{url}?mode=rwc")).await.unwrap();
+            let earlier = Cow::Owned(schema::migrations()[..steps].to_vec());
+            Migrator { migrations: earlier, ..Migrator::DEFAULT }.run(&pool).await.unwrap();
+            pool.execute("INSERT INTO members VALUES ('m1', 0, '{\"city\":\"Wuhan\"}')").await.unwrap();
+            pool.close().await;
+            for what in ["brought up to date", "as it is"] {
+                let store = Store::open(&url).await.unwrap();
+                let kept = store.kept().await.unwrap();
+                assert_eq!(kept.members["m1"].city.as_deref(), Some("Wuhan"), "{what}, from {steps}");
+                store.close().await;
+            }
+        }
+    }
 }

@@ -35,6 +35,7 @@ pub use profile::{ADULT_YEARS, Profile};
 
 /// Channels that are told apart, at most.
 const MAX_CHANNELS: usize = 100;
+
 /// What happened since a model learned. The default: nothing.
 #[derive(Clone, Debug, Default)]
 pub struct State {

@@ -124,8 +124,11 @@ impl Bound {
         let mut is_changed = false;
         for change in changes {
             let Change::Product(id, patch) = change else { continue };
-            let known = learned.find(id);
-            let patch = known.map_or_else(|| patch.clone(), |row| patch.beyond(learned, row));
+            let (known, patch) = (learned.find(id), patch.clone());
+            let patch = match known {
+                Some(row) => patch.beyond(learned, row),
+                None => patch,
+            };
             match self.product_rows.get(id) {
                 Some(at) if self.products[*at].1 == patch => {}
                 Some(at) => (self.products[*at].1, is_changed) = (patch, true),

@@ -7,7 +7,6 @@ use kindred_models::artifact::{Registry, VersionId};
 use kindred_models::audience::Costs;
 use kindred_models::feed::{FeedRequest, Visitor, feed};
 use kindred_models::{ArtifactError, Model};
-
 use tokio::sync::mpsc;
 
 use super::background::{Priority, run};

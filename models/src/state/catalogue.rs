@@ -71,8 +71,7 @@ impl ProductPatch {
     }
 
     /// What of it a version does not know of the product in one of its rows.
-    pub fn beyond(&self, products: &Products, row: u32) -> Self {
-        let patch = self.clone();
+    pub fn beyond(self, products: &Products, row: u32) -> Self {
         let text = |said: Option<String>, learned: &str| said.filter(|said| said != learned);
         let list = |said: Option<Vec<String>>, rows: &Rows, names: &Strings| {
             let learned = || rows.row(row).iter().map(|name| names.get(*name));
@@ -80,13 +79,13 @@ impl ProductPatch {
         };
         let at = row as usize;
         Self {
-            title: text(patch.title, products.titles.get(row)),
-            category: text(patch.category, products.categories.get(row).unwrap_or("")),
-            brand: text(patch.brand, products.brands.get(row).unwrap_or("")),
-            price: patch.price.filter(|price| products.prices.get(at) != Some(price)),
-            tags: list(patch.tags, &products.tags, &products.tag_names),
-            stores: list(patch.stores, &products.stores, &products.store_names),
-            available: patch.available.filter(|is| products.available.get(at) != Some(&u8::from(*is))),
+            title: text(self.title, products.titles.get(row)),
+            category: text(self.category, products.categories.get(row).unwrap_or("")),
+            brand: text(self.brand, products.brands.get(row).unwrap_or("")),
+            price: self.price.filter(|price| products.prices.get(at) != Some(price)),
+            tags: list(self.tags, &products.tags, &products.tag_names),
+            stores: list(self.stores, &products.stores, &products.store_names),
+            available: self.available.filter(|is| products.available.get(at) != Some(&u8::from(*is))),
         }
     }
 }
@@ -248,7 +247,7 @@ mod tests {
         };
         let ProductPatch { brand, price, tags, .. } = said.clone();
         let beyond = ProductPatch { brand, price, tags, ..ProductPatch::default() };
-        assert_eq!(said.beyond(&learned.products, 0), beyond, "it has a brand, no price and no tags");
+        assert_eq!(said.clone().beyond(&learned.products, 0), beyond, "it has a brand, no price and no tags");
         let model = learned.with_products(&[("p000".to_owned(), beyond)]);
         let sorted = Attributes { tags: ["a", "b"].map(str::to_owned).to_vec(), ..said.applied(Attributes::default()) };
         assert_eq!(model.products.attributes(0), sorted, "and knows the rest");

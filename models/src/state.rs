@@ -27,7 +27,7 @@ use crate::strings::NONE;
 
 pub use catalogue::ProductPatch;
 pub(crate) use catalogue::extended;
-pub use contact::{LiveContact, NO_CHANNEL};
+pub use contact::{LiveContact, LoadedContacts, NO_CHANNEL};
 pub use kept::{KEPT_EVENTS, KEPT_FILE, Kept, hash, store_name};
 pub use member::{LiveEvent, LiveMember};
 pub use past::Pasts;
@@ -55,7 +55,9 @@ pub struct State {
     described: Arc<RoaringBitmap>,
     /// Members of the model who did something.
     acted: Arc<RoaringBitmap>,
-    /// Members of the model who were sent something, or are about to be.
+    /// Contacts that were known when the model was loaded; those of a member that changed since stand with the member, too.
+    loaded: Arc<LoadedContacts>,
+    /// Members of the model of whom a contact is new or changed since.
     contacted: Arc<RoaringBitmap>,
     /// Members of the model who bought a product that was added since.
     bought_added: RowMap<Arc<RoaringBitmap>>,
@@ -187,9 +189,29 @@ impl State {
         set
     }
 
-    /// Members of the model who were sent something, or are about to be, each with it.
-    pub fn contacted(&self) -> impl Iterator<Item = (u32, &LiveMember)> {
-        self.contacted.iter().filter_map(|row| Some((row, self.member(row)?)))
+    /// Messages that a member got, or is about to get, and that the model did not learn of.
+    pub fn contacts(&self, row: u32) -> impl Iterator<Item = LiveContact> {
+        let new = self.member(row).map_or(&[][..], |member| &member.contacts);
+        let is_new = |contact: &LiveContact| contact.id != 0 && new.iter().any(|c| c.id == contact.id);
+        let loaded = (!self.is_erased(row)).then(|| self.loaded.of(row)).into_iter().flatten();
+        loaded.filter(move |c| !is_new(c)).chain(new.iter().copied().filter(LiveContact::matters))
+    }
+
+    /// How many messages a member got in the days before a moment, that the model did not learn of.
+    pub fn contact_count(&self, row: u32, now: i64, days: u16) -> usize {
+        self.contacts(row).filter(|contact| contact.is_within(now, days)).count()
+    }
+
+    /// The members of the model who got any, and whom `is_meant` means by their number.
+    pub fn contacted(&self, now: i64, days: u16, is_meant: impl Fn(u32, usize) -> bool + Sync) -> RoaringBitmap {
+        let is_meant = |row: u32, count: usize| count > 0 && is_meant(row, count);
+        let loaded = self.loaded.members(|row, contacts| {
+            !self.contacted.contains(row) && is_meant(row, contacts.filter(|c| c.is_within(now, days)).count())
+        });
+        let rows: Vec<u32> = self.contacted.iter().collect();
+        let since = rows.into_par_iter().filter(|row| is_meant(*row, self.contact_count(*row, now, days)));
+        let since: Vec<u32> = since.collect();
+        loaded.into_iter().chain(since).collect()
     }
 
     /// Names of the channels that events and contacts are numbered by.
@@ -210,15 +232,35 @@ impl State {
         (self.channels.len() - 1) as u16
     }
 
+    /// Takes over contacts that were known when the model was loaded: before any of them changes.
+    pub fn load_contacts(&mut self, mut contacts: LoadedContacts) {
+        contacts.sort();
+        self.loaded = Arc::new(contacts);
+    }
+
+    /// Adds a contact of a member to those that are to be loaded.
+    pub fn add_contact(&mut self, model: &Model, member_id: &str, contact: &LiveContact, to: &mut LoadedContacts) {
+        let row = self.row(model, member_id);
+        if !self.is_erased(row) {
+            to.push(row, contact);
+        }
+    }
+
     /// What is known now of a message to a member.
     pub fn contact(&mut self, model: &Model, member_id: &str, contact: LiveContact) {
         let row = self.row(model, member_id);
         if self.is_erased(row) {
             return;
         }
+        let was_loaded = contact.id != 0 && self.loaded.of(row).any(|known| known.id == contact.id);
         let contacts = &mut self.member_mut(row).contacts;
         contacts.retain(|known| contact.id == 0 || known.id != contact.id);
-        if contact.matters() {
+        // What was loaded and does not matter any more stands for what was loaded.
+        if contact.matters() || was_loaded {
+            if contacts.is_empty() {
+                // Most have one: no room for four.
+                contacts.reserve_exact(1);
+            }
             contacts.push(contact);
         }
         if (row as usize) < model.members.len() && !self.contacted.contains(row) {

@@ -45,10 +45,15 @@ impl Strings {
 
     /// The string of a row, or "" beyond the last.
     pub fn get(&self, row: u32) -> &str {
+        // `read` checked the UTF-8 of the whole table.
+        str::from_utf8(self.bytes_of(row)).unwrap_or("")
+    }
+
+    fn bytes_of(&self, row: u32) -> &[u8] {
         let row = row as usize;
-        let Some([start, end]) = self.offsets.get(row..row + 2) else { return "" };
-        // `read` checked bounds and UTF-8 of the whole table.
-        self.bytes.get(*start as usize..*end as usize).and_then(|b| str::from_utf8(b).ok()).unwrap_or("")
+        let Some([start, end]) = self.offsets.get(row..row + 2) else { return &[] };
+        // `read` checked the bounds.
+        self.bytes.get(*start as usize..*end as usize).unwrap_or(&[])
     }
 
     /// All strings by row.
@@ -66,7 +71,8 @@ impl Strings {
         let (mut low, mut high) = (0, len as u32);
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.get(middle).cmp(wanted) {
+            // Strings are in the order of their bytes.
+            match self.bytes_of(middle).cmp(wanted.as_bytes()) {
                 std::cmp::Ordering::Less => low = middle + 1,
                 std::cmp::Ordering::Greater => high = middle,
                 std::cmp::Ordering::Equal => return Some(middle),

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use kindred_models::Model;
 use kindred_models::events::{Counting, DAY_SECONDS};
 use kindred_models::outreach::{Held, Place};
-use kindred_models::state::{LiveContact, LiveEvent, ProductPatch, State, store_name};
+use kindred_models::state::{LiveContact, LiveEvent, LoadedContacts, ProductPatch, State, store_name};
 use kindred_models::strings::NONE;
 
 use crate::clock::unix_now;
-use crate::store::{Change, Changes, From, StoredContact};
+use crate::store::{Change, Changes, ContactNow, From};
 
 /// Time between two counts of what is popular.
 const RANK_EVERY: Duration = Duration::from_secs(1);
@@ -66,18 +66,29 @@ impl Bound {
 
     /// Takes over changes, up to the number of the last.
     pub(super) fn apply(&mut self, changes: &Changes) {
-        self.apply_some(&changes.list);
+        self.apply_some(&changes.list, None);
         self.seq = changes.last;
     }
 
-    /// Takes over some changes. Products come first: others speak of them.
-    pub(super) fn apply_some(&mut self, changes: &[Change]) {
+    /// Takes over all that was kept when the version was loaded.
+    pub(super) fn take_over(&mut self, batches: impl Iterator<Item = Vec<Change>>) {
+        let mut contacts = LoadedContacts::default();
+        for batch in batches {
+            self.apply_some(&batch, Some(&mut contacts));
+        }
+        self.served.state.load_contacts(contacts);
+        self.rank();
+    }
+
+    /// Takes over some changes; contacts are added to those that are being loaded, if any are. Products come first: others
+    /// speak of them.
+    fn apply_some(&mut self, changes: &[Change], mut loading: Option<&mut LoadedContacts>) {
         self.change_products(changes);
         // A copy shares what does not change; should this break off, what serves is as before.
         let mut state = self.served.state.clone();
         state.set_clock(unix_now());
         for change in changes {
-            self.change_members(&mut state, change);
+            self.change_members(&mut state, change, loading.as_deref_mut());
         }
         self.served.state = state;
     }
@@ -91,7 +102,7 @@ impl Bound {
         }
     }
 
-    fn change_members(&mut self, state: &mut State, change: &Change) {
+    fn change_members(&mut self, state: &mut State, change: &Change, loading: Option<&mut LoadedContacts>) {
         let model = &self.catalogued;
         match change {
             Change::Event { member_id, product_id, kind, time, store, channel } => {
@@ -105,12 +116,11 @@ impl Bound {
                 self.is_unranked = true;
             }
             Change::Contact(contact) => {
-                let product = model.products.find(&contact.product_id).unwrap_or(NONE);
-                let channel = state.channel(Some(&contact.channel));
-                let StoredContact { times, status, priority, said_at, .. } = *contact;
-                let held = Held { place: Place::Unknown, times, status, priority, said_at };
-                let id = contact.number();
-                state.contact(model, &contact.member_id, LiveContact { id, product, channel, held });
+                let live = live_contact(model, state, contact);
+                match loading {
+                    Some(loading) => state.add_contact(model, &contact.member_id, &live, loading),
+                    None => state.contact(model, &contact.member_id, live),
+                }
             }
             Change::Member(id, profile) => state.describe(model, id, profile.clone()),
             Change::Product(..) => {}
@@ -147,6 +157,13 @@ impl Bound {
         let served = Model { state: self.served.state.clone(), ..self.catalogued.clone() };
         self.served = served.with_popularity(&self.catalogued);
     }
+}
+
+fn live_contact(model: &Model, state: &mut State, contact: &ContactNow) -> LiveContact {
+    let ContactNow { id, times, status, priority, said_at, .. } = *contact;
+    let held = Held { place: Place::Unknown, times, status, priority, said_at };
+    let product = model.products.find(&contact.product_id).unwrap_or(NONE);
+    LiveContact { id, product, channel: state.channel(Some(&contact.channel)), held }
 }
 
 /// Which events of the store with this key a version did not learn from.

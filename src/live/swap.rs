@@ -141,10 +141,7 @@ pub(super) async fn load(
     let (to, mut batches) = mpsc::channel::<Vec<Change>>(1);
     let unlearned = bound.unlearned;
     let taken = run(priority, move || {
-        while let Some(batch) = batches.blocking_recv() {
-            bound.apply_some(&batch);
-        }
-        bound.rank();
+        bound.take_over(std::iter::from_fn(|| batches.blocking_recv()));
         bound
     });
     let (last, bound) = tokio::join!(store.send_changes(0, unlearned, to), taken);

@@ -175,7 +175,7 @@ fn describe(model: &Model, id: &str, row: u32) -> v1::GetMemberResponse {
     };
     let bought = || state.pasts(model, row).list.iter().filter(|past| past.count > 0).count();
     let now = state.now(model);
-    let since = state.member(row).map_or(0, |member| member.contacts(now, CONTACT_DAYS));
+    let since = state.contact_count(row, now, CONTACT_DAYS);
     let days = CONTACT_DAYS.saturating_sub((state.passed(model) / DAY_SECONDS).min(1000) as u16);
     let learned = model.groups.contacts.as_ref().map_or(0, |contacts| contacts.of(row, days));
     v1::GetMemberResponse {

@@ -166,7 +166,7 @@ impl Tx {
         let query = sqlx::query(text).bind(&contact.contact_id).bind(number).bind(contact.times.from);
         let query = query.bind(contact.times.until).bind(status as i16).bind(said_at);
         query.execute(&mut *self.transaction).await?;
-        self.changes.push(Change::Contact(contact.clone()));
+        self.changes.push(Change::Contact((&*contact).into()));
         Ok(())
     }
 

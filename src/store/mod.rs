@@ -29,7 +29,7 @@ pub use keys::{Entry, Verified};
 pub use plans::PlanState;
 pub use read::{Changes, From};
 pub use reserve::{Budget, Learned, Reservation, Wanted};
-pub use rows::{Change, StoredContact, StoredEvent};
+pub use rows::{Change, ContactNow, StoredContact, StoredEvent};
 
 /// Channel on which PostgreSQL tells of changes.
 const CHANNEL: &str = "kindred_state";

@@ -129,7 +129,7 @@ impl Tx {
         query.bind(number).bind(status as i16).bind(said_at).execute(&mut *self.transaction).await?;
         for contact in contacts {
             (contact.status, contact.said_at) = (status, said_at);
-            self.changes.push(Change::Contact(contact.clone()));
+            self.changes.push(Change::Contact((&*contact).into()));
         }
         Ok(())
     }

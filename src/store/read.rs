@@ -8,7 +8,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 use tokio::sync::mpsc;
 
-use super::rows::{Change, StoredContact, StoredEvent};
+use super::rows::{Change, ContactNow, StoredContact, StoredEvent};
 use super::{Backend, Store, StoreError};
 
 /// Changes that are given at once.
@@ -181,10 +181,11 @@ async fn contacts(
     batches: &mut Batches,
 ) -> Result<(), StoreError> {
     let since = crate::clock::unix_now() - REMEMBERED_DAYS * DAY_SECONDS;
-    let text = "SELECT * FROM contacts WHERE seq > $1 AND seq <= $2 AND (time > $3 OR said_at > $3) ORDER BY seq";
+    let text = "SELECT contact_id, member_id, product_id, channel, priority, time, until, status, said_at FROM contacts \
+                WHERE seq > $1 AND seq <= $2 AND (time > $3 OR said_at > $3) ORDER BY seq";
     let mut rows = sqlx::query(text).bind(after).bind(last).bind(since).fetch(&mut **tx);
     while let Some(row) = rows.try_next().await? {
-        batches.push(Change::Contact(contact(&row)?)).await;
+        batches.push(Change::Contact(contact_now(&row)?)).await;
     }
     Ok(())
 }
@@ -251,10 +252,21 @@ fn event(row: &AnyRow) -> Result<StoredEvent, StoreError> {
     })
 }
 
+/// Columns go by their places: there are many rows.
+fn contact_now(row: &AnyRow) -> Result<ContactNow, StoreError> {
+    Ok(ContactNow {
+        id: ContactNow::id(row.try_get(0)?),
+        member_id: row.try_get(1)?,
+        product_id: row.try_get(2)?,
+        channel: row.try_get(3)?,
+        priority: priority(row.try_get(4)?)?,
+        times: Times { from: row.try_get(5)?, until: row.try_get(6)? },
+        status: status(row.try_get(7)?)?,
+        said_at: row.try_get(8)?,
+    })
+}
+
 pub(super) fn contact(row: &AnyRow) -> Result<StoredContact, StoreError> {
-    let damaged = |what: &str, stored: i64| StoreError::Damaged("contacts", format!("{what} {stored}"));
-    let (status, priority): (i64, i64) = (row.try_get("status")?, row.try_get("priority")?);
-    let known = usize::try_from(status).ok().and_then(|status| ContactStatus::ALL.get(status));
     Ok(StoredContact {
         contact_id: row.try_get("contact_id")?,
         plan_id: row.try_get("plan_id")?,
@@ -262,13 +274,22 @@ pub(super) fn contact(row: &AnyRow) -> Result<StoredContact, StoreError> {
         member_id: row.try_get("member_id")?,
         product_id: row.try_get("product_id")?,
         channel: row.try_get("channel")?,
-        priority: u8::try_from(priority).map_err(|_| damaged("priority", priority))?,
+        priority: priority(row.try_get("priority")?)?,
         times: Times { from: row.try_get("time")?, until: row.try_get("until")? },
-        status: *known.ok_or_else(|| damaged("status", status))?,
+        status: status(row.try_get("status")?)?,
         said_at: row.try_get("said_at")?,
         probability: row.try_get("probability")?,
         value: row.try_get("value")?,
     })
+}
+
+fn priority(stored: i64) -> Result<u8, StoreError> {
+    u8::try_from(stored).map_err(|_| StoreError::Damaged("contacts", format!("priority {stored}")))
+}
+
+fn status(stored: i64) -> Result<ContactStatus, StoreError> {
+    let known = usize::try_from(stored).ok().and_then(|stored| ContactStatus::ALL.get(stored));
+    known.copied().ok_or_else(|| StoreError::Damaged("contacts", format!("status {stored}")))
 }
 
 fn kind(row: &AnyRow) -> Result<Kind, StoreError> {

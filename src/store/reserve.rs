@@ -130,7 +130,7 @@ impl Tx {
             self.insert_contacts(number, &taken).await?;
             self.count_reserved(&wanted.plan_id, taken.len()).await?;
             outcome.accepted += taken.len();
-            self.changes.extend(taken.into_iter().map(Change::Contact));
+            self.changes.extend(taken.iter().map(|contact| Change::Contact(contact.into())));
         }
         // A plan that has room goes on.
         outcome.plan = (left > 0).then_some(PlanState::Open);

@@ -67,11 +67,6 @@ impl StoredContact {
         hasher.finalize().to_hex()[..32].to_owned()
     }
 
-    /// The name as a number.
-    pub fn number(&self) -> u128 {
-        u128::from_str_radix(&self.contact_id, 16).unwrap_or_default()
-    }
-
     /// Whether it had a place, whose time is over.
     pub fn is_over(&self, now: i64) -> bool {
         self.status == ContactStatus::Reserved && self.times.until < now
@@ -82,6 +77,43 @@ impl StoredContact {
         let place = policy.place(Some(&self.channel));
         let Self { times, status, priority, said_at, .. } = *self;
         Held { place, times, status, priority, said_at }
+    }
+}
+
+/// What is known now of a contact, as far as whoever answers needs it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ContactNow {
+    /// Tells it from the member's others; never 0.
+    pub id: u64,
+    /// The member.
+    pub member_id: String,
+    /// The product.
+    pub product_id: String,
+    /// The channel.
+    pub channel: String,
+    /// How much the campaign comes first, 0 to 9.
+    pub priority: u8,
+    /// When it goes out, or went.
+    pub times: Times,
+    /// What became of it.
+    pub status: ContactStatus,
+    /// When that was said, in unix seconds.
+    pub said_at: i64,
+}
+
+impl ContactNow {
+    /// A contact's number: the first half of its name.
+    pub(super) fn id(contact_id: &str) -> u64 {
+        contact_id.get(..16).and_then(|half| u64::from_str_radix(half, 16).ok()).unwrap_or(0).max(1)
+    }
+}
+
+impl From<&StoredContact> for ContactNow {
+    fn from(contact: &StoredContact) -> Self {
+        let StoredContact { contact_id, member_id, product_id, channel, .. } = contact;
+        let StoredContact { priority, times, status, said_at, .. } = *contact;
+        let (member_id, product_id, channel) = (member_id.clone(), product_id.clone(), channel.clone());
+        Self { id: Self::id(contact_id), member_id, product_id, channel, priority, times, status, said_at }
     }
 }
 
@@ -104,7 +136,7 @@ pub enum Change {
         channel: Option<String>,
     },
     /// A contact as it is now.
-    Contact(StoredContact),
+    Contact(ContactNow),
     /// All that was said of a member, by id.
     Member(String, Profile),
     /// All that was said of a product, by id.

@@ -185,14 +185,8 @@ fn contacted(model: &Model, contacts: &Contacts, max: MaxContacts) -> RoaringBit
     let passed = u16::try_from(state.passed(model) / DAY_SECONDS).unwrap_or(u16::MAX);
     // Of the days asked for, those up to the model's moment.
     let days = max.days.saturating_sub(passed);
-    let mut more = contacts.more_than(max.count, days);
-    for (row, member) in state.contacted() {
-        let since = member.contacts(now, max.days);
-        if since > 0 && since + contacts.of(row, days) > max.count {
-            more.insert(row);
-        }
-    }
-    more
+    let is_more = |row: u32, since: usize| since + contacts.of(row, days) > max.count;
+    contacts.more_than(max.count, days) | state.contacted(now, max.days, is_more)
 }
 
 fn named(labels: &Labels, sets: &Bitmaps, wanted: &[String]) -> RoaringBitmap {

@@ -9,7 +9,7 @@ use super::room::Room;
 use crate::events::DAY_SECONDS;
 use crate::model::Model;
 use crate::presence::HOURS;
-use crate::state::LiveMember;
+use crate::state::State;
 
 /// Where and when one message may go to a member.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -119,12 +119,10 @@ impl<'a> Openings<'a> {
         }
         let segment = model.segment(member);
         let (mut channels, mut hours) = (Vec::new(), Vec::new());
-        if let Some(live) = model.state.member(member) {
-            for (time, channel) in visits(live) {
-                hours.push(u32::from(self.policy.calendar.hour(time)));
-                let name = model.state.channels().get(channel as usize);
-                channels.extend(name.and_then(|name| presence.channel_names.find(name)));
-            }
+        for (time, channel) in visits(&model.state, member) {
+            hours.push(u32::from(self.policy.calendar.hour(time)));
+            let name = model.state.channels().get(channel as usize);
+            channels.extend(name.and_then(|name| presence.channel_names.find(name)));
         }
         debug_assert!(hours.iter().all(|hour| (*hour as usize) < HOURS));
         (
@@ -135,19 +133,17 @@ impl<'a> Openings<'a> {
 }
 
 /// When and where a member was around since the model learned: what they did, and the messages that they answered.
-fn visits(live: &LiveMember) -> impl Iterator<Item = (i64, u16)> {
-    let did = live.events.iter().map(|e| (e.time, e.channel));
-    did.chain(live.contacts.iter().filter(|c| c.held.status.is_answered()).map(|c| (c.held.said_at, c.channel)))
+fn visits(state: &State, member: u32) -> impl Iterator<Item = (i64, u16)> {
+    let did = state.member(member).into_iter().flat_map(|live| &live.events).map(|e| (e.time, e.channel));
+    let answered = state.contacts(member).filter(|c| c.held.status.is_answered());
+    did.chain(answered.map(|c| (c.held.said_at, c.channel)))
 }
 
 /// The messages that a member got, or is about to get, as a policy sees them: those that the model learned of, of which
 /// it knows the day alone, and those since.
 pub(super) fn held(model: &Model, policy: &Policy, member: u32) -> Vec<Held> {
-    let mut held = learned(model, member);
-    if let Some(live) = model.state.member(member) {
-        held.extend(live.contacts.iter().map(|contact| contact.held(policy, model.state.channels())));
-    }
-    held
+    let since = model.state.contacts(member).map(|contact| contact.held(policy, model.state.channels()));
+    learned(model, member).into_iter().chain(since).collect()
 }
 
 /// The messages to a member that the model learned of. Where, nobody said.
@@ -170,7 +166,7 @@ mod tests {
     use crate::outreach::{ChannelParams, OutreachParams};
     use crate::presence::{Habit, Others, Presence};
     use crate::sparse::Matrix;
-    use crate::state::{LiveEvent, Profile, State};
+    use crate::state::{LiveEvent, Profile};
 
     /// Midnight of a day.
     const NOW: i64 = 20_000 * DAY_SECONDS;

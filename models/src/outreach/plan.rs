@@ -199,9 +199,8 @@ impl Planner {
 
     /// The products that a member has been told of, or is about to be.
     fn told_of(&self, member: u32) -> HashSet<u32> {
-        let Some(live) = self.model.state.member(member) else { return HashSet::new() };
         let since = self.now - DAY_SECONDS * i64::from(self.policy.same_product_days());
-        live.contacts.iter().filter(|c| c.told_of(c.product, since, self.now)).map(|c| c.product).collect()
+        self.model.state.contacts(member).filter(|c| c.told_of(c.product, since, self.now)).map(|c| c.product).collect()
     }
 
     /// One of the offers, if any, for each member, so that the value of all is the greatest that their caps allow; and

@@ -30,8 +30,9 @@ pub struct LiveEvent {
 pub struct LiveMember {
     /// What they did since, in order of time.
     pub events: Vec<LiveEvent>,
-    /// Messages that they got, or are about to get.
-    pub contacts: Vec<LiveContact>,
+    /// Messages of which something is new since the model was loaded, and some that are called off: see
+    /// [`State::contacts`](super::State::contacts).
+    pub(super) contacts: Vec<LiveContact>,
     /// What was said of them; of members of the model, what it does not know.
     pub profile: Option<Arc<Profile>>,
 }
@@ -58,12 +59,6 @@ impl LiveMember {
         let counts: Vec<(u32, u16)> =
             seen.chunk_by(|a, b| a == b).map(|run| (run[0], u16::try_from(run.len()).unwrap_or(u16::MAX))).collect();
         counts.into_iter().filter(|(product, _)| *product != NONE)
-    }
-
-    /// How many messages they got in the days before a moment.
-    pub fn contacts(&self, now: i64, days: u16) -> usize {
-        let since = now - i64::from(days) * DAY_SECONDS;
-        self.contacts.iter().filter(|c| c.held.status.is_out() && c.held.times.from > since).count()
     }
 }
 

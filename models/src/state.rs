@@ -7,6 +7,7 @@
 mod bought;
 mod catalogue;
 mod contact;
+mod described;
 mod kept;
 mod member;
 mod past;
@@ -25,9 +26,12 @@ use crate::popularity::Bought;
 use crate::rowmap::RowMap;
 use crate::strings::NONE;
 
+use described::Described;
+
 pub use catalogue::ProductPatch;
 pub(crate) use catalogue::extended;
 pub use contact::{LiveContact, LoadedContacts, NO_CHANNEL};
+pub use described::Said;
 pub use kept::{KEPT_EVENTS, KEPT_FILE, Kept, hash, store_name};
 pub use member::{LiveEvent, LiveMember};
 pub use past::Pasts;
@@ -52,7 +56,7 @@ pub struct State {
     /// Strangers ever heard of.
     numbered: u32,
     /// Members of the model of whom something was said that it does not know.
-    described: Arc<RoaringBitmap>,
+    described: Arc<Described>,
     /// Members of the model who did something.
     acted: Arc<RoaringBitmap>,
     /// Contacts that were known when the model was loaded; those of a member that changed since stand with the member, too.
@@ -108,15 +112,15 @@ impl State {
         if model.info.as_of_time > 0 { self.now(model) - model.info.as_of_time } else { 0 }
     }
 
-    /// Whether nothing is new of the history of a member of the model, nor of what they allow, but that they may have to be
-    /// forgotten.
+    /// Whether the history of a member of the model, and what they allow, are as it learned them. Who was erased is not
+    /// asked for here.
     pub(crate) fn is_as_learned(&self, row: u32) -> bool {
-        !self.acted.contains(row) && !self.described.contains(row)
+        !self.acted.contains(row) && !self.described.of(Said::Consent).contains(row)
     }
 
     /// Members of the model of whose history anything is new, or of what they allow.
     pub fn changed(&self) -> RoaringBitmap {
-        self.acted.as_ref() | self.described.as_ref() | self.erased.as_ref()
+        self.acted.as_ref() | self.described.of(Said::Consent) | self.erased.as_ref()
     }
 
     /// The row of a member whom the model or the state knows.
@@ -145,13 +149,13 @@ impl State {
         !self.tombstones.is_empty() && self.tombstones.contains(&hash(&self.hash_key, member_id))
     }
 
-    /// What a member allows now. Of whom nothing was ever said, nothing.
+    /// What a member allows now; nothing, where nothing was ever said of it.
     pub fn consent(&self, model: &Model, row: u32) -> Consent {
         if self.is_erased(row) {
             return Consent { personalization: false, marketing: false, minor: false };
         }
         let learned = model.members.consent(row);
-        if (row as usize) < model.members.len() && !self.described.contains(row) {
+        if (row as usize) < model.members.len() && !self.described.of(Said::Consent).contains(row) {
             return learned;
         }
         self.profile(row).map_or(learned, |profile| profile.consent(learned, self.clock.max(self.now(model))))
@@ -160,7 +164,7 @@ impl State {
     /// Whether what the model knows of a member may be used: not if they took that back since.
     pub fn may_be_read(&self, model: &Model, row: u32) -> bool {
         // Asked of every neighbour of every visitor.
-        if self.described.is_empty() && self.erased.is_empty() {
+        if self.described.of(Said::Consent).is_empty() && self.erased.is_empty() {
             return true;
         }
         self.consent(model, row).personalization || !model.members.consent(row).personalization
@@ -171,22 +175,24 @@ impl State {
         &self.erased
     }
 
-    /// Members of the model of whom something was said that it does not know, each with it.
-    pub fn described(&self) -> impl Iterator<Item = (u32, &Profile)> {
-        self.described.iter().filter_map(|row| Some((row, self.profile(row)?)))
+    /// Members of the model of whom something was said that it does not know, each with all that was.
+    pub fn described(&self, said: Said) -> impl Iterator<Item = (u32, &Profile)> {
+        self.described.of(said).iter().filter_map(|row| Some((row, self.profile(row)?)))
     }
 
-    /// A set of members, mended: whoever something was said of is in it if `says` so, and by the set itself where
-    /// what was said does not matter (`None`).
-    pub fn mended(&self, mut set: RoaringBitmap, says: impl Fn(&Profile) -> Option<bool>) -> RoaringBitmap {
-        for (row, profile) in self.described() {
-            match says(profile) {
-                Some(true) => set.insert(row),
-                Some(false) => set.remove(row),
-                None => false,
-            };
-        }
-        set
+    /// A set of members, mended: of whom something was said is in it if `says` so, and by the set itself where that does
+    /// not matter (`None`).
+    pub fn mended(
+        &self,
+        set: RoaringBitmap,
+        said: Said,
+        says: impl Fn(&Profile) -> Option<bool> + Sync,
+    ) -> RoaringBitmap {
+        let rows: Vec<u32> = self.described.of(said).iter().collect();
+        let heard = rows.into_par_iter().filter_map(|row| Some((row, says(self.profile(row)?)?)));
+        let heard: Vec<(u32, bool)> = heard.collect();
+        let of = |is_in: bool| heard.iter().filter(move |(_, said)| *said == is_in).map(|(row, _)| *row);
+        (set - of(false).collect::<RoaringBitmap>()) | of(true).collect::<RoaringBitmap>()
     }
 
     /// Messages that a member got, or is about to get, and that the model did not learn of.
@@ -308,13 +314,8 @@ impl State {
         let profile = profile.beyond(&model.members, row, self.clock.max(self.now(model)));
         let says_more = profile != Profile::default();
         if says_more || self.described.contains(row) {
+            Arc::make_mut(&mut self.described).note(row, &profile);
             self.member_mut(row).profile = says_more.then(|| Arc::new(profile));
-            let described = Arc::make_mut(&mut self.described);
-            if says_more {
-                described.insert(row)
-            } else {
-                described.remove(row)
-            };
         }
     }
 
@@ -349,7 +350,7 @@ impl State {
         for row in rows {
             self.members.remove_mut(row);
             Arc::make_mut(&mut self.erased).insert(*row);
-            Arc::make_mut(&mut self.described).remove(*row);
+            Arc::make_mut(&mut self.described).note(*row, &Profile::default());
             Arc::make_mut(&mut self.acted).remove(*row);
             Arc::make_mut(&mut self.contacted).remove(*row);
         }

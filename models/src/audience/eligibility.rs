@@ -7,6 +7,7 @@ use super::filter::{Part, everyone};
 use super::{AudienceError, AudienceRequest, MemberFilter};
 use crate::catalogue::Consent;
 use crate::model::Model;
+use crate::state::Said;
 use crate::stop::Stop;
 
 /// Members left out, each counted once, by the first reason that applies.
@@ -79,7 +80,7 @@ impl Allowed {
     fn of(model: &Model) -> Self {
         let (mut marketing, mut minors) = (model.groups.marketing.clone(), model.groups.minors.clone());
         let set = |rows: &mut RoaringBitmap, row, is_in| if is_in { rows.insert(row) } else { rows.remove(row) };
-        for (row, _) in model.state.described() {
+        for (row, _) in model.state.described(Said::Consent) {
             let consent = model.state.consent(model, row);
             let of_age = Consent { minor: false, ..consent };
             set(&mut marketing, row, of_age.allows_contact(model.members.consent(row)));

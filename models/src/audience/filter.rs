@@ -12,6 +12,7 @@ use crate::events::DAY_SECONDS;
 use crate::groups::{CONTACT_DAYS, Contacts, Segment};
 use crate::history::UNKNOWN_DAYS;
 use crate::model::Model;
+use crate::state::Said;
 use crate::stop::{Stop, Stopped};
 use crate::strings::{Labels, NONE};
 
@@ -114,22 +115,22 @@ impl MemberFilter {
         let (members, groups, state) = (&model.members, &model.groups, &model.state);
         if !self.stores.is_empty() {
             let set = named(&members.stores, &groups.stores, &self.stores);
-            each(Part::Store, state.mended(set, |said| is_one_of(&said.store, &self.stores)));
+            each(Part::Store, state.mended(set, Said::Store, |said| is_one_of(&said.store, &self.stores)));
         }
         if !self.cities.is_empty() {
             let set = named(&members.cities, &groups.cities, &self.cities);
-            each(Part::City, state.mended(set, |said| is_one_of(&said.city, &self.cities)));
+            each(Part::City, state.mended(set, Said::City, |said| is_one_of(&said.city, &self.cities)));
         }
         if !self.guides.is_empty() {
             let set = named(&members.guides, &groups.guides, &self.guides);
-            each(Part::Guide, state.mended(set, |said| is_one_of(&said.guide, &self.guides)));
+            each(Part::Guide, state.mended(set, Said::Guide, |said| is_one_of(&said.guide, &self.guides)));
         }
         if !self.segments.is_empty() {
             each(Part::Segment, model.in_segments(&self.segments, stop)?);
         }
         for tag in &self.tags {
             let set = groups.tags.get(members.tag_names.find(tag).unwrap_or(NONE));
-            each(Part::Tag, state.mended(set, |said| said.has_tag(tag)));
+            each(Part::Tag, state.mended(set, Said::Tags, |said| said.has_tag(tag)));
         }
         for last in &self.last_purchases {
             stop.check()?;

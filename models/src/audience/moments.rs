@@ -12,6 +12,7 @@ use crate::catalogue::month_day;
 use crate::events::DAY_SECONDS;
 use crate::history::{Past, UNKNOWN_DAYS};
 use crate::model::Model;
+use crate::state::Said;
 
 /// Gaps after which who has not bought again does not any more.
 const LAPSED_GAPS: f32 = 2.0;
@@ -33,7 +34,7 @@ impl Birthday {
         let days = birthdays(self.from.unwrap_or_else(newest), self.within_days);
         let born = (0u32..).zip(model.members.birthdays.iter()).filter(|(_, day)| days.contains(*day));
         let learned = born.map(|(row, _)| row).collect();
-        model.state.mended(learned, |said| said.birthday.map(|born| days.contains(&month_day(born))))
+        model.state.mended(learned, Said::Birthday, |said| said.birthday.map(|born| days.contains(&month_day(born))))
     }
 }
 

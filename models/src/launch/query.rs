@@ -20,7 +20,7 @@ use crate::embeddings::Embeddings;
 use crate::kernels::add_scaled;
 use crate::ranking::Scored;
 use crate::scatter::Scatter;
-use crate::state::Profile;
+use crate::state::{Profile, Said};
 use crate::strings::NONE;
 
 /// How many similar products the signals look at: the nearest count in all three.
@@ -198,7 +198,7 @@ fn carried(model: &Model, attributes: &Attributes) -> Option<(Vec<bool>, Array<u
     }
     // Who moved since is at home elsewhere; in a store that the model does not know, nobody can tell.
     let moved = |(row, said): (u32, &Profile)| said.store.as_deref().map(|name| (row, homes.values.find(name)));
-    let moved: Vec<_> = model.state.described().filter_map(moved).collect();
+    let moved: Vec<_> = model.state.described(Said::Store).filter_map(moved).collect();
     let mut rows = homes.rows.clone();
     if !moved.is_empty() {
         let mut now = rows.to_vec();

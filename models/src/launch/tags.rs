@@ -6,7 +6,7 @@ use crate::Model;
 use crate::artifact::Array;
 use crate::ranking::Scored;
 use crate::sparse::{Matrix, Rows};
-use crate::state::Profile;
+use crate::state::{Profile, Said};
 use crate::strings::Strings;
 
 /// Purchases' worth of the base's share that a tag's share is shrunk by.
@@ -62,8 +62,7 @@ impl TagLifts {
         let mut lifts = vec![0.0; last as usize + 1];
         known.tags.iter().zip(known.lifts(analogues)).for_each(|(tag, lift)| lifts[*tag as usize] = lift);
         let mut found = Self { lifts, rows: model.members.tags.clone(), said: Vec::new() };
-        let speaks = |said: &Profile| !said.tags.is_empty() || !said.deleted_tags.is_empty();
-        let described = model.state.described().filter(|(_, said)| speaks(said));
+        let described = model.state.described(Said::Tags);
         found.said = described.map(|(row, said)| (row, found.now(&model.members.tag_names, row, said))).collect();
         Some(found)
     }

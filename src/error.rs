@@ -79,7 +79,7 @@ impl From<LiveError> for Error {
         match error {
             LiveError::Artifact(e) => Self::Artifact(e),
             LiveError::Store(e) => Self::Store(e),
-            LiveError::Broken(_) => Self::Serve(error.to_string()),
+            LiveError::NoOlderVersion | LiveError::Broken(_) => Self::Serve(error.to_string()),
         }
     }
 }

@@ -6,14 +6,19 @@ mod support;
 
 use kindred::config::StateConfig;
 use kindred::proto::v1;
+use kindred::proto::v1::audience_service_client::AudienceServiceClient;
 use kindred::proto::v1::batch_service_client::BatchServiceClient;
+use kindred::proto::v1::find_audience_request::Size;
+use kindred::proto::v1::find_audience_response::Payload;
 use support::live::{audience, event, feed, ids, member, members, record, set_consent};
 use support::{Running, serve_with, trained, two_tastes};
 use tonic::Code;
+use tonic::transport::Endpoint;
 
 on_both!(
     what_members_without_consent_do_chooses_nobody,
     consent_holds_at_once_in_both_directions,
+    an_audience_that_is_being_read_names_nobody_who_opted_out,
     an_erased_member_is_gone_at_once_and_stays_so,
     an_erased_member_whom_no_version_knows_is_not_scored,
     members_are_what_was_last_said_of_them,
@@ -42,6 +47,34 @@ async fn consent_holds_at_once_in_both_directions(state: StateConfig) {
     assert!(feed(&running, "t2", true).await.personalized, "feeds may still know them");
     set_consent(&running, "t1", Some(true), None).await;
     assert!(feed(&running, "t1", true).await.personalized);
+    running.end().await.unwrap();
+}
+
+async fn an_audience_that_is_being_read_names_nobody_who_opted_out(state: StateConfig) {
+    let mut tables = two_tastes();
+    (0..3000).for_each(|m| tables.member(&format!("quiet{m},s1,Wuhan,g0,true,true,false,")));
+    let trained = trained(&tables);
+    let running = serve_with(&trained, state).await;
+    let (_, mut before) = audience(&running, None).await;
+    // The server makes one chunk at most beyond what the client has room for.
+    let endpoint = Endpoint::from_shared(format!("http://{}", running.address)).unwrap();
+    let channel = endpoint.initial_stream_window_size(64).connect().await.unwrap();
+    let request = v1::FindAudienceRequest {
+        attributes: Some(v1::ProductAttributes { category: "drinks/tea".to_owned(), ..Default::default() }),
+        size: Some(Size::MemberShare(1.0)),
+        ..Default::default()
+    };
+    let mut stream = AudienceServiceClient::new(channel).find_audience(request).await.unwrap().into_inner();
+    set_consent(&running, &before.pop().unwrap(), None, Some(false)).await;
+    let erase = v1::EraseMemberRequest { member_id: before.pop().unwrap() };
+    members(&running).erase_member(erase).await.unwrap();
+    let mut named = Vec::new();
+    while let Some(message) = stream.message().await.unwrap() {
+        if let Some(Payload::Chunk(chunk)) = message.payload {
+            named.extend(chunk.members.into_iter().map(|member| member.member_id));
+        }
+    }
+    assert!(named == before, "{} of {}", named.len(), before.len());
     running.end().await.unwrap();
 }
 

@@ -20,6 +20,7 @@ on_both!(
     each_member_is_told_of_one_product_at_most,
     a_plan_asked_for_again_is_the_same_plan,
     a_plan_that_broke_off_takes_no_more_of_a_product_when_it_goes_on,
+    a_plan_that_could_not_be_made_is_none,
     who_bought_a_new_product_is_not_told_of_it,
     whatever_fits_is_what_the_member_likes,
     only_who_consents_is_told_anything_and_until_it_goes_out,
@@ -103,6 +104,17 @@ async fn a_plan_that_broke_off_takes_no_more_of_a_product_when_it_goes_on(state:
     let (summary, pushes) = plan(&running, capped(1000)).await;
     assert_eq!((summary.is_repeated, summary.contact_count, pushes.len()), (false, 7, 7));
     assert!(summary.unplanned.unwrap().over_budget_count > 0, "{summary:?}");
+    running.end().await.unwrap();
+}
+
+async fn a_plan_that_could_not_be_made_is_none(state: StateConfig) {
+    let trained = shop();
+    let running = serve(&trained, state).await;
+    let mut typo = v1::PlanPushesRequest { max_contacts: 3, ..tea("p") };
+    typo.products[0].product_id = "tea-typo".to_owned();
+    assert_eq!(try_plan(client(&running), typo).await.unwrap_err().code(), Code::NotFound);
+    let (summary, pushes) = plan(&running, tea("p")).await;
+    assert!(!summary.is_repeated && pushes.len() > 20, "{summary:?}");
     running.end().await.unwrap();
 }
 

@@ -24,6 +24,8 @@ on_both!(
     a_plan_asked_for_twice_at_once_is_one,
     a_place_whose_time_is_over_is_free_for_good,
     what_is_said_late_or_wrongly_reopens_nothing,
+    what_was_planned_before_others_reserved_gets_nothing,
+    a_contact_that_nobody_remembers_is_no_obstacle,
 );
 
 /// Every member's contacts that are out, or have a place, by brute force.
@@ -102,8 +104,20 @@ impl Desk {
 
     /// Plans one message, for now; gives whether it got a place.
     async fn reserve(&self, plan_id: &str, now: i64) -> usize {
+        self.reserve_for("m", plan_id, now, (0, 1)).await.0
+    }
+
+    /// The same for a member, of a plan that had so many contacts when this was planned, and may have so many; gives how
+    /// many the plan has then, as long as there is room in it.
+    async fn reserve_for(
+        &self,
+        member_id: &str,
+        plan_id: &str,
+        now: i64,
+        (after, most): (i64, usize),
+    ) -> (usize, Option<i64>) {
         let wanted = Wanted {
-            member_id: "m".to_owned(),
+            member_id: member_id.to_owned(),
             product_id: plan_id.to_owned(),
             channel: 0,
             times: Times { from: now, until: now + 60 },
@@ -115,12 +129,14 @@ impl Desk {
             plan_id: plan_id.to_owned(),
             campaign_id: String::new(),
             priority: 0,
+            after,
             budget: self.budget(now),
             wanted: vec![wanted],
         };
         let by = Entry { time: now, actor: String::new(), action: String::new(), detail: String::new() };
-        let writes = [Write::BeginPlan(plan_id.to_owned(), 1, by), Write::Reserve(reservation)];
-        self.store.commit(&writes).await.unwrap().outcomes[1].accepted
+        let writes = [Write::BeginPlan(plan_id.to_owned(), most, by), Write::Reserve(reservation)];
+        let kept = self.store.commit(&writes).await.unwrap();
+        (kept.outcomes[1].accepted, kept.outcomes[1].plan.map(|plan| plan.reserved))
     }
 
     async fn claim(&self, plan_id: &str, now: i64) -> Option<Refusal> {
@@ -161,6 +177,13 @@ async fn a_plan_asked_for_twice_at_once_is_one(state: StateConfig) {
         call.await.unwrap().unwrap();
     }
     assert_eq!(plan(&servers[0], request).await.0.contact_count, 20);
+    let mut capped = tea("capped");
+    capped.products[0].cap = Some(v1::product_to_push::Cap::MaxMembers(7));
+    let calls: Vec<_> = (0..8).map(|i| tokio::spawn(try_plan(client(&servers[i % 2]), capped.clone()))).collect();
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    assert_eq!(plan(&servers[0], capped).await.0.contact_count, 7);
     for server in servers {
         server.end().await.unwrap();
     }
@@ -180,5 +203,24 @@ async fn what_is_said_late_or_wrongly_reopens_nothing(state: StateConfig) {
     assert_eq!(desk.said("b", ContactStatus::Complained, NOW + 50 * 86_400).await, (1, 0));
     assert_eq!(desk.reserve("c", NOW + 120 * 86_400).await, 0, "ninety days from the complaint on");
     assert_eq!(desk.reserve("c", NOW + 141 * 86_400).await, 1);
+    desk.store.close().await;
+}
+
+async fn what_was_planned_before_others_reserved_gets_nothing(state: StateConfig) {
+    let desk = Desk::open(state).await;
+    assert_eq!(desk.reserve_for("m", "a", NOW, (0, 3)).await, (1, Some(1)));
+    assert_eq!(desk.reserve_for("n", "a", NOW, (0, 3)).await, (0, Some(1)), "it may exceed the cap of a product");
+    assert_eq!(desk.reserve_for("n", "a", NOW, (1, 3)).await, (1, Some(2)));
+    assert_eq!(desk.reserve_for("o", "a", NOW, (2, 3)).await, (1, None), "it is full");
+    assert_eq!(desk.reserve_for("p", "a", NOW, (3, 4)).await, (1, None), "asked for with more, it goes on");
+    desk.store.close().await;
+}
+
+async fn a_contact_that_nobody_remembers_is_no_obstacle(state: StateConfig) {
+    let desk = Desk::open(state).await;
+    assert_eq!(desk.reserve_for("m", "a", NOW, (0, 5)).await.0, 1);
+    assert_eq!(desk.reserve_for("m", "a", NOW + 101 * 86_400, (1, 5)).await.0, 1);
+    let contacts = desk.store.plan("a").await.unwrap();
+    assert_eq!(contacts.iter().map(|c| c.times.from).collect::<Vec<_>>(), [NOW + 101 * 86_400]);
     desk.store.close().await;
 }

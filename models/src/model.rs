@@ -203,7 +203,7 @@ impl Model {
             product_index: GatedIndex::read("product_index", from, Vectors::Table(Self::product_table(&embeddings)))?,
             member_index: GatedIndex::read("member_index", from, Vectors::Coded(embeddings.members.clone()))?,
             audience_costs: Costs::default(),
-            info: ModelInfo::of(from, id),
+            info: ModelInfo::of(id, from.manifest(), from.checksum()),
             state: State::default(),
             products,
             members,
@@ -226,12 +226,12 @@ impl Model {
 }
 
 impl ModelInfo {
-    fn of(from: &Reader, id: &VersionId) -> Self {
-        let manifest = from.manifest();
+    /// What a version's manifest, of this checksum, says of it.
+    pub fn of(id: &VersionId, manifest: &Manifest, checksum: &str) -> Self {
         Self {
             version: id.to_string(),
             trained_at: id.trained_at(),
-            checksum: from.checksum().to_owned(),
+            checksum: checksum.to_owned(),
             as_of_time: manifest.as_of_time,
             state_seq: manifest.state_seq,
             state_store: manifest.state_store.clone(),

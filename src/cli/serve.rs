@@ -42,7 +42,8 @@ impl Serve {
         config.serve.insecure |= self.insecure;
         config.serve.admin = self.admin.or(config.serve.admin);
         let registry = config.registry()?;
-        runtime()?.block_on(async {
+        let runtime = runtime()?;
+        let outcome = runtime.block_on(async {
             let asked_to_end = asked_to_end();
             let traces = Traces::start(&config.serve.traces)?;
             start_log(traces.as_ref());
@@ -55,7 +56,10 @@ impl Serve {
                 let _ = tokio::task::spawn_blocking(move || traces.end()).await;
             }
             outcome
-        })
+        });
+        // A version that is being loaded is not waited for.
+        runtime.shutdown_background();
+        outcome
     }
 }
 

@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use kindred_models::artifact::VersionId;
-use kindred_models::state::{KEPT_EVENTS, KEPT_FILE, store_name};
+use kindred_models::model::ModelInfo;
+use kindred_models::state::{KEPT_EVENTS, KEPT_FILE};
 use kindred_training::tables::{Column, TableWriter};
 
 use super::serve::runtime;
 use super::{Common, print};
 use crate::error::Error;
-use crate::store::{Store, StoredEvent};
+use crate::live::unlearned;
+use crate::store::{From, Store, StoredEvent};
 
 /// Events of a batch of the table.
 const BATCH: usize = 1 << 16;
@@ -54,24 +56,27 @@ impl Export {
     async fn run(self) -> Result<(), Error> {
         let config = self.common.load()?;
         let registry = config.registry()?;
-        let since = self.since.as_ref().map(|version| registry.manifest(&VersionId::parse(version)?)).transpose()?;
+        let info = |version: &String| -> Result<ModelInfo, Error> {
+            let id = VersionId::parse(version)?;
+            let (manifest, checksum) = registry.manifest(&id)?;
+            Ok(ModelInfo::of(&id, &manifest, &checksum))
+        };
+        let since = self.since.as_ref().map(info).transpose()?;
         let url = config.state.url(&registry)?;
         let store = Store::open_existing(&url).await?;
         let store = store.ok_or_else(|| Error::NotFound(format!("{url}: no server kept anything there yet")))?;
         let (mut after, mut later_than) = (0, i64::MIN);
-        if let Some((manifest, _)) = since {
-            // Numbers are those of one store.
-            let of_this_store = manifest.state_store == Some(store_name(&store.hash_key().await?));
-            match manifest.state_seq.filter(|_| of_this_store) {
-                Some(seq) => after = seq,
-                None => later_than = manifest.as_of_time,
+        if let Some(info) = since {
+            match unlearned(&info, &store.hash_key().await?) {
+                From::Number(seq) => after = seq,
+                From::Moment(moment) => later_than = moment,
             }
         }
         let kept = store.kept().await?;
         std::fs::create_dir_all(&self.out).map_err(|e| Error::file(&self.out, e))?;
         // Without it the folder is no export: events of one must not be taken for those of another.
         match std::fs::remove_file(self.out.join(KEPT_FILE)) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::file(&self.out, e)),
             _ => {}
         }
         let mut table = Events::create(&self.out.join(KEPT_EVENTS))?;
@@ -149,7 +154,7 @@ impl Events {
     /// Completes the table; where there is no event, there is none.
     fn finish(mut self) -> Result<u64, Error> {
         if self.count == 0 && self.path.exists() {
-            std::fs::remove_file(&self.path)?;
+            std::fs::remove_file(&self.path).map_err(|e| Error::file(&self.path, e))?;
         }
         if !self.waiting.is_empty() {
             self.write()?;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use kindred_models::Model;
 use kindred_models::events::{Counting, DAY_SECONDS};
+use kindred_models::model::ModelInfo;
 use kindred_models::outreach::{Held, Place};
 use kindred_models::state::{LiveContact, LiveEvent, LoadedContacts, ProductPatch, State, store_name};
 use kindred_models::strings::NONE;
@@ -41,7 +42,7 @@ pub(super) struct Bound {
 impl Bound {
     /// A version of which nothing is known since.
     pub(super) fn new(model: Model, hash_key: [u8; 32]) -> Self {
-        let unlearned = unlearned(&model, &hash_key);
+        let unlearned = unlearned(&model.info, &hash_key);
         let mut model = model;
         model.state = State::of(&model).with_hash_key(hash_key);
         model.state.set_clock(unix_now());
@@ -167,18 +168,18 @@ fn live_contact(model: &Model, state: &mut State, contact: &ContactNow) -> LiveC
 }
 
 /// Which events of the store with this key a version did not learn from.
-pub(super) fn unlearned(model: &Model, hash_key: &[u8; 32]) -> From {
-    let of_this_store = model.info.state_store.as_deref() == Some(store_name(hash_key).as_str());
-    match model.info.state_seq.filter(|_| of_this_store) {
+pub fn unlearned(info: &ModelInfo, hash_key: &[u8; 32]) -> From {
+    let of_this_store = info.state_store.as_deref() == Some(store_name(hash_key).as_str());
+    match info.state_seq.filter(|_| of_this_store) {
         Some(seq) => From::Number(seq),
-        None => From::Moment(learned_until(model)),
+        None => From::Moment(learned_until(info)),
     }
 }
 
 /// The moment up to which a version knows what happened: a table of days says no more than the day of its newest event,
 /// all of which counts as known that was before the training.
-fn learned_until(model: &Model) -> i64 {
-    let rest_of_day = Counting::of(&model.info.parameters).days_offset().map_or(0, |offset| DAY_SECONDS - 1 - offset);
-    let until = model.info.as_of_time + rest_of_day;
-    model.info.trained_at.map_or(until, |trained_at| until.min(trained_at))
+fn learned_until(info: &ModelInfo) -> i64 {
+    let rest_of_day = Counting::of(&info.parameters).days_offset().map_or(0, |offset| DAY_SECONDS - 1 - offset);
+    let until = info.as_of_time + rest_of_day;
+    info.trained_at.map_or(until, |trained_at| until.min(trained_at))
 }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use super::{Live, blocking, in_time};
 use crate::access::Keys;
-use crate::clock::unix_now;
 use crate::store::StoreError;
 
 /// Time between two looks at what others wrote, and at what became popular.
@@ -36,10 +35,12 @@ impl Live {
             if self.has_gone_back.load(Ordering::Relaxed) {
                 self.start_over().await;
             }
-            if self.must_checkpoint.load(Ordering::Relaxed) && matches!(self.store.checkpoint().await, Ok(true)) {
-                self.must_checkpoint.store(false, Ordering::Relaxed);
+            // Whoever is erased meanwhile asks for another.
+            if self.must_checkpoint.swap(false, Ordering::Relaxed) && !matches!(self.store.checkpoint().await, Ok(true))
+            {
+                self.must_checkpoint.store(true, Ordering::Relaxed);
             }
-            if self.note_store(caught_up).is_some() && !self.owed.lock().is_empty() {
+            if self.note_store(caught_up).is_some() {
                 self.pay().await;
             }
         }
@@ -101,7 +102,7 @@ impl Live {
         let mut gone = 0;
         loop {
             let start = Instant::now();
-            let pause = match self.store.delete_some_before(unix_now() - retain.as_secs() as i64).await {
+            let pause = match self.store.delete_some_older(retain.as_secs() as i64).await {
                 Ok(0) => {
                     if gone > 0 {
                         tracing::info!(count = gone, "what was kept long enough is gone");

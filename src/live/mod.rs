@@ -27,14 +27,19 @@ use crate::observe::Metrics;
 use crate::store::{Entry, From, Outcome, Store, StoreError, StoredContact, Write};
 use background::Priority;
 use bound::Bound;
+pub use bound::unlearned;
 use writer::Job;
 
 /// Writes that may wait for the writer.
 const WAITING: usize = 4096;
 /// Entries that may be owed to the log.
 const MOST_OWED: usize = 10_000;
+/// Entries of them that are kept at once: writes wait meanwhile.
+const PAID_AT_ONCE: usize = 500;
 /// Time after which a store that has not answered is taken for down.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Time in which the store's connections are closed in good order, at most.
+const CLOSING: Duration = Duration::from_secs(5);
 /// Plans that are read at once: each takes a connection to the store while it is.
 const PLANS_AT_ONCE: usize = 2;
 
@@ -61,6 +66,9 @@ pub enum LiveError {
     /// What happened since can't be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// There is no version to go back to.
+    #[error("there is no version older than the one that serves")]
+    NoOlderVersion,
     /// Loading broke off.
     #[error("loading broke off: {0}")]
     Broken(String),
@@ -179,7 +187,7 @@ impl Live {
 
     /// Which events a version did not learn from.
     pub(crate) fn unlearned(&self, model: &Model) -> From {
-        bound::unlearned(model, &self.hash_key)
+        unlearned(&model.info, &self.hash_key)
     }
 
     /// The contacts of a plan, in the order of their members' ids.
@@ -239,14 +247,12 @@ impl Live {
         has_room
     }
 
-    /// Keeps what is owed, now that the store answers.
+    /// Keeps some of what is owed, now that the store answers; what is not kept remains owed.
     async fn pay(&self) {
-        let owed = std::mem::take(&mut *self.owed.lock());
-        for (at, entry) in owed.iter().enumerate() {
-            if self.keep(Write::Audit(entry.clone())).await.is_err() {
-                self.owed.lock().extend_from_slice(&owed[at..]);
-                return;
-            }
+        let some: Vec<Entry> = self.owed.lock().iter().take(PAID_AT_ONCE).cloned().collect();
+        let count = some.len();
+        if count > 0 && self.keep(Write::Audit(some)).await.is_ok() {
+            self.owed.lock().drain(..count);
         }
     }
 
@@ -258,7 +264,7 @@ impl Live {
         drop(old);
     }
 
-    fn note_store<T>(&self, outcome: Result<T, StoreError>) -> Option<T> {
+    fn note_store<T>(&self, outcome: Result<T, impl std::fmt::Display>) -> Option<T> {
         let is_down = outcome.is_err();
         let was_down = self.is_store_down.swap(is_down, Ordering::Relaxed);
         match outcome {
@@ -285,7 +291,8 @@ impl Tasks {
         // The writer may have ended by itself.
         let _ = self.ending.send(());
         let _ = self.writer.await;
-        self.live.store.close().await;
+        // Whoever still loads a version may be reading from it.
+        let _ = tokio::time::timeout(CLOSING, self.live.store.close()).await;
     }
 }
 

@@ -52,9 +52,11 @@ impl Live {
     /// As [`activate`](Self::activate), or if there is none.
     pub async fn roll_back(self: &Arc<Self>) -> Result<VersionId, LiveError> {
         let serving = self.snapshot().info.version.clone();
-        let versions = self.registry.versions()?;
+        let registry = self.registry.clone();
+        let versions = blocking(move || registry.versions()).await;
+        let versions = versions.ok_or_else(|| LiveError::Broken("the registry".to_owned()))??;
         let older = versions.into_iter().rfind(|id| id.as_str() < serving.as_str());
-        let older = older.ok_or_else(|| ArtifactError::NoCurrentVersion(self.registry.folder().to_owned()))?;
+        let older = older.ok_or(LiveError::NoOlderVersion)?;
         self.activate(&older).await?;
         Ok(older)
     }
@@ -76,7 +78,9 @@ impl Live {
 
     async fn refresh(&self) -> Result<Option<VersionId>, LiveError> {
         let _one_at_a_time = self.loading.lock().await;
-        let id = self.registry.current()?;
+        let registry = self.registry.clone();
+        let current = blocking(move || registry.current()).await;
+        let id = current.ok_or_else(|| LiveError::Broken("the registry".to_owned()))??;
         if id.as_str() == self.snapshot().info.version {
             return Ok(None);
         }

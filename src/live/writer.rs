@@ -79,8 +79,7 @@ async fn keep(live: &Live, jobs: Vec<Job>) {
             for answer in answers {
                 let _ = answer.send(Err(WriteError::Unavailable(error.clone())));
             }
-            tracing::error!(%error, "nothing of what was asked could be kept");
-            live.is_store_down.store(true, Ordering::Relaxed);
+            live.note_store(Err::<(), _>(error));
         }
     }
 }

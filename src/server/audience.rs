@@ -16,6 +16,7 @@ use super::audience_request::{AudienceQuestion, allocation};
 use super::deadline::{Deadline, exceeded};
 use super::status::Problem;
 use crate::access::Caller;
+use crate::live::Live;
 use crate::proto::v1;
 use crate::proto::v1::allocate_launches_response::Payload as AllocationPayload;
 use crate::proto::v1::audience_service_server::{AudienceService, AudienceServiceServer};
@@ -55,7 +56,7 @@ impl AudienceService for Audiences {
         self.shared.account_soon(&by, "FindAudience", detail).await?;
         summary.holdout_count = held_out.iter().filter(|held| **held).count() as i64;
         let first = v1::FindAudienceResponse { payload: Some(Payload::Summary(summary)) };
-        Ok(Response::new(until(deadline, first, chunks(model, audience, held_out))))
+        Ok(Response::new(until(deadline, first, chunks(self.shared.live.clone(), model, audience, held_out))))
     }
 
     async fn estimate_audience(
@@ -96,7 +97,7 @@ impl AudienceService for Audiences {
         let detail = format!("{} members for {launches} launches, by {}", members.len(), model.info.version);
         self.shared.account_soon(&by, "AllocateLaunches", detail).await?;
         let first = v1::AllocateLaunchesResponse { payload: Some(AllocationPayload::Summary(summary)) };
-        Ok(Response::new(until(deadline, first, allocation_chunks(model, members, held_out))))
+        Ok(Response::new(until(deadline, first, allocation_chunks(self.shared.live.clone(), model, members, held_out))))
     }
 }
 
@@ -220,8 +221,16 @@ fn audience_trait(found: &Trait) -> v1::AudienceTrait {
     }
 }
 
-/// The chunks of an answer, made one at a time as the client reads them.
+/// Whether a member may be contacted now.
+pub(super) fn may_be_contacted(model: &Model, member_id: &str) -> bool {
+    let allows = |row| model.state.consent(model, row).allows_contact(model.members.consent(row));
+    model.state.find(model, member_id).is_some_and(allows)
+}
+
+/// The chunks of an answer, made one at a time as the client reads them. Members opt out meanwhile: of who may no longer be
+/// contacted by then, nothing is told.
 fn chunks(
+    live: Arc<Live>,
     model: Arc<Model>,
     answer: Audience,
     held_out: Vec<bool>,
@@ -229,12 +238,16 @@ fn chunks(
     let count = answer.members.len().div_ceil(CHUNK);
     (0..count).map(move |chunk| {
         let rows = (chunk * CHUNK..answer.members.len()).take(CHUNK);
-        let members = rows.map(|i| v1::AudienceMember {
-            member_id: model.members.ids.get(answer.members[i].row).to_owned(),
-            score: answer.members[i].score,
-            probability: answer.probabilities.get(i).copied(),
-            held_out: held_out[i],
-            day: answer.days.get(i).map_or(0, |day| i32::from(*day)),
+        let now = live.snapshot();
+        let members = rows.filter_map(|i| {
+            let member_id = model.members.ids.get(answer.members[i].row);
+            may_be_contacted(&now, member_id).then(|| v1::AudienceMember {
+                member_id: member_id.to_owned(),
+                score: answer.members[i].score,
+                probability: answer.probabilities.get(i).copied(),
+                held_out: held_out[i],
+                day: answer.days.get(i).map_or(0, |day| i32::from(*day)),
+            })
         });
         v1::FindAudienceResponse { payload: Some(Payload::Chunk(v1::AudienceChunk { members: members.collect() })) }
     })
@@ -250,6 +263,7 @@ fn launch_allocation(outcome: LaunchOutcome) -> v1::LaunchAllocation {
 }
 
 fn allocation_chunks(
+    live: Arc<Live>,
     model: Arc<Model>,
     members: Vec<Allocated>,
     held_out: Vec<bool>,
@@ -257,11 +271,15 @@ fn allocation_chunks(
     let count = members.len().div_ceil(CHUNK);
     (0..count).map(move |chunk| {
         let rows = (chunk * CHUNK..members.len()).take(CHUNK);
-        let members = rows.map(|i| v1::AllocatedMember {
-            member_id: model.members.ids.get(members[i].member).to_owned(),
-            launch: i32::from(members[i].launch),
-            probability: members[i].probability,
-            held_out: held_out[i],
+        let now = live.snapshot();
+        let members = rows.filter_map(|i| {
+            let member_id = model.members.ids.get(members[i].member);
+            may_be_contacted(&now, member_id).then(|| v1::AllocatedMember {
+                member_id: member_id.to_owned(),
+                launch: i32::from(members[i].launch),
+                probability: members[i].probability,
+                held_out: held_out[i],
+            })
         });
         let chunk = v1::AllocationChunk { members: members.collect() };
         v1::AllocateLaunchesResponse { payload: Some(AllocationPayload::Chunk(chunk)) }

@@ -43,10 +43,11 @@ impl CatalogService for Catalog {
         let products = request.into_inner().products;
         check_products(&products)?;
         let model = self.shared.live.snapshot();
-        let is_new = |product: &&v1::Product| model.products.find(&product.product_id).is_none();
-        let added_count = products.iter().filter(is_new).count() as i64;
+        let is_new: Vec<bool> = products.iter().map(|p| model.products.find(&p.product_id).is_none()).collect();
         let patches = products.into_iter().map(patch).collect();
-        self.shared.live.keep(Write::Products(patches)).await.map_err(Problem::from)?;
+        let kept = self.shared.live.keep(Write::Products(patches)).await.map_err(Problem::from)?;
+        // Who else adds the same one at this moment does not add it a second time.
+        let added_count = kept.new.iter().filter(|at| is_new[**at]).count() as i64;
         Ok(Response::new(v1::UpsertProductsResponse { added_count }))
     }
 

@@ -31,7 +31,7 @@ use tokio::task::JoinSet;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
-use crate::access::{Access, Caller, Jwt};
+use crate::access::{Access, Caller, Jwt, Keys};
 use crate::clock::unix_now;
 use crate::config::{Config, ServeConfig, TlsConfig};
 use crate::error::Error;
@@ -63,14 +63,14 @@ impl Shared {
 
     /// Accounts for what a caller does, before it is done.
     async fn account(&self, by: &Caller, action: &str, detail: String) -> Result<(), Problem> {
-        self.live.keep(Write::Audit(entry(by, action, detail))).await?;
+        self.live.keep(Write::Audit(vec![entry(by, action, detail)])).await?;
         Ok(())
     }
 
     /// The same where an answer must not wait for a store that is down: it is accounted for once that is back.
     async fn account_soon(&self, by: &Caller, action: &str, detail: String) -> Result<(), Problem> {
         let entry = entry(by, action, detail);
-        match self.live.keep(Write::Audit(entry.clone())).await {
+        match self.live.keep(Write::Audit(vec![entry.clone()])).await {
             Err(WriteError::Unavailable(_)) if self.live.owe(entry) => Ok(()),
             outcome => Ok(outcome.map(drop)?),
         }
@@ -98,27 +98,39 @@ pub async fn serve(
     registry.current()?;
     state.validate()?;
     let policy = Arc::new(config.policy()?);
+    let jwt = Jwt::new(&serve.jwt).map_err(Error::Usage)?.map(Arc::new);
+    let server = builder(&serve.tls)?;
     let store = Store::open(&state.take_url(&registry)?).await?;
+    let has_keys = Keys::new(store.keys().await?, &Keys::default()).are_needed();
+    guard(serve, &listener, has_keys || jwt.is_some())?;
     let (reload, retain) = (Duration::from_secs(serve.reload_seconds), days(state.retain_days));
     let metrics = Metrics::new();
-    let (live, tasks) = Live::start(registry, store, reload, retain, metrics.clone()).await?;
     let compute = Compute::new(serve.threads, metrics.clone())?;
+    let mut ended = Box::pin(ended);
+    // A large base takes minutes to load.
+    let (live, tasks) = tokio::select! {
+        started = Live::start(registry, store, reload, retain, metrics.clone()) => started?,
+        () = &mut ended => {
+            tracing::info!("asked to end before a version was loaded");
+            return Ok(());
+        }
+    };
     let shared = Shared { live, compute, policy, accept: days(state.accept_days) };
-    let outcome = answer(serve, shared, metrics, listener, ended).await;
+    let outcome = answer(server, jwt, serve, shared, metrics, listener, ended).await;
     tasks.end().await;
     outcome
 }
 
 /// Answers calls until `ended`, and lets open ones finish.
 async fn answer(
+    server: Server,
+    jwt: Option<Arc<Jwt>>,
     config: &ServeConfig,
     shared: Shared,
     metrics: Arc<Metrics>,
     listener: TcpListener,
     ended: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
-    let jwt = Jwt::new(&config.jwt).map_err(Error::Usage)?.map(Arc::new);
-    guard(config, &listener, shared.live.keys().are_needed() || jwt.is_some())?;
     let is_draining = Arc::new(AtomicBool::new(false));
     let _admin = admin(config, &shared.live, &metrics, &is_draining).await?;
     let (health_reporter, health) = tonic_health::server::health_reporter();
@@ -135,7 +147,7 @@ async fn answer(
     };
     // A small answer must not wait for the acknowledgement of the one before it.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let server = builder(&config.tls)?
+    let server = server
         .layer(Around(Observe::new(metrics, shared.live.clone())))
         .layer(Around(Deadlines))
         .layer(Around(Access { live: shared.live.clone(), jwt }))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kindred_models::artifact::{Manifest, VersionId};
+use kindred_models::artifact::VersionId;
 use kindred_models::index::IndexReport;
 use kindred_models::model::ModelInfo;
 use prost_types::value::Kind;
@@ -43,7 +43,7 @@ impl ModelService for Models {
         let info = self.shared.compute.run(move |_| {
             let id = VersionId::parse(&version)?;
             let (manifest, checksum) = registry.manifest(&id)?;
-            Ok(info_of(&id, manifest, checksum))
+            Ok(ModelInfo::of(&id, &manifest, &checksum))
         });
         Ok(Response::new(v1::GetModelResponse { model: Some(describe(&info.await?)) }))
     }
@@ -87,20 +87,6 @@ impl ModelService for Models {
         self.shared.account(&Caller::of(&request), "RollBackModel", format!("from {serving}")).await?;
         let version = self.shared.live.roll_back().await.map_err(Problem::from)?;
         Ok(Response::new(v1::RollBackModelResponse { version: version.to_string() }))
-    }
-}
-
-fn info_of(id: &VersionId, manifest: Manifest, checksum: String) -> ModelInfo {
-    ModelInfo {
-        version: id.to_string(),
-        trained_at: id.trained_at(),
-        checksum,
-        as_of_time: manifest.as_of_time,
-        state_seq: manifest.state_seq,
-        state_store: manifest.state_store,
-        counts: manifest.counts,
-        parameters: manifest.parameters,
-        metrics: manifest.metrics,
     }
 }
 

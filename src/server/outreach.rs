@@ -11,7 +11,7 @@ use prost_types::Timestamp;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
-use super::audience::excluded;
+use super::audience::{excluded, may_be_contacted};
 use super::deadline::{Deadline, exceeded};
 use super::outreach_request::{PlanQuestion, contact_ids, said};
 use super::recommendation::reason;
@@ -24,7 +24,7 @@ use crate::live::WriteError;
 use crate::proto::v1;
 use crate::proto::v1::outreach_service_server::{OutreachService, OutreachServiceServer};
 use crate::proto::v1::plan_pushes_response::Payload;
-use crate::store::{Budget, Claim, Learned, PlanState, Refusal, Reservation, StoredContact, Wanted, Write};
+use crate::store::{Budget, Claim, Learned, Plan, PlanState, Refusal, Reservation, StoredContact, Wanted, Write};
 
 /// Pushes per chunk, and contacts that are reserved at once: others write in between.
 const CHUNK: usize = 500;
@@ -57,15 +57,16 @@ impl OutreachService for Outreach {
     ) -> Result<Response<Self::PlanPushesStream>, Status> {
         let (by, deadline) = (Caller::of(&request), request.extensions().get::<Deadline>().copied());
         let question = PlanQuestion::check(request.into_inner(), &self.shared.policy, unix_now())?;
+        // What can't be planned begins no plan.
+        question.ask(&self.shared.live.snapshot(), &[])?;
         let detail = format!("plan {}, {} contacts at most", question.plan_id, question.max_contacts);
         let by = entry(&by, "PlanPushes", detail);
         let begin = Write::BeginPlan(question.plan_id.clone(), question.max_contacts, by);
         let begun = self.shared.live.keep(begin).await.map_err(Problem::from)?;
-        // It knows what the plan reserved before it broke off, if it did.
-        let model = self.shared.live.snapshot();
-        let (summary, planned) = match begun.plan {
-            Some(PlanState::Open) => self.plan(question, &model).await?,
-            _ => self.repeated(question, &model).await?,
+        let is_open = |plan: &Plan| plan.state == PlanState::Open;
+        let (summary, planned) = match begun.plan.filter(is_open) {
+            Some(plan) => self.plan(question, plan.reserved).await?,
+            None => self.repeated(&question).await?,
         };
         Ok(Response::new(self.answers(deadline, summary, planned)))
     }
@@ -132,50 +133,79 @@ impl OutreachService for Outreach {
 /// What is told of a member: a contact that has a place, or, of one who is held out, what it would have been.
 type Planned = Vec<(StoredContact, bool)>;
 
+/// The places that a plan got.
+#[derive(Debug, Default)]
+struct Places {
+    /// Who is held out.
+    held_out: Planned,
+    /// How many are reserved.
+    reserved: usize,
+    /// Contacts that the plan has, where another call reserved some of them meanwhile.
+    overtaken: Option<i64>,
+}
+
 impl Outreach {
     /// What decides whether there is room, besides what the store knows.
     fn budget(&self, model: &Model) -> Budget {
         Budget { policy: self.shared.policy.clone(), unlearned: self.shared.live.unlearned(model), now: unix_now() }
     }
 
-    /// Plans, and reserves as much of it as there is room for; what was reserved before it broke off is part of it.
-    async fn plan(&self, question: PlanQuestion, model: &Arc<Model>) -> Result<(v1::PlanSummary, Planned), Problem> {
-        let taken = self.shared.live.plan(&question.plan_id).await.map_err(Problem::Store)?;
-        let (planner, pushes) = self.pushes(question.ask(model, &taken)?, model).await?;
-        let total = pushes.len();
-        let (held_out, reserved) = self.reserve(&question, model, pushes).await?;
+    /// Plans, and reserves as much of it as there is room for, beside so many contacts that were reserved before it broke off.
+    /// Where another call reserves for the same plan meanwhile, what is left is planned anew.
+    async fn plan(&self, question: PlanQuestion, reserved: i64) -> Result<(v1::PlanSummary, Planned), Problem> {
+        let mut known = reserved;
+        let (planner, total, got) = loop {
+            // Both know what the plan reserved until then.
+            let taken = self.shared.live.plan(&question.plan_id).await.map_err(Problem::Store)?;
+            let model = self.shared.live.snapshot();
+            let asked = question.clone();
+            let wanted = {
+                let model = model.clone();
+                self.shared.compute.run(move |_| asked.ask(&model, &taken)).await?
+            };
+            let (planner, pushes) = self.pushes(wanted, &model).await?;
+            let total = pushes.len();
+            let got = self.reserve(&question, &model, pushes, known).await?;
+            match got.overtaken {
+                Some(reserved) => known = reserved,
+                None => break (planner, total, got),
+            }
+        };
         self.shared.live.keep(Write::FinishPlan(question.plan_id.clone())).await?;
         let (left, count) = (planner.left, |n: usize| n as i64);
         let unplanned = v1::UnplannedMembers {
             unreachable_count: count(left.unreachable),
             capped_count: count(left.capped),
             not_worth_count: count(left.not_worth),
-            over_budget_count: count(left.passed_over + total - reserved - held_out.len()),
+            over_budget_count: count(left.passed_over + total - got.reserved - got.held_out.len()),
         };
-        let (summary, mut planned) = self.repeated(question, model).await?;
+        let (summary, mut planned) = self.repeated(&question).await?;
         let summary = v1::PlanSummary {
             is_repeated: false,
-            holdout_count: count(held_out.len()),
+            holdout_count: count(got.held_out.len()),
             eligible_count: count(planner.eligible),
             excluded: Some(excluded(&planner.excluded)),
             unplanned: Some(unplanned),
             horizon_days: planner.horizon_days() as i32,
             ..summary
         };
-        planned.extend(held_out);
-        planned.sort_by(|(a, _), (b, _)| b.value.total_cmp(&a.value).then(a.member_id.cmp(&b.member_id)));
-        Ok((summary, planned))
+        planned.extend(got.held_out);
+        let sorted = self.shared.compute.run(move |_| {
+            planned.sort_by(|(a, _), (b, _)| b.value.total_cmp(&a.value).then(a.member_id.cmp(&b.member_id)));
+            Ok(planned)
+        });
+        Ok((summary, sorted.await?))
     }
 
     /// What was reserved by a plan.
-    async fn repeated(&self, question: PlanQuestion, model: &Model) -> Result<(v1::PlanSummary, Planned), Problem> {
+    async fn repeated(&self, question: &PlanQuestion) -> Result<(v1::PlanSummary, Planned), Problem> {
         let contacts = self.shared.live.plan(&question.plan_id).await.map_err(Problem::Store)?;
         let summary = v1::PlanSummary {
             is_repeated: true,
             contact_count: contacts.len() as i64,
             expected_buyers: contacts.iter().map(|contact| contact.probability).sum(),
             expected_value: contacts.iter().map(|contact| contact.value).sum(),
-            model_version: model.info.version.clone(),
+            model_version: self.shared.live.snapshot().info.version.clone(),
             ..v1::PlanSummary::default()
         };
         Ok((summary, contacts.into_iter().map(|contact| (contact, false)).collect()))
@@ -212,23 +242,24 @@ impl Outreach {
         Ok((planner, sorted.await?))
     }
 
-    /// Reserves places for those that are worth most, until the plan has as many as it may. Others may have been faster.
-    /// Gives who is held out, and how many places it got.
+    /// Reserves places for those that are worth most, until the plan has as many as it may, beside so many that it had when
+    /// this was planned.
     async fn reserve(
         &self,
         question: &PlanQuestion,
         model: &Model,
         pushes: Vec<Push>,
-    ) -> Result<(Planned, usize), Problem> {
-        let (mut held_out, mut reserved, mut pushes) = (Planned::new(), 0, pushes.into_iter().peekable());
+        mut known: i64,
+    ) -> Result<Places, Problem> {
+        let (mut got, mut pushes) = (Places::default(), pushes.into_iter().peekable());
         let most = question.max_contacts;
         // However many are held out: whoever is, is in memory until the client has read on.
-        while reserved < most && held_out.len() < most && pushes.peek().is_some() {
+        while got.reserved < most && got.held_out.len() < most && pushes.peek().is_some() {
             let mut wanted = Vec::new();
-            for push in pushes.by_ref().take(CHUNK.min(most - reserved)) {
+            for push in pushes.by_ref().take(CHUNK.min(most - got.reserved)) {
                 let want = want(model, &push);
                 match question.holdout.contains(&want.member_id) {
-                    true => held_out.push((self.untold(question, want), true)),
+                    true => got.held_out.push((self.untold(question, want), true)),
                     false => wanted.push(want),
                 }
             }
@@ -240,16 +271,20 @@ impl Outreach {
                 plan_id: question.plan_id.clone(),
                 campaign_id: question.campaign_id.clone(),
                 priority: question.priority(),
+                after: known,
                 budget: self.budget(model),
                 wanted,
             };
             let kept = self.shared.live.keep(Write::Reserve(reservation)).await?;
-            reserved += kept.accepted;
-            if kept.plan.is_none() {
-                break;
+            got.reserved += kept.accepted;
+            known += kept.accepted as i64;
+            match kept.plan {
+                None => break,
+                Some(plan) if plan.reserved != known => return Ok(Places { overtaken: Some(plan.reserved), ..got }),
+                Some(_) => {}
             }
         }
-        Ok((held_out, reserved))
+        Ok(got)
     }
 
     /// What a member who is held out would have got.
@@ -281,7 +316,7 @@ impl Outreach {
             async move {
                 let made = compute.run(move |_| {
                     let part = planned[start..].iter().take(CHUNK);
-                    let may_be_told = part.filter(|(contact, _)| allows(&model, &contact.member_id));
+                    let may_be_told = part.filter(|(contact, _)| may_be_contacted(&model, &contact.member_id));
                     Ok(may_be_told.map(|(contact, held_out)| message(&model, contact, *held_out)).collect())
                 });
                 let chunk = v1::PushChunk { pushes: made.await? };
@@ -310,12 +345,6 @@ fn want(model: &Model, push: &Push) -> Wanted {
 /// What a version learned of a member.
 fn learned(model: &Model, member: u32) -> Learned {
     Learned { held: outreach::learned(model, member), consent: model.members.consent(member) }
-}
-
-/// Whether a member may be contacted now.
-fn allows(model: &Model, member_id: &str) -> bool {
-    let allows = |row| model.state.consent(model, row).allows_contact(model.members.consent(row));
-    model.state.find(model, member_id).is_some_and(allows)
 }
 
 fn message(model: &Model, contact: &StoredContact, held_out: bool) -> v1::Push {

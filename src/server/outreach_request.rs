@@ -27,7 +27,7 @@ pub(super) const MAX_SPOKEN_OF: usize = 1000;
 const NAME_BYTES: usize = 32;
 
 /// What was checked of a request for a plan, and needs no model to be understood.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct PlanQuestion {
     pub(super) plan_id: String,
     pub(super) campaign_id: String,

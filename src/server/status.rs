@@ -78,7 +78,7 @@ impl From<WriteError> for Problem {
 impl From<LiveError> for Problem {
     fn from(error: LiveError) -> Self {
         match error {
-            LiveError::Artifact(ArtifactError::NoCurrentVersion(_)) => Self::NoOlderVersion,
+            LiveError::NoOlderVersion => Self::NoOlderVersion,
             LiveError::Artifact(e) => e.into(),
             LiveError::Store(e) => Self::Store(e),
             LiveError::Broken(_) => Self::Broken,
@@ -111,6 +111,7 @@ impl From<Problem> for Status {
             Problem::NotKept(error @ WriteError::Overloaded) => busy(error.to_string()),
             Problem::Overloaded => busy("more calls wait than can be answered soon".to_owned()),
             Problem::NotKept(error) => Self::unavailable(error.to_string()),
+            Problem::Store(error @ StoreError::Damaged(..)) => Self::internal(error.to_string()),
             Problem::Store(error) => Self::unavailable(error.to_string()),
             Problem::UnknownVersion(id) => {
                 not_found("UNKNOWN_VERSION", format!("the registry has no version '{id}'"), "version", &id)

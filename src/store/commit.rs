@@ -10,7 +10,7 @@ use sqlx::{Any, Row, Transaction};
 
 use super::contacts::{Claim, Refusal, Said};
 use super::keys::{Entry, append};
-use super::plans::PlanState;
+use super::plans::Plan;
 use super::reserve::{Budget, Reservation};
 use super::rows::{Change, StoredEvent};
 use super::{Backend, CHANNEL, Store, StoreError};
@@ -44,20 +44,21 @@ pub enum Write {
     CancelPlan(String, i64),
     /// A member to forget, and who asked for it.
     Erase(String, Entry),
-    /// Something that must be accounted for.
-    Audit(Entry),
+    /// What must be accounted for.
+    Audit(Vec<Entry>),
 }
 
 /// What became of one write.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
-    /// Events and members that are kept now, products of which nothing was said before, and contacts that were reserved,
-    /// may go out, changed or were called off.
+    /// Events that are kept now, and contacts that were reserved, may go out, changed or were called off.
     pub accepted: usize,
+    /// Places of products of which nothing was said before.
+    pub new: Vec<usize>,
     /// Events that were kept already, and contacts of which nothing new was said.
     pub duplicates: usize,
-    /// How far the plan is; of one that has no room left, nothing.
-    pub plan: Option<PlanState>,
+    /// The plan as it is now; of one that has no room left for what is to be reserved, nothing.
+    pub plan: Option<Plan>,
     /// Places of contacts that were refused, and why.
     pub refused: Vec<(usize, Refusal)>,
     /// Places of what speaks of members who must be forgotten: not kept.
@@ -104,7 +105,8 @@ impl Write {
             Self::Claim(claims, _) => claims.len(),
             Self::Confirm(said) => said.len(),
             Self::Erase(..) => 6,
-            Self::BeginPlan(..) | Self::FinishPlan(_) | Self::CancelPlan(..) | Self::Audit(_) => 3,
+            Self::BeginPlan(..) | Self::FinishPlan(_) | Self::CancelPlan(..) => 3,
+            Self::Audit(entries) => 2 * entries.len(),
         }
     }
 
@@ -144,11 +146,12 @@ impl Store {
                             false => tx.describe(id, said).await?,
                         }
                     }
-                    outcome.accepted = members.len() - outcome.of_erased.len();
                 }
                 Write::Products(products) => {
-                    for (id, said) in products {
-                        outcome.accepted += usize::from(!tx.change_product(id, said).await?);
+                    for (at, (id, said)) in products.iter().enumerate() {
+                        if !tx.change_product(id, said).await? {
+                            outcome.new.push(at);
+                        }
                     }
                 }
                 Write::Reserve(wanted) => tx.reserve(wanted, outcome).await?,
@@ -162,7 +165,11 @@ impl Store {
                     gone.insert(id.clone());
                     append(&mut tx.transaction, by.clone()).await?;
                 }
-                Write::Audit(entry) => append(&mut tx.transaction, entry.clone()).await?,
+                Write::Audit(entries) => {
+                    for entry in entries {
+                        append(&mut tx.transaction, entry.clone()).await?;
+                    }
+                }
             }
         }
         let committed = Committed { before: tx.before, last: tx.last, changes: tx.changes, outcomes };
@@ -173,13 +180,15 @@ impl Store {
         Ok(committed)
     }
 
-    /// Deletes some of the events from before a moment, and some contacts and plans that nobody remembers any more;
-    /// gives how many. Not all at once: writers wait meanwhile.
+    /// Deletes some of the events that are older than so many seconds, and some contacts and plans that nobody remembers any
+    /// more; gives how many. Not all at once: writers wait meanwhile.
     ///
     /// # Errors
     /// If the database does not answer or can't write.
-    pub async fn delete_some_before(&self, time: i64) -> Result<u64, StoreError> {
-        let forgotten = time.min(unix_now() - REMEMBERED_DAYS * DAY_SECONDS);
+    pub async fn delete_some_older(&self, seconds: i64) -> Result<u64, StoreError> {
+        let now = self.now().await?;
+        let time = now - seconds;
+        let forgotten = time.min(now - REMEMBERED_DAYS * DAY_SECONDS);
         let (mut deleted, some) = (0, "LIMIT 1000");
         for (table, name, old, time) in [
             ("events", "event_id", "time < $1", time),
@@ -191,6 +200,17 @@ impl Store {
             deleted += sqlx::query(&text).bind(time).execute(&self.pool).await?.rows_affected();
         }
         Ok(deleted)
+    }
+
+    /// Now, in unix seconds, for what can't be taken back: one of several servers, whose clock runs ahead, must not delete
+    /// what all of them keep.
+    async fn now(&self) -> Result<i64, StoreError> {
+        let here = unix_now();
+        if self.backend == Backend::Sqlite {
+            return Ok(here);
+        }
+        let asked = sqlx::query("SELECT CAST(EXTRACT(EPOCH FROM now()) AS BIGINT)").fetch_one(&self.pool);
+        Ok(here.min(asked.await?.try_get(0)?))
     }
 }
 

@@ -26,7 +26,7 @@ use sqlx::{Any, AnyPool, Executor, Row, Transaction};
 pub use commit::{Committed, Outcome, Write};
 pub use contacts::{Claim, Refusal, Said};
 pub use keys::{Entry, Verified};
-pub use plans::PlanState;
+pub use plans::{Plan, PlanState};
 pub use read::{Changes, From};
 pub use reserve::{Budget, Learned, Reservation, Wanted};
 pub use rows::{Change, ContactNow, StoredContact, StoredEvent};

@@ -28,10 +28,13 @@ pub enum PlanState {
 
 /// A plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Plan {
-    pub(super) most: i64,
-    pub(super) reserved: i64,
-    pub(super) state: PlanState,
+pub struct Plan {
+    /// Contacts that it may reserve.
+    pub most: i64,
+    /// Contacts that were reserved for it.
+    pub reserved: i64,
+    /// How far it is.
+    pub state: PlanState,
 }
 
 fn plan(row: &AnyRow) -> Result<Plan, StoreError> {
@@ -48,7 +51,8 @@ impl Tx {
         rows.first().map(plan).transpose()
     }
 
-    /// Begins a plan of so many contacts at most, if there is none of this name, and accounts for it; tells how far it is.
+    /// Begins a plan of so many contacts at most, or goes on with one of this name that is still open, and accounts for it;
+    /// tells how far it is.
     pub(super) async fn begin_plan(
         &mut self,
         plan_id: &str,
@@ -57,11 +61,11 @@ impl Tx {
         outcome: &mut Outcome,
     ) -> Result<(), StoreError> {
         let begun = "INSERT INTO plans (plan_id, time, most, reserved, state) VALUES ($1, $2, $3, 0, 0) \
-            ON CONFLICT (plan_id) DO NOTHING";
+            ON CONFLICT (plan_id) DO UPDATE SET most = excluded.most WHERE plans.state = 0";
         let begun = sqlx::query(begun).bind(plan_id).bind(by.time).bind(most as i64);
         begun.execute(&mut *self.transaction).await?;
         append(&mut self.transaction, by.clone()).await?;
-        outcome.plan = self.plan_row(plan_id).await?.map(|plan| plan.state);
+        outcome.plan = self.plan_row(plan_id).await?;
         Ok(())
     }
 

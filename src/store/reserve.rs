@@ -20,6 +20,20 @@ use super::{From, StoreError};
 
 /// Columns of a contact.
 const COLUMNS: usize = 14;
+/// Those that are not the same where the name is.
+const REPLACED: [&str; 11] = [
+    "seq",
+    "campaign_id",
+    "product_id",
+    "channel",
+    "priority",
+    "time",
+    "until",
+    "status",
+    "said_at",
+    "probability",
+    "value",
+];
 
 /// What decides whether a member has room, besides what the store knows.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +55,9 @@ pub struct Reservation {
     pub campaign_id: String,
     /// How much that comes first, 0 to 9.
     pub priority: u8,
+    /// How many contacts were reserved for it when it was planned: where there are more by now, what was planned is out of
+    /// date, and nothing is reserved.
+    pub after: i64,
     /// What is asked.
     pub budget: Budget,
     /// The contacts, each of another member.
@@ -107,33 +124,36 @@ impl Known {
 }
 
 impl Tx {
-    /// Takes as many of the places as there is room for, in the budgets of members and of the plan.
+    /// Takes as many of the places as there is room for, in the budgets of members and of the plan. The outcome has the plan
+    /// as long as there is room in it.
     pub(super) async fn reserve(&mut self, wanted: &Reservation, outcome: &mut Outcome) -> Result<(), StoreError> {
         let plan = self.plan_row(&wanted.plan_id).await?;
-        let mut left = match plan {
-            Some(plan) if plan.state == PlanState::Open => (plan.most - plan.reserved).max(0) as usize,
-            _ => 0,
+        let Some(mut plan) = plan.filter(|plan| plan.state == PlanState::Open && plan.reserved < plan.most) else {
+            return Ok(());
         };
+        outcome.plan = Some(plan);
+        if plan.reserved != wanted.after {
+            return Ok(());
+        }
         for chunk in wanted.wanted.chunks(ROWS) {
             let number = self.number();
             let ids: Vec<&str> = chunk.iter().map(|w| w.member_id.as_str()).collect();
             let mut known = self.known(&ids, &wanted.budget).await?;
             let mut taken = Vec::new();
             for place in chunk {
-                if taken.len() == left {
+                if plan.reserved + taken.len() as i64 == plan.most {
                     break;
                 }
                 let member = known.entry(place.member_id.clone()).or_default();
                 taken.extend(self.take(member, place, wanted, number).await?);
             }
-            left -= taken.len();
+            plan.reserved += taken.len() as i64;
             self.insert_contacts(number, &taken).await?;
             self.count_reserved(&wanted.plan_id, taken.len()).await?;
             outcome.accepted += taken.len();
             self.changes.extend(taken.iter().map(|contact| Change::Contact(contact.into())));
         }
-        // A plan that has room goes on.
-        outcome.plan = (left > 0).then_some(PlanState::Open);
+        outcome.plan = Some(plan).filter(|plan| plan.reserved < plan.most);
         Ok(())
     }
 
@@ -234,8 +254,10 @@ impl Tx {
         }
         let sql = format!(
             "INSERT INTO contacts (contact_id, seq, plan_id, campaign_id, member_id, product_id, channel, priority, time, \
-             until, status, said_at, probability, value) VALUES {}",
-            values(self.backend, contacts.len(), COLUMNS)
+             until, status, said_at, probability, value) VALUES {} ON CONFLICT (contact_id) DO UPDATE SET {}",
+            values(self.backend, contacts.len(), COLUMNS),
+            // One of the same name that nobody remembers, and that was not deleted yet, is this one now.
+            REPLACED.map(|column| format!("{column} = excluded.{column}")).join(", ")
         );
         let mut query = sqlx::query(&sql);
         for c in contacts {

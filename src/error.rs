@@ -88,7 +88,9 @@ impl From<AudienceError> for Error {
     fn from(error: AudienceError) -> Self {
         match error {
             AudienceError::Stopped(_) => Self::Stopped,
-            AudienceError::NoChances | AudienceError::NoContacts => Self::Usage(error.to_string()),
+            AudienceError::NoChances | AudienceError::NoFeedChances | AudienceError::NoContacts => {
+                Self::Usage(error.to_string())
+            }
         }
     }
 }

@@ -194,6 +194,10 @@ fn versions_are_activated_and_deleted() {
     registry.delete(&second).unwrap();
     assert_eq!(registry.versions().unwrap(), std::slice::from_ref(&trained.id));
     assert!(matches!(registry.activate(&second), Err(ArtifactError::NoSuchVersion { .. })));
+    let nowhere = Registry::new(&trained.folder.path().join("registry"), "nowhere").unwrap();
+    for refused in [nowhere.activate(&second), nowhere.delete(&second)] {
+        assert!(matches!(refused, Err(ArtifactError::NoSuchVersion { .. })));
+    }
     assert!(VersionId::parse("../escape").is_err());
     assert_eq!(trained.id.trained_at(), Some(support::TRAINED_AT));
 }

@@ -57,6 +57,30 @@ async fn a_basket_that_nobody_knows_goes_with_nothing() {
 }
 
 #[tokio::test]
+async fn a_product_ranked_by_itself_has_the_score_and_reason_that_it_has_in_a_feed() {
+    let trained = trained(&two_tastes());
+    let running = serve(&trained).await;
+    let mut client = RecommendationServiceClient::new(running.channel.clone());
+    let request = v1::RecommendFeedRequest {
+        member_id: "t0".into(),
+        page_size: 20,
+        include_purchased: true,
+        ..Default::default()
+    };
+    let page = client.recommend_feed(request).await.unwrap().into_inner().items;
+    assert!(page.len() == 20 && page.iter().any(|item| item.source() == v1::Source::Affinity), "{page:?}");
+    for item in page {
+        let alone = v1::RankProductsRequest {
+            member_id: "t0".into(),
+            product_ids: vec![item.product_id.clone()],
+            ..Default::default()
+        };
+        assert_eq!(client.rank_products(alone).await.unwrap().into_inner().items, [item]);
+    }
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
 async fn reasons_of_what_is_popular_are_true() {
     // All of s1 buy tea, all of s2 coffee, which are more.
     let mut tables = Tables::new();

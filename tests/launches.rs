@@ -6,6 +6,7 @@ mod support;
 use kindred::proto::v1;
 use kindred::proto::v1::audience_service_client::AudienceServiceClient;
 use kindred::proto::v1::find_audience_request::Size;
+use kindred::proto::v1::member_service_client::MemberServiceClient;
 use kindred_models::artifact::Registry;
 use kindred_models::stop::Stop;
 use kindred_training::config::{LaunchParams, TrainConfig};
@@ -147,6 +148,27 @@ async fn an_audience_says_what_sets_it_apart() {
     assert!(summary.traits.iter().all(|t| t.member_count >= 50));
     let (summary, _) = find(&running, new_tea(Size::MemberCount(49))).await;
     assert_eq!(summary.traits, []);
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn tags_set_an_audience_apart_as_members_have_them_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tables = launches();
+    let ids = |kind: &str| (0..MEMBERS).map(|m| format!("{kind}-{m:02}")).collect::<Vec<_>>();
+    ids("tea").iter().chain(&ids("coffee")).for_each(|id| tables.member(&format!("{id},,,,true,true,false,vip")));
+    let mut config = tables.write(folder.path());
+    params(&mut config);
+    let trained = trained_with(folder, config);
+    let running = serve(&trained).await;
+    let vip = |summary: v1::AudienceSummary| summary.traits.into_iter().find(|t| t.kind() == v1::TraitKind::Tag);
+    assert_eq!(vip(find(&running, new_tea(Size::MemberCount(60))).await.0), None, "all have it");
+    let mut members = MemberServiceClient::new(running.channel.clone());
+    for member_id in ids("coffee") {
+        members.delete_member_tag(v1::DeleteMemberTagRequest { member_id, tag: "vip".into() }).await.unwrap();
+    }
+    let found = vip(find(&running, new_tea(Size::MemberCount(60))).await.0).unwrap();
+    assert_eq!((found.name.as_str(), found.member_count, found.share, found.lift), ("vip", 60, 1.0, 2.0));
     running.end().await.unwrap();
 }
 

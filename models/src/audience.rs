@@ -114,9 +114,15 @@ pub enum AudienceError {
     /// Chances are asked for, and none can be said.
     #[error(
         "chances are known of products, new ones or the model's, by a model that saw enough launches and sales \
-         (launch.min_launches), and not of seeds alone: without them, ask for an audience by count or by share"
+         (launch.min_launches), and not of seeds alone; an audience can be asked for by count or by share without them"
     )]
     NoChances,
+    /// Chances of what fits each member are asked for, and feeds of this version have none.
+    #[error(
+        "the scores of this version's feeds are no chances of a purchase: name the products to push, or train on events \
+         with times, of at least as many days as a purchase is foretold for"
+    )]
+    NoFeedChances,
     /// A filter by contacts, and none are known.
     #[error(
         "max_contacts: this version does not know who was contacted; train one from events with times, \

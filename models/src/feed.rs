@@ -34,6 +34,9 @@ use crate::popularity::Context;
 use crate::ranker::probability;
 use crate::ranking::distinct;
 
+/// Items of a page, where nobody says how many.
+const USUAL_PAGE: usize = 20;
+
 /// What happened during a visit so far.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct VisitEvent {
@@ -193,25 +196,46 @@ fn candidates(
     candidates
 }
 
-/// Puts given products, each named once, in order for a persona, best first; the scores are those of a feed
-/// at the member's home.
+/// Puts given products, each named once, in order for a persona, best first. A score does not depend on what else is
+/// given: it is that of a feed at the member's home, told by how the product stands out among that feed's candidates.
 pub fn rank(model: &Model, persona: &Persona, products: &[u32]) -> Vec<FeedItem> {
-    let request = FeedRequest::new(Visitor::Unknown, products.len());
+    let request = FeedRequest::new(Visitor::Unknown, USUAL_PAGE);
     let signals = Signals::new(model, persona, &request);
-    score(model, persona, &signals, products)
+    if !persona.is_personal() {
+        return score(model, persona, &signals, products);
+    }
+    let beside = candidates(model, &request, &signals, &allowed_products(model, &request));
+    score_among(model, persona, &signals, products, &beside)
 }
 
 /// Scores and sorts candidates, each named once.
 fn score(model: &Model, persona: &Persona, signals: &Signals<'_>, candidates: &[u32]) -> Vec<FeedItem> {
+    score_among(model, persona, signals, candidates, &[])
+}
+
+/// Scores and sorts products, each named once, as they stand among candidates; among themselves where there are none.
+fn score_among(
+    model: &Model,
+    persona: &Persona,
+    signals: &Signals<'_>,
+    products: &[u32],
+    candidates: &[u32],
+) -> Vec<FeedItem> {
     if !persona.is_personal() {
         let item = |(product, share): (&u32, f32)| FeedItem::new(*product, share, Source::Popular);
-        return sorted(candidates.iter().zip(signals.here.shares(candidates)).map(item).collect());
+        return sorted(products.iter().zip(signals.here.shares(products)).map(item).collect());
     }
-    let mut items = Vec::with_capacity(candidates.len());
-    let (repeat, fresh): (Vec<u32>, Vec<u32>) = candidates.iter().partition(|product| persona.has_purchased(**product));
+    let mut items = Vec::with_capacity(products.len());
+    let parts = |rows: &[u32]| -> (Vec<u32>, Vec<u32>) { rows.iter().partition(|row| persona.has_purchased(**row)) };
+    let ((repeat, fresh), beside) = (parts(products), parts(candidates));
     let ranker = &model.ranker;
-    for (products, scorer, purchased) in [(repeat, &ranker.repeat, true), (fresh, &ranker.fresh, false)] {
-        let rows = signals.features(&products, |_| true);
+    for (products, beside, scorer, purchased) in
+        [(repeat, beside.0, &ranker.repeat, true), (fresh, beside.1, &ranker.fresh, false)]
+    {
+        let rows = match beside.is_empty() {
+            true => signals.features(&products, |_| true),
+            false => signals.features_among(&products, &beside),
+        };
         let scores = scorer.log_odds(&rows).into_iter().zip(&rows).zip(products);
         items.extend(
             scores

@@ -137,13 +137,13 @@ impl Groups {
 
     pub(crate) fn read(from: &Reader, members: &Members, history: &History) -> Result<Self, ArtifactError> {
         if from.manifest().format_version < 5 {
-            let groups = Self::of(members, Bitmaps::default(), None);
+            let groups = Self::of(members, segments(history), None);
             return Ok(Self { base_gap: base_gap(history), ..groups });
         }
         let s = from.section("groups")?;
-        let Values { segments, has_contacts, base_gap: gap } = s.values()?;
+        let Values { segments: known, has_contacts, base_gap: gap } = s.values()?;
         s.ensure(gap.is_none_or(|gap| gap.is_finite() && gap >= 0.0), "the days between purchases are none")?;
-        s.ensure(segments == Segment::ALL, "segments are not those that this program knows")?;
+        s.ensure(known == Segment::ALL, "segments are not those that this program knows")?;
         let sets = |name, values| Bitmaps::read(name, values, members.len(), &s);
         let contacts = Contacts { members: s.array("contact_members")?, days_ago: s.array("contact_days_ago")? };
         let last = contacts.members.last().map_or(0, |last| *last as usize);

@@ -133,7 +133,8 @@ impl QuantizedQuery {
         let fits = i32::MAX as f32 / (MAX_CODE * vector.len().max(1) as f32);
         let most = f32::from(i16::MAX).min(fits.floor());
         let scale = largest(vector) / most;
-        let code = |x: &f32| if scale > 0.0 { (x / scale).round() as i16 } else { 0 };
+        // As in a table: so small a scale may have been rounded itself.
+        let code = |x: &f32| if scale > 0.0 { (x / scale).round().clamp(-most, most) as i16 } else { 0 };
         Self { codes: vector.iter().map(code).collect(), scale }
     }
 }

@@ -34,7 +34,7 @@ pub enum ArtifactError {
         /// What the operating system said.
         source: std::io::Error,
     },
-    /// A file that the manifest names is not there.
+    /// A file of a version, or what it lies in, is not there.
     #[error("{}: missing; restore the version from a backup or train again", .0.display())]
     Missing(PathBuf),
     /// A file is shorter or longer than the manifest says.

@@ -121,6 +121,8 @@ impl Registry {
     /// # Errors
     /// If there is no such version, or the pointer can't be written.
     pub fn activate(&self, id: &VersionId) -> Result<(), ArtifactError> {
+        // Where there is nothing at all, there is no folder for a lock either.
+        self.existing(id)?;
         let _lock = self.lock_pointer()?;
         self.existing(id)?;
         let (aside, pointer) = (self.folder.join(".current"), self.folder.join("current"));
@@ -134,6 +136,7 @@ impl Registry {
     /// # Errors
     /// If there is no such version, it is active, or the folder can't be removed.
     pub fn delete(&self, id: &VersionId) -> Result<(), ArtifactError> {
+        self.existing(id)?;
         let _locks = (self.lock()?, self.lock_pointer()?);
         let folder = self.existing(id)?;
         if self.current().is_ok_and(|current| current == *id) {

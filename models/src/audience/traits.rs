@@ -8,6 +8,7 @@ use crate::content::Attributes;
 use crate::launch::LaunchQuery;
 use crate::model::Model;
 use crate::ranking::Scored;
+use crate::state::Said;
 
 /// Members with a trait below which it is not told: fewer could be recognized.
 const MIN_MEMBERS: usize = 50;
@@ -107,10 +108,11 @@ impl Counts {
         let (mut tags, mut categories) = (Vec::new(), Tally::new(model.tree.len()));
         let (mut brands, mut alike) = (Tally::new(model.products.brands.values.len()), Tally::new(analogues.len()));
         for (turn, member) in (1..).zip(members) {
-            let said = model.state.profile(*member);
-            let is_deleted = |tag: &u32| said.is_some_and(|said| said.has_tag(names.get(*tag)) == Some(false));
-            let kept = model.members.tags.row(*member).iter().copied().filter(|tag| !is_deleted(tag));
-            tags.extend(kept);
+            let learned = model.members.tags.row(*member);
+            match model.state.profile(*member) {
+                Some(said) => tags.extend(said.tags_now(learned, names)),
+                None => tags.extend(learned),
+            }
             for product in model.history.bought(*member) {
                 let category = model.products.categories.rows[product as usize];
                 model.tree.lineage(category).for_each(|node| categories.add(node, turn));
@@ -176,9 +178,10 @@ impl Base<'_> {
         };
         match kind {
             TraitKind::Tag => {
-                let tagged = model.groups.tags.get(row).intersection_len(&self.eligibility.rows);
-                let share = tagged as f64 / self.eligibility.count().max(1) as f64;
-                Some((model.members.tag_names.get(row).to_owned(), share))
+                let tag = model.members.tag_names.get(row);
+                let tagged = model.state.mended(model.groups.tags.get(row), Said::Tags, |said| said.has_tag(tag));
+                let tagged = tagged.intersection_len(&self.eligibility.rows);
+                Some((tag.to_owned(), tagged as f64 / self.eligibility.count().max(1) as f64))
             }
             TraitKind::Category => {
                 let path = model.tree.path(row);

@@ -53,11 +53,11 @@ features! {
     TasteScaled: "The same in standard deviations above the candidates' mean.",
     Affinity: "What the member's products speak for it, over the root of their number.",
     AffinityScaled: "The same in standard deviations above the candidates' mean.",
-    RecentAffinity: "As affinity, of what was bought lately.",
+    RecentAffinity: "Root of what the products bought lately speak for it.",
     RecentAffinityScaled: "The same in standard deviations above the candidates' mean.",
-    Basket: "As affinity, by basket, of what was bought lately.",
+    Basket: "The same by basket.",
     BasketScaled: "The same in standard deviations above the candidates' mean.",
-    Neighbours: "What members alike bought.",
+    Neighbours: "Root of what members alike bought.",
     NeighboursScaled: "The same in standard deviations above the candidates' mean.",
     Popularity: "ln of its share of all purchases.",
     PopularityScore: "Square root of its share here over the best's in the chain.",
@@ -158,13 +158,7 @@ impl<'a> Signals<'a> {
     /// The features of those candidates that are wanted, by their place in the list; the others count for
     /// what a score is relative to.
     pub fn features(&self, candidates: &[u32], wanted: impl Fn(usize) -> bool) -> Vec<Features> {
-        let sources = |(at, product): (usize, &u32)| {
-            if let Some(later) = candidates.get(at + AHEAD) {
-                self.fetch(*later);
-            }
-            self.sources(*product)
-        };
-        let sources: Vec<[f32; SCALED.len()]> = candidates.iter().enumerate().map(sources).collect();
+        let sources = self.sources_of(candidates);
         let scales = Scales::of(&sources);
         let here = self.here.shares(candidates);
         let wanted: Vec<usize> = (0..candidates.len()).filter(|at| wanted(*at)).collect();
@@ -173,6 +167,28 @@ impl<'a> Signals<'a> {
             self.fill(row, candidates[at], &sources[at], here[at], &scales);
         }
         rows
+    }
+
+    /// The features of products, relative to candidates that they may not be among.
+    pub(super) fn features_among(&self, products: &[u32], candidates: &[u32]) -> Vec<Features> {
+        let (scales, here) = (Scales::of(&self.sources_of(candidates)), self.here.shares(products));
+        let mut rows = vec![[0.0; FEATURES.len()]; products.len()];
+        for (((row, product), sources), here) in rows.iter_mut().zip(products).zip(self.sources_of(products)).zip(here)
+        {
+            self.fill(row, *product, &sources, here, &scales);
+        }
+        rows
+    }
+
+    /// The scores of candidates, in the order of [`SCALED`].
+    fn sources_of(&self, candidates: &[u32]) -> Vec<[f32; SCALED.len()]> {
+        let sources = |(at, product): (usize, &u32)| {
+            if let Some(later) = candidates.get(at + AHEAD) {
+                self.fetch(*later);
+            }
+            self.sources(*product)
+        };
+        candidates.iter().enumerate().map(sources).collect()
     }
 
     /// Asks for what is known of a product, without waiting for it.
@@ -187,9 +203,9 @@ impl<'a> Signals<'a> {
     fn sources(&self, product: u32) -> [f32; SCALED.len()] {
         let vector = self.persona.vector.as_ref();
         let taste = vector.map_or(0.0, |vector| dot(vector, self.model.embeddings.product(product)));
-        let root = |scatter: &Scatter| scatter.get(product).sqrt();
+        let root_of = |scatter: &Scatter| scatter.get(product).sqrt();
         let affinity = self.affinity.get(product) / self.root;
-        [taste, affinity, root(&self.recent), root(&self.basket), root(&self.neighbours)]
+        [taste, affinity, root_of(&self.recent), root_of(&self.basket), root_of(&self.neighbours)]
     }
 
     fn fill(&self, row: &mut Features, product: u32, sources: &[f32; SCALED.len()], here: f32, scales: &Scales) {

@@ -69,10 +69,7 @@ impl TagLifts {
 
     /// What the tags count together that a member has now.
     fn now(&self, names: &Strings, member: u32, said: &Profile) -> f32 {
-        let learned = self.rows.row(member);
-        let kept = learned.iter().copied().filter(|tag| said.has_tag(names.get(*tag)) != Some(false));
-        let given = said.tags.iter().filter_map(|tag| names.find(tag)).filter(|tag| !learned.contains(tag));
-        self.sum(&kept.chain(given).collect::<Vec<u32>>())
+        self.sum(&said.tags_now(self.rows.row(member), names).collect::<Vec<u32>>())
     }
 
     /// What a member's tags count together.

@@ -113,7 +113,7 @@ impl Planner {
         stop: &Stop,
     ) -> Result<Self, AudienceError> {
         if request.offers.is_empty() && model.ranker.fit.horizon_days == 0 {
-            return Err(AudienceError::NoChances);
+            return Err(AudienceError::NoFeedChances);
         }
         let Eligibility { rows, excluded } = Eligibility::with(&model, &[], &request.filter, stop)?;
         let rows: Vec<u32> = rows.iter().collect();

@@ -6,7 +6,7 @@ use chrono::{DateTime, Months, NaiveDate};
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{Consent, Members, month_day};
-use crate::strings::Labels;
+use crate::strings::{Labels, Strings};
 
 /// Age at which a member is no longer a minor.
 pub const ADULT_YEARS: u32 = 18;
@@ -101,6 +101,12 @@ impl Profile {
     /// Whether the member has the tag, or not; `None` if nothing was said of it.
     pub fn has_tag(&self, tag: &str) -> Option<bool> {
         if self.tags.contains(tag) { Some(true) } else { self.deleted_tags.contains(tag).then_some(false) }
+    }
+
+    /// The tags that a member has now, of those that a model knows, where it learned of some.
+    pub(crate) fn tags_now<'a>(&'a self, learned: &'a [u32], names: &'a Strings) -> impl Iterator<Item = u32> + 'a {
+        let kept = learned.iter().copied().filter(|tag| self.has_tag(names.get(*tag)) != Some(false));
+        kept.chain(self.tags.iter().filter_map(|tag| names.find(tag)).filter(|tag| !learned.contains(tag)))
     }
 
     /// Whether the member is below [`ADULT_YEARS`] by birthday.

@@ -114,7 +114,7 @@ fn report<'a>(
         let audience = match audience(model, &request, stop) {
             Ok(audience) => audience,
             Err(AudienceError::Stopped(stopped)) => return Err(stopped),
-            Err(AudienceError::NoChances | AudienceError::NoContacts) => continue,
+            Err(AudienceError::NoChances | AudienceError::NoFeedChances | AudienceError::NoContacts) => continue,
         };
         let Some(expected) = audience.expected else { continue };
         let came = audience.members.iter().filter(|m| buyers.binary_search(&m.row).is_ok()).count();

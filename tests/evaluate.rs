@@ -6,9 +6,11 @@ mod support;
 use kindred_models::artifact::Registry;
 use kindred_models::ranker::ScorerKind;
 use kindred_models::stop::Stop;
+use kindred_training::TrainError;
 use kindred_training::config::{LaunchParams, TrainConfig};
 use kindred_training::evaluate::Evaluation;
 use kindred_training::progress::Quiet;
+use kindred_training::tables::TimeUnit;
 use kindred_training::train::evaluate_only;
 use support::{TRAINED_AT, Tables, trained_with};
 
@@ -30,13 +32,21 @@ fn regulars(weeks: std::ops::Range<u32>) -> Tables {
 }
 
 fn evaluated(tables: &Tables, registry: Option<&Registry>, change: impl FnOnce(&mut TrainConfig)) -> Evaluation {
+    try_evaluate(tables, registry, change).unwrap()
+}
+
+fn try_evaluate(
+    tables: &Tables,
+    registry: Option<&Registry>,
+    change: impl FnOnce(&mut TrainConfig),
+) -> Result<Evaluation, TrainError> {
     let folder = tempfile::tempdir().unwrap();
     let mut config = tables.write(folder.path());
     config.evaluate.test_days = 28;
     change(&mut config);
     let empty = Registry::new(folder.path(), "none").unwrap();
     let registry = registry.unwrap_or(&empty);
-    evaluate_only(&config.validate().unwrap(), registry, TRAINED_AT, &Quiet, &Stop::default()).unwrap()
+    evaluate_only(&config.validate().unwrap(), registry, TRAINED_AT, &Quiet, &Stop::default())
 }
 
 #[test]
@@ -69,6 +79,28 @@ fn regulars_are_known_by_heart() {
     assert_eq!(evaluation.scorers.len(), 2);
     let kinds = [ScorerKind::Blend, ScorerKind::Logistic, ScorerKind::Ftrl, ScorerKind::Boosting, ScorerKind::Mean];
     assert!(evaluation.scorers.iter().all(|s| s.ndcg_at_10.keys().eq(&kinds)), "{:?}", evaluation.scorers);
+}
+
+#[test]
+fn what_was_sold_before_its_catalogue_says_so_is_shown() {
+    let mut tables = regulars(0..20);
+    // A catalogue that was imported a week before the last sale.
+    let rows: Vec<&str> = tables.products.lines().collect();
+    let dated: Vec<String> = rows[1..].iter().map(|row| format!("{row},{}", 1_700_000_000 + 133 * 86_400)).collect();
+    tables.products = format!("{},launched_at\n{}\n", rows[0], dated.join("\n"));
+    let evaluation = evaluated(&tables, None, |config| config.data.products.time_unit = TimeUnit::S);
+    assert_eq!(evaluation.tasks[0].rankings["feed"]["ndcg@10"].value, 1.0);
+}
+
+#[test]
+fn where_nobody_came_back_there_is_nothing_to_judge_by() {
+    let mut tables = Tables::new();
+    for day in 0..10 {
+        tables.buy("early", "p", day);
+        tables.buy("late", "p", 40 + day);
+    }
+    let refused = try_evaluate(&tables, None, |_| {}).unwrap_err();
+    assert!(matches!(refused, TrainError::NothingToJudgeBy), "{refused}");
 }
 
 #[test]

@@ -280,9 +280,11 @@ pub(crate) fn deviations(model: &Model, attributes: &[Attributes]) -> Signals {
     let bought: Vec<u32> =
         (0..attributes.len() as u32).filter(|row| !model.launch.buyers.rows.range(*row).is_empty()).collect();
     let sample: Vec<u32> = bought.iter().copied().step_by((bought.len() / SCALE_PRODUCTS).max(1)).collect();
-    let step = model.launch.len().div_ceil(SCALE_MEMBERS).max(1);
+    // Of an earlier moment of a large base, few of all members are known.
     let active = |member: &u32| model.launch.statics.activity[*member as usize] > 0.0;
-    let members: Vec<u32> = (0..model.launch.len() as u32).step_by(step).filter(active).collect();
+    let members: Vec<u32> = (0..model.launch.len() as u32).filter(active).collect();
+    let step = members.len().div_ceil(SCALE_MEMBERS).max(1);
+    let members: Vec<u32> = members.into_iter().step_by(step).collect();
     let of_product = |product: &u32| {
         let query = LaunchQuery::from_attributes(model, &attributes[*product as usize], |row| row != *product);
         launch::variances(&model.launch.signals_of(&query, &model.embeddings, &members))

@@ -1,5 +1,7 @@
 //! From events to interactions: one entry per member and product, as of a moment.
 
+use std::collections::BTreeMap;
+
 use kindred_models::catalogue::Members;
 use kindred_models::events::day;
 use kindred_models::history::History;
@@ -109,21 +111,32 @@ pub fn history(slice: &Slice, members: &Members, config: &TrainConfig) -> Histor
 }
 
 /// The members as they stood at the end of a slice: whose home store no table names is at home where they bought
-/// last, if that may be used.
+/// last, if that may be used; of several stores at that moment, as on one day of a table of days, where they bought most.
 pub fn members(dataset: &Dataset, slice: &Slice) -> Members {
     let members = &dataset.members;
-    let mut last = vec![(i64::MIN, ""); members.len()];
-    let usable = |e: &&Event| e.kind == Kind::Purchase && members.consent(e.member).personalization;
-    for event in slice.events().filter(usable) {
-        if let Some(store) = dataset.events.stores.get(event.store as usize) {
-            let last = &mut last[event.member as usize];
-            *last = (event.time, store.as_str()).max(*last);
+    let mut last = vec![None; members.len()];
+    for (member, events) in slice.members().filter(|(member, _)| members.consent(*member).personalization) {
+        let in_stores = events.filter(|e| e.kind == Kind::Purchase);
+        let in_stores = in_stores.filter_map(|e| Some((e.time, dataset.events.stores.get(e.store as usize)?.as_str())));
+        last[member as usize] = last_store(in_stores);
+    }
+    let stores: Vec<Option<&str>> =
+        (0..members.len() as u32).map(|row| members.stores.get(row).or(last[row as usize])).collect();
+    Members { stores: Labels::encode(&stores), ..members.clone() }
+}
+
+/// Where most of the latest purchases were, by their moments; of stores alike, the last by name.
+fn last_store<'a>(purchases: impl Iterator<Item = (i64, &'a str)>) -> Option<&'a str> {
+    let (mut latest, mut counts) = (i64::MIN, BTreeMap::<&str, usize>::new());
+    for (time, store) in purchases {
+        if time > latest {
+            (latest, counts) = (time, BTreeMap::new());
+        }
+        if time == latest {
+            *counts.entry(store).or_default() += 1;
         }
     }
-    let known = |row: u32| (last[row as usize].0 > i64::MIN).then(|| last[row as usize].1);
-    let stores: Vec<Option<&str>> =
-        (0..members.len() as u32).map(|row| members.stores.get(row).or_else(|| known(row))).collect();
-    Members { stores: Labels::encode(&stores), ..members.clone() }
+    counts.into_iter().max_by_key(|(_, count)| *count).map(|(store, _)| store)
 }
 
 fn saturated(count: usize) -> u16 {
@@ -180,6 +193,14 @@ mod tests {
     fn more_refunds_than_purchases_leave_nothing() {
         let pair = pair(&[(1, Kind::Refund), (2, Kind::Purchase), (3, Kind::Refund), (4, Kind::Refund)]);
         assert_eq!((pair.count, pair.mass, pair.decayed), (0, 0.0, 0.0));
+    }
+
+    #[test]
+    fn of_the_stores_of_the_last_day_the_one_with_most_purchases_is_home() {
+        let store = |purchases: &[(i64, &'static str)]| last_store(purchases.iter().copied());
+        assert_eq!(store(&[(1, "z"), (1, "z"), (2, "a"), (2, "b"), (2, "a"), (1, "z")]), Some("a"));
+        assert_eq!(store(&[(0, "a"), (0, "b")]), Some("b"));
+        assert_eq!(store(&[]), None);
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub fn train(
     progress.start("publish", 0);
     build_indexes(&mut model, &config.index);
     stop.check()?;
-    if !evaluation.tasks.is_empty() {
+    if !evaluation.is_of_nobody() {
         let json = serde_json::to_vec_pretty(&evaluation).unwrap_or_default();
         writer.document("evaluation.json", &json)?;
         writer.document("evaluation.html", html(&evaluation).as_bytes())?;
@@ -100,7 +100,7 @@ pub fn evaluate_only(
 ) -> Result<Evaluation, TrainError> {
     let mut dataset = prepare(config, now, progress)?;
     let evaluation = judge(config, &mut dataset, registry, &mut Earlier::default(), progress, stop)?;
-    if evaluation.tasks.is_empty() { Err(TrainError::NothingToJudgeBy) } else { Ok(evaluation) }
+    if evaluation.is_of_nobody() { Err(TrainError::NothingToJudgeBy) } else { Ok(evaluation) }
 }
 
 /// The events, where an evaluation lets go of them: a model and the events of millions of members are much for one

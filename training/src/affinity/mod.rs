@@ -18,7 +18,7 @@ use crate::slice::Slice;
 
 /// Groups per product that are looked at, evenly spaced: bounds the time that a best-seller takes.
 const MAX_GROUPS: usize = 50_000;
-/// Products of a group that are looked at: a buyer of everything says nothing.
+/// Products of a group that are looked at, evenly spaced: a buyer of everything says little of each.
 const MAX_GROUP_PRODUCTS: usize = 2000;
 
 /// Size of a product below which it counts as not bought: the product of two would be too small for a number.
@@ -60,9 +60,10 @@ impl<'a> Groups<'a> {
         for (group, x) in groups.iter().zip(amounts).step_by(step) {
             let weight = self.weight(*group) * x * step as f32;
             let (others, amounts) = self.by_group.row(*group);
-            for (other, y) in others.iter().zip(amounts).take(MAX_GROUP_PRODUCTS) {
-                into.add(*other, weight * y);
-            }
+            // Others for each product, so that none is passed over for all.
+            let every = others.len().div_ceil(MAX_GROUP_PRODUCTS).max(1);
+            let some = others.iter().zip(amounts).skip(product as usize % every).step_by(every);
+            some.for_each(|(other, y)| into.add(*other, weight * every as f32 * y));
         }
     }
 }
@@ -151,6 +152,21 @@ mod tests {
         let weighted = AffinityParams { group_exponent: 1.0, source_exponent: 1.0, target_exponent: 0.0, ..PLAIN };
         let similar = fitted(weighted);
         assert!((similar.row(0).1[0] - 1.0 / 3.0).abs() < 1e-6, "two groups that count a half each");
+    }
+
+    #[test]
+    fn of_a_buyer_of_everything_no_product_is_passed_over() {
+        let n = 2 * MAX_GROUP_PRODUCTS as u32;
+        let all: Vec<(u32, u32, f32)> = (0..n).map(|product| (0, product, 1.0)).collect();
+        let groups = Matrix::from_sorted(1, &all);
+        let groups = Groups::new(&groups, n as usize, 0.0);
+        let mut counted = vec![0.0; n as usize];
+        for product in 0..n {
+            let mut together = Scatter::take(n as usize);
+            groups.count_together(product, &mut together);
+            together.each(|other, sum| counted[other as usize] += sum);
+        }
+        assert!(counted.iter().all(|sum| *sum == n as f32), "each with each, once");
     }
 
     #[test]

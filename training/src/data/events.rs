@@ -23,6 +23,8 @@ const REPORT_ROWS: u64 = 1 << 16;
 
 /// Clocks and time zones may be off by as much.
 const CLOCKS_OFF: i64 = DAY_SECONDS;
+/// What clocks are put forward by in summer.
+const HOUR_SECONDS: i64 = 3600;
 
 /// Steps that prices of purchases are told apart by, in natural logarithms.
 pub const PRICE_STEP: f64 = 0.075;
@@ -71,12 +73,12 @@ impl Events {
     }
 }
 
-/// How a table of days writes them: at one second of the day, be it of UTC or of the shops.
+/// How a table of days writes a day: as one second of it, in UTC or by the shops' clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Days {
-    /// Shops' clocks, in seconds before UTC.
+    /// Seconds that the shops' clocks are ahead of UTC.
     offset: i64,
-    /// What a day of the shops is written as, less the same day in UTC.
+    /// Seconds from midnight in UTC of a day of the shops to what the table writes of it.
     second: i64,
 }
 
@@ -144,8 +146,9 @@ pub(super) fn read(
         let columns = Columns::of(&file, table, &needed, &optional, false)?;
         read.add_file(&file, &columns, table.time_unit, progress)?;
     }
+    let offset = 60 * i64::from(utc_offset_minutes);
+    read.without_summer_time(offset);
     if let Some(folder) = &config.state {
-        let offset = 60 * i64::from(utc_offset_minutes);
         read.add_kept(&config.root.join(folder).join(KEPT_EVENTS), table.time_unit, offset, progress)?;
     }
     progress.advance(read.rejects.rows % REPORT_ROWS);
@@ -177,7 +180,7 @@ impl ReadEvents {
     }
 
     /// Adds the events that a server kept, at the table's resolution. Those that the table has as well, of the same member,
-    /// product, time and kind, count once: the tills may have told both. Shops' clocks are `offset` seconds before UTC.
+    /// product, time and kind, count once: the tills may have told both. Shops' clocks are `offset` seconds ahead of UTC.
     fn add_kept(
         &mut self,
         path: &Path,
@@ -217,11 +220,24 @@ impl ReadEvents {
         Ok(())
     }
 
-    /// Forgets members; gives the numbers of those that were known.
-    pub(super) fn forget(&mut self, is_meant: impl Fn(&str) -> bool) -> HashSet<u32> {
+    /// A table of days whose midnights are those of shops with summer time has two seconds of the day, an hour apart: with
+    /// this, one. `offset` is what the shops' clocks are ahead of UTC in winter, in seconds.
+    fn without_summer_time(&mut self, offset: i64) {
+        let winter = (-offset).rem_euclid(DAY_SECONDS);
+        let summer = (winter - HOUR_SECONDS).rem_euclid(DAY_SECONDS);
+        let second = |e: &Event| e.time.rem_euclid(DAY_SECONDS);
+        if self.list.iter().all(|e| [winter, summer].contains(&second(e))) {
+            for event in self.list.iter_mut().filter(|e| second(e) == summer) {
+                event.time += HOUR_SECONDS;
+                self.latest = self.latest.max(event.time);
+            }
+        }
+    }
+
+    /// Forgets members.
+    pub(super) fn forget(&mut self, is_meant: impl Fn(&str) -> bool) {
         let gone = self.members.forget(is_meant);
         self.list.retain(|e| !gone.contains(&e.member));
-        gone
     }
 
     fn add(&mut self, columns: &Columns, cells: &[Cell<'_>], unit: TimeUnit) -> Result<(), Reason> {
@@ -334,6 +350,24 @@ mod tests {
         assert_eq!([utc.time(noon), utc.time(night)], [10 * DAY_SECONDS, 9 * DAY_SECONDS]);
         assert_eq!(Days::of(&[at(5), at(6)], east), None, "it tells seconds");
         assert_eq!(Days::of(&[], east), None);
+    }
+
+    #[test]
+    fn days_of_shops_with_summer_time_are_days() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |times: &[&str], utc_offset_minutes| {
+            let rows: Vec<String> = times.iter().map(|time| format!("a,p,{time}")).collect();
+            let csv = format!("member_id,product_id,time\n{}\n", rows.join("\n"));
+            std::fs::write(folder.path().join("events.csv"), csv).unwrap();
+            let events = TableConfig { path: Some("events.csv".into()), ..TableConfig::default() };
+            let config = DataConfig { root: folder.path().to_owned(), events, ..DataConfig::default() };
+            let read = read(&config, utc_offset_minutes, 1_800_000_000, &Quiet).unwrap();
+            read.list.iter().map(|e| e.time.rem_euclid(DAY_SECONDS) / 3600).collect::<Vec<_>>()
+        };
+        let midnights = ["2024-01-10T00:00:00+01:00", "2024-07-10T00:00:00+02:00"];
+        assert_eq!(of(&midnights, 60), [23, 23]);
+        assert_eq!(of(&midnights, 480), [23, 22], "of shops elsewhere");
+        assert_eq!(of(&[midnights[1], "2024-07-10T12:00:00+02:00"], 60), [22, 10], "moments are as they are told");
     }
 
     #[test]

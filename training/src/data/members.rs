@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use chrono::{DateTime, Months, NaiveDate};
+use chrono::{DateTime, Months};
 use kindred_models::catalogue::{Consent, IdType, Members, month_day};
 use kindred_models::state::{ADULT_YEARS, Profile};
 use kindred_models::strings::{Labels, Strings};
@@ -14,7 +14,7 @@ use super::others::{self, Others};
 use super::products::named;
 use super::{files, gate};
 use crate::config::DataConfig;
-use crate::tables::{Cell, Reason, Rejects, TableError, TableFile, TimeUnit, table_files};
+use crate::tables::{Cell, Reason, Rejects, TableError, TableFile, TimeUnit, parse_date, table_files};
 
 const OPTIONAL: [&str; 9] = [
     "tags",
@@ -75,7 +75,7 @@ impl Member {
     fn of(columns: &Columns, cells: &[Cell<'_>], unit: TimeUnit, unsaid: Consent) -> Result<Self, Reason> {
         let text = |name| columns.get(name, cells).text();
         let flag = |name| columns.get(name, cells).flag().map_err(|_| Reason::BadFlag(name));
-        let day = |name| day(columns.get(name, cells), unit).ok_or(Reason::BadTime(name));
+        let day = |name| birthday(columns.get(name, cells), unit).ok_or(Reason::BadTime(name));
         // Of no use to what is learned so far; a bad one is told of all the same.
         day("joined_at")?;
         Ok(Self {
@@ -106,22 +106,21 @@ impl Member {
     }
 }
 
-/// A day in unix seconds, below 0 before 1970: a date column, text that begins with a date, or a number in
-/// the table's unit. `None` for what is no day; a cell may hold none.
-fn day(cell: &Cell<'_>, unit: TimeUnit) -> Option<Option<i64>> {
-    match cell {
-        cell if cell.is_empty() => Some(None),
-        Cell::Moment(seconds) => Some(Some(*seconds)),
-        Cell::Integer(x) if unit == TimeUnit::S => Some(Some(*x)),
-        Cell::Integer(x) if unit == TimeUnit::Ms => Some(Some(x.div_euclid(1_000))),
-        Cell::Integer(x) if unit == TimeUnit::Us => Some(Some(x.div_euclid(1_000_000))),
-        Cell::Text(text) => {
-            let day = text.trim().get(..10).unwrap_or_default().replace('/', "-");
-            let date = NaiveDate::parse_from_str(&day, "%Y-%m-%d").ok()?;
-            Some(date.and_hms_opt(0, 0, 0).map(|moment| moment.and_utc().timestamp()))
-        }
-        _ => None,
+/// Days that somebody alive may have been born, or have joined, on: from 1900 to 2100, in unix seconds.
+const BIRTHDAYS: std::ops::Range<i64> = -2_208_988_800..4_102_444_800;
+
+/// A birthday, or the like, in unix seconds, below 0 before 1970: a date column, text that begins with a date, or a number in the
+/// table's unit. `None` for what is none; a cell may hold none.
+fn birthday(cell: &Cell<'_>, unit: TimeUnit) -> Option<Option<i64>> {
+    if cell.is_empty() {
+        return Some(None);
     }
+    let date = match cell {
+        Cell::Text(text) => text.trim().split(['T', ' ']).next().and_then(parse_date),
+        _ => None,
+    };
+    let born = date.or_else(|| unit.of_number(cell))?;
+    BIRTHDAYS.contains(&born).then_some(Some(born))
 }
 
 /// The members table, by the numbers of its ids.
@@ -288,6 +287,33 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn birthdays_are_read_however_they_are_written() {
+        let text = |text: &'static str| Cell::Text(text.into());
+        let day = Some(Some(641_520_000));
+        for (cell, unit) in [
+            (text("1990-05-01"), TimeUnit::Timestamp),
+            (text("1990/5/1"), TimeUnit::S),
+            (text("1990-05-01T00:00:00Z"), TimeUnit::None),
+            (text("641520000"), TimeUnit::S),
+            (Cell::Float(641_520_000.0), TimeUnit::S),
+            (Cell::Integer(641_520_000_000), TimeUnit::Ms),
+            (Cell::Moment(641_520_000), TimeUnit::Date),
+        ] {
+            assert_eq!(birthday(&cell, unit), day, "{cell:?} in {unit:?}");
+        }
+        assert_eq!(birthday(&text("1950-01-01"), TimeUnit::Date), Some(Some(-631_152_000)));
+        assert_eq!(birthday(&Cell::Null, TimeUnit::S), Some(None));
+        // A child of the year 22,299 would be a minor for long.
+        for (cell, unit) in [
+            (Cell::Integer(641_520_000_000), TimeUnit::S),
+            (text("1890-05-01"), TimeUnit::Date),
+            (text("1st of May"), TimeUnit::Date),
+        ] {
+            assert_eq!(birthday(&cell, unit), None, "{cell:?} in {unit:?}");
+        }
+    }
 
     #[test]
     fn columns_that_name_members_and_those_to_ignore_make_no_tags() {

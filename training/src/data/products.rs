@@ -61,7 +61,11 @@ impl Product {
                 tags: columns.get("tags", cells).list(),
                 stores: columns.get("stores", cells).list(),
             },
-            launched_at: unit.seconds(columns.get("launched_at", cells)).map_err(|_| Reason::BadTime("launched_at"))?,
+            launched_at: match unit {
+                // A table without times says of none when it was launched.
+                TimeUnit::None => None,
+                unit => unit.seconds(columns.get("launched_at", cells)).map_err(|_| Reason::BadTime("launched_at"))?,
+            },
             available: columns
                 .get("available", cells)
                 .flag()
@@ -287,6 +291,18 @@ mod tests {
         let launched = read_new_products(&config, false).unwrap();
         assert_eq!(launched.list[3].attributes.tags.len(), 0);
         assert_eq!(launched.list[4].attributes.tags, ["flavour=lime", "barcode=444"]);
+    }
+
+    #[test]
+    fn a_table_without_times_says_of_nothing_when_it_was_launched() {
+        let (_folder, mut config) = config("product_id,launched_at\na,1700000000\nb,\n");
+        for (unit, launched) in [(TimeUnit::None, [None, None]), (TimeUnit::S, [Some(1_700_000_000), None])] {
+            config.products.time_unit = unit;
+            let mut ids = Ids::default();
+            let read = read(&config, &mut ids).unwrap();
+            let (ids, rows) = ids.into_sorted();
+            assert_eq!(read.into_columns(ids, &rows).1, launched);
+        }
     }
 
     #[test]

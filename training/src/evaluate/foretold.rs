@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::launches::Launch;
 use super::thin;
 use crate::config::LaunchParams;
-use crate::data::{Event, Kind};
+use crate::data::{Dataset, Event, Kind};
 use crate::launches::{Foretold, SEED_COUNTS, choose_seeds, summary};
 use crate::slice::{kept_purchases, pairs};
 
@@ -36,6 +36,7 @@ pub struct ExpectedReport {
 /// ends within the test days.
 pub(super) fn judge(
     model: &Model,
+    dataset: &Dataset,
     launches: &[Launch],
     active: &[u32],
     test: &[Event],
@@ -51,8 +52,12 @@ pub(super) fn judge(
         first_sold.entry(event.product).and_modify(|at| *at = event.time.min(*at)).or_insert(event.time);
     }
     let within = |product: u32, from: i64| -> Option<(u32, i64)> { (from + horizon <= end).then_some((product, from)) };
-    let asked =
-        launches.iter().filter_map(|launch| within(launch.product, *first_sold.get(&launch.product)?)).collect();
+    // From the moment that replayed launches are counted from: that of their table, or the first sale before it.
+    let from = |product: u32| -> Option<i64> {
+        let first = *first_sold.get(&product)?;
+        Some(dataset.launched_at[product as usize].map_or(first, |launched| launched.min(first)))
+    };
+    let asked = launches.iter().filter_map(|launch| within(launch.product, from(launch.product)?)).collect();
     let launched = buyers(test, active, asked, horizon);
     let launched: Vec<(u32, Vec<u32>)> =
         launched.into_iter().filter(|(_, buyers)| params.counts(buyers.len())).collect();

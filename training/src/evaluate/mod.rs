@@ -124,6 +124,11 @@ pub struct Part {
 }
 
 impl Evaluation {
+    /// Whether there is no member to judge it by: nobody who bought in the last days is known from before.
+    pub fn is_of_nobody(&self) -> bool {
+        self.tasks.iter().all(|task| task.members == 0)
+    }
+
     /// The most telling values by name: `feed.all.ndcg@10`, `launch.auc`, ….
     pub fn metrics(&self) -> BTreeMap<String, f64> {
         let mut metrics = self.launches.clone();
@@ -178,10 +183,8 @@ pub fn evaluate(
     let new_products = launches::new_products(dataset, &slice);
     let Fitted { mut model, scorers, launches } = fit(dataset, slice, config, earlier, progress, stop)?;
     evaluation.launch_replays = launches;
-    // What is available today says nothing of then; what was launched later was not there.
-    let was_launched = |at: &Option<i64>| cut.is_none_or(|cut| at.is_none_or(|at| at <= cut));
-    model.products.available =
-        dataset.launched_at.iter().map(|at| u8::from(was_launched(at))).collect::<Vec<_>>().into();
+    // What is available today says nothing of then; what was neither sold nor launched by then was not there.
+    model.products.available = new_products.iter().map(|is_new| u8::from(!is_new)).collect::<Vec<_>>().into();
     evaluation.scorers = scorers;
     evaluation.cut_time = cut.unwrap_or(0);
     let served = match served.map(|served| served.and_then(|served| comparable(served, &model, cut))) {
@@ -204,7 +207,7 @@ pub fn evaluate(
     let mut launches = launches::replayable(&new_products, &test, &active, &config.given.launch);
     thin(&mut launches, params.max_launches);
     evaluation.launch_seeds = seeds::judge(&model, &launches, &active, config.embeddings.seed, stop)?;
-    evaluation.expected = foretold::judge(&model, &launches, &active, &test, &config.given.launch, stop)?;
+    evaluation.expected = foretold::judge(&model, dataset, &launches, &active, &test, &config.given.launch, stop)?;
     evaluation.launches = judge_launches(&mut model, &launches, &active, stop)?;
     Ok(evaluation)
 }

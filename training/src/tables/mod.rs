@@ -18,6 +18,7 @@ pub use cell::{Cell, IdKind};
 pub use rejects::{Reason, Rejects};
 pub use source::{Row, TableFile, table_files};
 pub use time::TimeUnit;
+pub(crate) use time::parse_date;
 pub use writer::{Column, TableWriter};
 
 /// Why a table can't be read or written. Every message names the file.

@@ -43,15 +43,26 @@ impl TimeUnit {
             return Ok(None);
         }
         let seconds = match (self, cell) {
+            (Self::S | Self::Ms | Self::Us, cell) => self.of_number(cell),
             (_, Cell::Moment(seconds)) => Some(*seconds),
-            (Self::S, cell) => whole(cell),
-            (Self::Ms, cell) => whole(cell).map(|x| x.div_euclid(1_000)),
-            (Self::Us, cell) => whole(cell).map(|x| x.div_euclid(1_000_000)),
             (Self::Date, Cell::Text(text)) => parse_date(text.trim()),
             (Self::Timestamp, Cell::Text(text)) => parse_timestamp(text.trim()),
             _ => None,
         };
         seconds.filter(|s| POSSIBLE.contains(s)).map(Some).ok_or(Unusable)
+    }
+}
+
+impl TimeUnit {
+    /// Unix seconds of a cell that is a number of this unit, or a moment by itself; whatever they are.
+    pub(crate) fn of_number(self, cell: &Cell<'_>) -> Option<i64> {
+        match (self, cell) {
+            (_, Cell::Moment(seconds)) => Some(*seconds),
+            (Self::S, cell) => whole(cell),
+            (Self::Ms, cell) => whole(cell).map(|x| x.div_euclid(1_000)),
+            (Self::Us, cell) => whole(cell).map(|x| x.div_euclid(1_000_000)),
+            _ => None,
+        }
     }
 }
 
@@ -64,7 +75,8 @@ fn whole(cell: &Cell<'_>) -> Option<i64> {
     }
 }
 
-fn parse_date(text: &str) -> Option<i64> {
+/// Midnight in UTC of a date, as `2026-11-21` or `2026/11/21`.
+pub(crate) fn parse_date(text: &str) -> Option<i64> {
     let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").or_else(|_| NaiveDate::parse_from_str(text, "%Y/%m/%d"));
     Some(date.ok()?.and_hms_opt(0, 0, 0)?.and_utc().timestamp())
 }

@@ -136,6 +136,7 @@ impl Search<'_> {
             "window": {
                 "as_of": window.slice.as_of,
                 "events": window.digest,
+                "consents": window.consents,
             },
         })
     }
@@ -178,6 +179,8 @@ struct Window<'a> {
     truths: Vec<(u32, HashSet<u32>)>,
     /// Of all events on both sides.
     digest: String,
+    /// A checksum of who may be learned from.
+    consents: String,
 }
 
 impl<'a> Window<'a> {
@@ -192,7 +195,9 @@ impl<'a> Window<'a> {
         let mut truths = truths(&history, &test, Task::New);
         thin(&mut truths, params.max_members);
         let digest = digest(slice.events().chain(&test));
-        (!truths.is_empty()).then_some(Self { slice, members, products: dataset.products.len(), truths, digest })
+        let consents = blake3::hash(&dataset.members.consents).to_hex().to_string();
+        let products = dataset.products.len();
+        (!truths.is_empty()).then_some(Self { slice, members, products, truths, digest, consents })
     }
 
     /// How a trial does; `None` where it can't be fitted.

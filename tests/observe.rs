@@ -57,7 +57,7 @@ async fn a_monitor_sees_what_the_dashboard_asks_for() {
         |code: u32| format!("kindred_calls_total{{method=\"RecommendationService/RecommendFeed\",code=\"{code}\"}}");
     assert!(text.contains(&format!("{} 2", calls(0))) && text.contains(&format!("{} 1", calls(3))), "{text}");
     assert!(text.contains("kindred_calls_total{method=\"AudienceService/FindAudience\",code=\"0\"} 1"), "{text}");
-    assert!(text.contains("stage=\"Commit\"") && text.contains("kindred_store_up 1"), "{text}");
+    assert!(text.contains("stage=\"commit\"") && text.contains("kindred_store_up 1"), "{text}");
     assert!(text.contains(&format!("version=\"{}\"", trained.id)), "{text}");
     let shown = metrics_in(include_str!("../docs/grafana.json"));
     let given = metrics_in(&text);

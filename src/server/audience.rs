@@ -24,12 +24,10 @@ use crate::proto::v1::find_audience_response::Payload;
 
 /// Members per chunk.
 const CHUNK: usize = 1000;
-/// Bytes of a request at most: room for all seeds that may be named.
-const MAX_REQUEST_BYTES: usize = 32 << 20;
 
 /// The service.
 pub(super) fn service(shared: Shared) -> AudienceServiceServer<Audiences> {
-    AudienceServiceServer::new(Audiences { shared }).max_decoding_message_size(MAX_REQUEST_BYTES)
+    AudienceServiceServer::new(Audiences { shared }).max_decoding_message_size(super::MAX_MESSAGE_BYTES)
 }
 
 /// The handlers.

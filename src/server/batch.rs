@@ -27,7 +27,7 @@ const WAITING: usize = 2;
 
 /// The service.
 pub(super) fn service(shared: Shared) -> BatchServiceServer<Batch> {
-    BatchServiceServer::new(Batch { shared })
+    BatchServiceServer::new(Batch { shared }).max_decoding_message_size(super::MAX_MESSAGE_BYTES)
 }
 
 /// The handlers.

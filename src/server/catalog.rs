@@ -25,7 +25,7 @@ const MAX_STORES: usize = 10_000;
 
 /// The service.
 pub(super) fn service(shared: Shared) -> CatalogServiceServer<Catalog> {
-    CatalogServiceServer::new(Catalog { shared })
+    CatalogServiceServer::new(Catalog { shared }).max_decoding_message_size(super::MAX_MESSAGE_BYTES)
 }
 
 /// The handlers.

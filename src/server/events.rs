@@ -22,7 +22,7 @@ const ERASED: &str = "member_id: this member asked to be forgotten";
 
 /// The service.
 pub(super) fn service(shared: Shared) -> EventServiceServer<Events> {
-    EventServiceServer::new(Events { shared })
+    EventServiceServer::new(Events { shared }).max_decoding_message_size(super::MAX_MESSAGE_BYTES)
 }
 
 /// The handlers.

@@ -26,7 +26,7 @@ const CONTACT_DAYS: u16 = 30;
 
 /// The service.
 pub(super) fn service(shared: Shared) -> MemberServiceServer<Members> {
-    MemberServiceServer::new(Members { shared })
+    MemberServiceServer::new(Members { shared }).max_decoding_message_size(super::MAX_MESSAGE_BYTES)
 }
 
 /// The handlers.

@@ -44,6 +44,9 @@ use compute::Compute;
 use deadline::Deadlines;
 use status::Problem;
 
+/// Bytes of a message to the server, at most: room for what the API lets a request have.
+const MAX_MESSAGE_BYTES: usize = 32 << 20;
+
 /// What the handlers share.
 #[derive(Clone, Debug)]
 struct Shared {

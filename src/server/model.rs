@@ -19,7 +19,7 @@ use crate::proto::v1::model_service_server::{ModelService, ModelServiceServer};
 
 /// The service.
 pub(super) fn service(shared: Shared) -> ModelServiceServer<Models> {
-    ModelServiceServer::new(Models { shared })
+    ModelServiceServer::new(Models { shared }).max_decoding_message_size(super::MAX_MESSAGE_BYTES)
 }
 
 /// The handlers.

@@ -35,7 +35,7 @@ const LOOKED_AT: usize = 20_000;
 
 /// The service.
 pub(super) fn service(shared: Shared) -> OutreachServiceServer<Outreach> {
-    OutreachServiceServer::new(Outreach { shared })
+    OutreachServiceServer::new(Outreach { shared }).max_decoding_message_size(super::MAX_MESSAGE_BYTES)
 }
 
 /// The handlers.

@@ -23,6 +23,7 @@ pub(super) const MAX_PRODUCTS: usize = 10_000;
 /// The service.
 pub(super) fn service(shared: Shared) -> RecommendationServiceServer<Recommendation> {
     RecommendationServiceServer::new(Recommendation { shared, tokens: Tokens::default() })
+        .max_decoding_message_size(super::MAX_MESSAGE_BYTES)
 }
 
 /// The handlers.

@@ -116,7 +116,8 @@ impl Chances {
     /// How many of some members will buy.
     pub(super) fn expected(&self, members: &[Scored]) -> Option<Expected> {
         let spread = self.spread?;
-        let buyers = members.iter().map(|m| self.weight(m.score)).sum();
+        // A sum of nothing would be −0.
+        let buyers = members.iter().fold(0.0, |sum, m| sum + self.weight(m.score));
         let [low, high] = spread.interval(buyers);
         // No more than all of them can buy.
         Some(Expected { buyers, low, high: high.min(members.len() as f64) })

@@ -155,17 +155,17 @@ impl StateConfig {
         }
     }
 
-    /// The URL of the store that a server uses. Where it is not beside the versions, a note there says so, for whoever
-    /// would look for it there.
+    /// The URL of the store that a server uses. Where it is not beside the versions, a note there says so: commands without
+    /// `state.url` fail then, and do not open an empty store.
     ///
     /// # Errors
     /// If the note can't be written.
     pub fn take_url(&self, registry: &Registry) -> Result<String, Error> {
         let note = registry.folder().join(ELSEWHERE);
         if !self.url.is_empty() {
-            std::fs::write(note, without_password(&self.url))?;
+            std::fs::write(&note, without_password(&self.url)).map_err(|e| Error::file(&note, e))?;
         } else if note.exists() {
-            std::fs::remove_file(note)?;
+            std::fs::remove_file(&note).map_err(|e| Error::file(&note, e))?;
         }
         Ok(self.own_url(registry))
     }

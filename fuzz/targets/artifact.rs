@@ -2,7 +2,6 @@
 //! leave it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use kindred_models::Model;
@@ -11,9 +10,7 @@ use serde_json::Value;
 
 /// A version as it was frozen: its id, its files by name.
 static VERSION: LazyLock<(String, BTreeMap<String, Vec<u8>>)> = LazyLock::new(|| {
-    let assets =
-        Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|dir| dir.join("tests/assets/format-16/two-tastes"));
-    let folder: PathBuf = assets.into_iter().find(|dir| dir.is_dir()).unwrap();
+    let folder = super::frozen();
     let id = std::fs::read_to_string(folder.join("current")).unwrap().trim().to_owned();
     let entries = std::fs::read_dir(folder.join(&id)).unwrap().map(Result::unwrap);
     let files = entries.map(|e| (e.file_name().into_string().unwrap(), std::fs::read(e.path()).unwrap()));

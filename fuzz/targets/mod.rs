@@ -5,12 +5,20 @@
 mod artifact;
 mod requests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use artifact::artifact;
 use kindred::config::Config;
+use kindred_models::artifact::FORMAT_VERSION;
 use kindred_training::tables::table_files;
 pub use requests::requests;
+
+/// A registry with a version as it was frozen, of the format that is written now.
+fn frozen() -> PathBuf {
+    let asset = format!("tests/assets/format-{FORMAT_VERSION}/two-tastes");
+    let mut assets = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|dir| dir.join(&asset));
+    assets.find(|dir| dir.is_dir()).unwrap()
+}
 
 /// The table readers: the first byte chooses the format, the rest is the file.
 ///

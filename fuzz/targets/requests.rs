@@ -26,10 +26,7 @@ struct Server {
 static SERVER: LazyLock<Server> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap();
     let registry = Registry::new(folder.path(), "default").unwrap();
-    let assets =
-        Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|dir| dir.join("tests/assets/format-8/two-tastes"));
-    let asset = assets.into_iter().find(|dir| dir.is_dir()).unwrap();
-    copy(&asset, registry.folder());
+    copy(&super::frozen(), registry.folder());
     let mut config = Config::default();
     config.serve.reload_seconds = 0;
     config.outreach.channels.insert("wecom".to_owned(), ChannelParams::default());

@@ -94,8 +94,8 @@ pub struct Consent {
 }
 
 impl Consent {
-    /// Whether a member who allows this now may be chosen and contacted, where a model learned what `learned` allowed:
-    /// of who took back that what they did may be used, it may not be asked. Everybody who asks asks here.
+    /// Whether a member who allows this now may be chosen and contacted. One who withdrew personalization after a model
+    /// learned from them (`learned`) may not. Every caller asks here.
     pub fn allows_contact(self, learned: Self) -> bool {
         self.marketing && !self.minor && (self.personalization || !learned.personalization)
     }

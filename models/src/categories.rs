@@ -14,6 +14,11 @@ pub fn path_levels(path: &str) -> impl Iterator<Item = &str> {
     ends.map(|end| &path[..end])
 }
 
+/// Whether a category path is another one, or below it.
+pub fn is_within(path: &str, top: &str) -> bool {
+    path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// Nodes are the distinct prefixes of the category paths, sorted by path.
 #[derive(Clone, Debug, Default)]
 pub struct CategoryTree {

@@ -59,8 +59,8 @@ pub fn day(time: i64) -> i64 {
     time.div_euclid(DAY_SECONDS)
 }
 
-/// What is left of 1 after so many seconds: a half after every half-life; 1 without one. Of what is yet to come
-/// there is more than 1.
+/// What is left of 1 after so many seconds: a half after every half-life; 1 without one. Above 1 for seconds below 0, of
+/// what is yet to come.
 pub fn decayed(seconds: i64, half_life_days: f32) -> f32 {
     if half_life_days <= 0.0 {
         return 1.0;
@@ -92,7 +92,7 @@ pub enum Weighting {
     Log,
     /// The count.
     Linear,
-    /// 1, however often.
+    /// The count, up to 1.
     Binary,
 }
 
@@ -165,12 +165,12 @@ pub struct Counting {
     pub popularity_half_life_days: [f32; 3],
     /// Seconds that the shops' clocks are ahead of UTC.
     pub utc_offset_seconds: i64,
-    /// Whether its table of events was of days: of those of the shops, each written as midnight in UTC.
+    /// Whether its table of events had dates alone, each stored as midnight UTC of the shops' day.
     pub is_of_days: bool,
 }
 
 impl Counting {
-    /// Seconds that what is written as midnight in UTC comes before that, where it is a day of the shops.
+    /// Seconds to take from the stored time of a day to get the shops' real midnight; `None` where events have times.
     pub fn days_offset(&self) -> Option<i64> {
         self.is_of_days.then_some(self.utc_offset_seconds)
     }

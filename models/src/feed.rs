@@ -120,8 +120,9 @@ pub enum Source {
 pub struct FeedItem {
     /// The product.
     pub product: u32,
-    /// The chance of a purchase within the ranker's horizon, 0 to 1; of a visitor of whom nothing is known,
-    /// the product's share of purchases here. Higher is better.
+    /// The chance of a purchase within the ranker's horizon, 0 to 1, where a ranker was learned; of a visitor of whom
+    /// nothing is known, the product's share of purchases here. Less for what was seen lately; with a basket, and of a
+    /// group, no chance. Higher is better.
     pub score: f32,
     /// Where it came from.
     pub source: Source,

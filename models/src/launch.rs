@@ -49,7 +49,7 @@ const PICKED: usize = 4096;
 const LOOKED_UP: usize = 1024;
 /// How much a product's own deviations of signals count: found on past launches of two chains.
 pub const OWN_SHARE: f32 = 0.5;
-/// Least that an own deviation is taken for, of that of all products.
+/// A product's own deviation below this share of that of all products is raised to it.
 const LEAST_OWN: f32 = 0.1;
 /// Members that own deviations are measured on, in runs, at most.
 const SCALE_MEMBERS: usize = 4096;
@@ -92,12 +92,12 @@ pub struct LaunchFit {
     pub deviations: Signals,
     /// How much a signal's deviation for the product itself counts in what it is measured in, 0 to 1.
     pub own_share: f32,
-    /// Weight of each signal, per scale; `None` where too few launches could be replayed, and the prior stands by.
+    /// Weight of each signal, per scale; `None` where too few launches could be replayed: then [`prior`] is used.
     pub learned: Option<Signals>,
     /// What to expect of a launch; `None` where too few could be replayed to say.
     pub expectation: Option<Expectation>,
-    /// Weights of the signals of seeds, by their number, fewest first; empty where none were learned: beside
-    /// weights of launches that were learned, seeds then count by nothing but what they tilt these by.
+    /// Weights of the signals of seeds by the number of seeds, fewest first. Where none were learned, though `learned`
+    /// was, seeds count by what they tilt that by alone.
     pub seeds: Vec<SeedFit>,
 }
 

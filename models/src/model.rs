@@ -107,7 +107,8 @@ impl Model {
     /// Writes the model as a new version of the registry that `to` belongs to, and makes it the current one.
     ///
     /// # Errors
-    /// If anything can't be written; then nothing is published.
+    /// If anything can't be written. Nothing is published then, unless it was the pointer that could not be moved: the
+    /// version is there, and not current.
     pub fn publish(&self, mut to: Writer, ef_search: usize, trained_at: i64) -> Result<VersionId, ArtifactError> {
         self.products.write(&mut to)?;
         self.members.write(&mut to)?;

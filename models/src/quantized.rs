@@ -79,7 +79,7 @@ impl Quantized {
         Self { codes: codes.into(), scales: scales.into(), lengths: lengths.into() }
     }
 
-    /// Codes of a row of the query's length.
+    /// The `dimension` codes of a row.
     #[inline]
     pub fn row(&self, row: u32, dimension: usize) -> &[i8] {
         &self.codes[row as usize * dimension..][..dimension]

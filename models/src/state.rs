@@ -20,7 +20,8 @@ use roaring::RoaringBitmap;
 use rpds::{HashTrieMapSync, HashTrieSetSync};
 
 use crate::catalogue::Consent;
-use crate::events::{Counting, Kind};
+use crate::events::{Counting, DAY_SECONDS, Kind};
+use crate::history::UNKNOWN_DAYS;
 use crate::model::Model;
 use crate::popularity::Bought;
 use crate::rowmap::RowMap;
@@ -110,6 +111,11 @@ impl State {
     /// Seconds from the model's newest event to the newest of all; 0 for a model whose events have no time.
     pub fn passed(&self, model: &Model) -> i64 {
         if model.info.as_of_time > 0 { self.now(model) - model.info.as_of_time } else { 0 }
+    }
+
+    /// The same in whole days, [`UNKNOWN_DAYS`] at most.
+    pub fn days_passed(&self, model: &Model) -> u16 {
+        u16::try_from(self.passed(model) / DAY_SECONDS).unwrap_or(UNKNOWN_DAYS)
     }
 
     /// Whether the history of a member of the model, and what they allow, are as it learned them. Who was erased is not

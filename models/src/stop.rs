@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A flag that the caller raises when nobody waits for the answer any more (cancelled, or past its
-/// deadline). Long loops look at it every few thousand rows.
+/// deadline). Long loops look at it now and then.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<AtomicBool>);
 

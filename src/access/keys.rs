@@ -113,8 +113,8 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Of those that are kept; what is being counted for a key that was known before goes on. Where calls needed a key before
-    /// they do so still, as a store that is being restored may have none for a while.
+    /// The keys that the store holds. One that has not changed keeps its counters. Once calls needed a key they go on
+    /// needing one, even if the store has none: it may be in the middle of a restore.
     pub fn new(kept: Vec<Key>, before: &Self) -> Self {
         let in_use = |key: Key| {
             let known = before.in_use.get(&key.id).filter(|known| known.key == key);

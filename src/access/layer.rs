@@ -81,8 +81,9 @@ fn watched(body: Body, ended: impl Fn() -> Option<Refused> + Send + 'static) -> 
     Body::new(StreamBody::new(frames))
 }
 
-/// An answer whose place is taken until its last byte is, or the caller goes away; it ends where what let them in does. What
-/// a call was for is done by its first message: that is told, whatever happened meanwhile.
+/// An answer that holds its caller's place until its last byte is sent or the caller is gone. If the key or token ends
+/// meanwhile, so does the answer, with that error in its trailers, but not before its first message: by then the work
+/// is done, and its result must be told.
 fn guarded(
     body: Body,
     place: Option<OwnedSemaphorePermit>,

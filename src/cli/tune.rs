@@ -158,7 +158,7 @@ fn written(config: &impl serde::Serialize) -> std::io::Result<Value> {
     Ok(serde_json::from_str(&serde_json::to_string(config)?)?)
 }
 
-/// Drops what is as it would be anyway, but for what is named.
+/// Drops every setting that has its default value, but for those that are named.
 fn keep_telling(value: &mut Value, default: &Value, name: &str, named: &[&str]) {
     let Value::Object(fields) = value else { return };
     let path = |key: &str| if name.is_empty() { key.to_owned() } else { format!("{name}.{key}") };

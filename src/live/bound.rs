@@ -24,7 +24,7 @@ pub(super) struct Bound {
     pub(super) seq: i64,
     /// Which events the version did not learn from.
     pub(super) unlearned: From,
-    /// Whether purchases came that popularity does not count yet.
+    /// Whether an event came since popularity was last counted: it fades with the newest of any kind.
     pub(super) is_unranked: bool,
     ranked_at: Option<Instant>,
     /// What answers.

@@ -27,6 +27,9 @@ impl Live {
                     if let Ok(Err(_)) = tokio::time::timeout(FOLLOW, told.recv()).await {
                         listener = None;
                         tokio::time::sleep(FOLLOW).await;
+                    } else {
+                        // One look is for all that were told of by now.
+                        while told.next_buffered().is_some() {}
                     }
                 }
                 None => tokio::time::sleep(FOLLOW).await,

@@ -190,7 +190,7 @@ impl Live {
         unlearned(&model.info, &self.hash_key)
     }
 
-    /// The contacts of a plan, in the order of their members' ids.
+    /// The contacts of a plan, those that are worth most first.
     ///
     /// # Errors
     /// If the store does not answer.

@@ -42,7 +42,7 @@ pub(super) async fn write(live: Arc<Live>, mut waiting: mpsc::Receiver<Job>, mut
             (rows, statements) = (rows + job.write.len(), statements + job.write.statements());
             jobs.push(job);
         }
-        // What is claimed for nobody would never go out.
+        // A contact whose claimer never hears of it would never be sent.
         jobs.retain(|job| !(matches!(job.write, Write::Claim(..)) && job.answer.is_closed()));
         if !jobs.is_empty() {
             keep(&live, jobs).await;

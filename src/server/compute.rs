@@ -11,7 +11,7 @@ use super::status::Problem;
 use crate::error::Error;
 use crate::observe::{Metrics, Stage};
 
-/// A pool of threads that compute, as many as there are cores. Jobs wait in order.
+/// A pool of threads that compute, as many as `serve.threads` says. Jobs wait in order.
 #[derive(Clone, Debug)]
 pub(super) struct Compute {
     pool: Arc<rayon::ThreadPool>,

@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, HashSet};
 
 use chrono::NaiveDate;
 use kindred_models::Model;
-use kindred_models::events::DAY_SECONDS;
 use kindred_models::groups::Segment;
 use kindred_models::state::Profile;
 use tonic::{Request, Response, Status};
@@ -176,7 +175,7 @@ fn describe(model: &Model, id: &str, row: u32) -> v1::GetMemberResponse {
     let bought = || state.pasts(model, row).list.iter().filter(|past| past.count > 0).count();
     let now = state.now(model);
     let since = state.contact_count(row, now, CONTACT_DAYS);
-    let days = CONTACT_DAYS.saturating_sub((state.passed(model) / DAY_SECONDS).min(1000) as u16);
+    let days = CONTACT_DAYS.saturating_sub(state.days_passed(model));
     let learned = model.groups.contacts.as_ref().map_or(0, |contacts| contacts.of(row, days));
     v1::GetMemberResponse {
         member: Some(member),

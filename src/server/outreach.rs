@@ -253,7 +253,7 @@ impl Outreach {
     ) -> Result<Places, Problem> {
         let (mut got, mut pushes) = (Places::default(), pushes.into_iter().peekable());
         let most = question.max_contacts;
-        // However many are held out: whoever is, is in memory until the client has read on.
+        // Stops at as many who are held out, too: all of them stay in memory until the client has read the stream.
         while got.reserved < most && got.held_out.len() < most && pushes.peek().is_some() {
             let mut wanted = Vec::new();
             for push in pushes.by_ref().take(CHUNK.min(most - got.reserved)) {

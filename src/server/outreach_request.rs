@@ -87,7 +87,7 @@ impl PlanQuestion {
         self.priority
     }
 
-    /// The question as the model takes it; what the plan took before it broke off is not there to be taken again.
+    /// The question in the model's terms. What an earlier call of this plan reserved is subtracted from the products' caps.
     pub(super) fn ask(&self, model: &Model, taken: &[StoredContact]) -> Result<PushRequest, Problem> {
         let (mut check, mut offers) = (Check::default(), Vec::new());
         for (i, given) in self.products.iter().enumerate() {
@@ -157,7 +157,7 @@ fn channels(check: &mut Check, names: &[String], policy: &Policy) -> Vec<u16> {
     numbers
 }
 
-/// Names of contacts, each once.
+/// Names of contacts; each once, if asked for.
 pub(super) fn contact_ids<'a>(
     check: &mut Check,
     field: &str,

@@ -86,7 +86,7 @@ impl Write {
             Self::Members(members) => members.len(),
             Self::Products(products) => products.len(),
             Self::Erase(..) | Self::CancelPlan(..) => 1,
-            // A number serves all that a statement changes.
+            // All contacts of one statement share a number.
             Self::Reserve(reservation) => reservation.wanted.len().div_ceil(ROWS),
             Self::Claim(claims, _) => claims.len().div_ceil(ROWS),
             Self::Confirm(said) => said.len(),

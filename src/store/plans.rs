@@ -98,7 +98,8 @@ impl Tx {
         Ok(())
     }
 
-    /// Calls a plan off, and some of its contacts that did not go out. Not all at once: writers wait meanwhile.
+    /// Calls a plan off, and up to [`ROWS`] of its reserved contacts: whoever asks repeats it until none is left, so that no
+    /// transaction is long.
     pub(super) async fn cancel(&mut self, plan_id: &str, now: i64, outcome: &mut Outcome) -> Result<(), StoreError> {
         let number = self.number();
         for from in [PlanState::Open, PlanState::Made] {

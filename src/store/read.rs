@@ -201,7 +201,7 @@ async fn new_events(
         From::Number(number) => (number.max(after), i64::MIN),
         From::Moment(moment) => (after, moment),
     };
-    // A model whose events have no times learned until 1970.
+    // Where the version's events had no times, the moment is of 1970 and leaves nothing out: the index by number is better.
     let seq = if by_time && moment >= DAY_SECONDS { "+seq" } else { "seq" };
     let text = format!(
         "SELECT member_id, product_id, kind, time, store_id, channel FROM events \

@@ -185,7 +185,7 @@ impl Tx {
         if is_known || is_told || wanted.times.until < *now || !member.allows(wanted.learned.consent, *now) {
             return Ok(None);
         }
-        // What is over is over for whoever's clock is behind, too.
+        // Noted in the store, so that a server whose clock is behind can't still claim them.
         for expired in member.contacts.iter_mut().filter(|c| c.is_over(*now)) {
             self.becomes(expired, ContactStatus::Expired, *now, number).await?;
         }
@@ -196,7 +196,7 @@ impl Tx {
         let Some(giving_way) = policy.make_room(&held, wanted.channel, wanted.times, of.priority) else {
             return Ok(None);
         };
-        // Only what has a place gives way, and that stands first.
+        // Only reserved contacts give way, and these are the first of `held`, in the order of `live`.
         for at in giving_way {
             self.becomes(live[at], ContactStatus::Displaced, *now, number).await?;
         }

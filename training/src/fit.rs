@@ -59,7 +59,7 @@ pub struct Earlier {
 /// Fits a model, served by exact indexes, to a slice of the dataset, which is let go once it is counted.
 ///
 /// # Errors
-/// [`TrainError::Stopped`] once `stop` is raised.
+/// [`TrainError::Stopped`] once `stop` is raised, [`TrainError::Diverged`] if the embeddings do not settle.
 pub fn fit(
     dataset: &Dataset,
     slice: Slice,

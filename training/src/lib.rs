@@ -1,4 +1,4 @@
-//! How Kindred learns: purchase history → prepare → fit → evaluate → publish.
+//! How Kindred learns: purchase history → prepare → evaluate → fit → publish.
 //!
 //! Tables come in through [`data`], are turned into interactions by [`prepare`], fitted into the parts of a
 //! [`kindred_models::Model`] by [`fit`], judged by [`evaluate`], and published by [`train`]. [`tune`] searches

@@ -14,9 +14,9 @@ use crate::slice::Slice;
 
 /// Seconds of an hour.
 const HOUR: i64 = 3600;
-/// Visits of a segment that those of all members are worth beside.
+/// Visits of all members that a segment's shares are shrunk by.
 const SEGMENT_PRIOR: f64 = 1000.0;
-/// Visits of a member's own that the others' may be worth.
+/// Candidates for how many of a member's own visits the others' shares are worth.
 const STRENGTHS: [f64; 9] = [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
 
 /// One time that a member was around.

@@ -16,7 +16,7 @@ const PRIOR: f64 = 5.0;
 const NO_GAP_DAYS: f64 = 90.0;
 /// Pairs at which a class of the hazard weighs as much as all.
 const CLASS_PRIOR: f64 = 20.0;
-/// Days within which a purchase counts for the hazard, and the history that it needs before.
+/// Days within which a purchase counts for the hazard.
 const HORIZON_DAYS: i64 = 28;
 
 /// What was counted of a product, a category or the base.

@@ -96,7 +96,7 @@ impl Slice {
         self.has_time && times.any(|time| first.is_some_and(|first| (time - first) % 86_400 != 0))
     }
 
-    /// What an event of `half_life_days` ago counts: a half; 1 where there is no time or no decay.
+    /// What an event counts: a half if it is `half_life_days` old; 1 without times or decay.
     pub(crate) fn decay(&self, time: i64, half_life_days: f32) -> f32 {
         if self.has_time { decayed((self.as_of - time).max(0), half_life_days) } else { 1.0 }
     }

@@ -1,4 +1,4 @@
-//! The main job: prepare → fit → evaluate → publish.
+//! The main job: prepare → evaluate → fit → publish.
 
 use std::path::PathBuf;
 
@@ -114,14 +114,15 @@ fn is_judged(config: &ValidConfig) -> bool {
     config.given.evaluate.test_days > 0
 }
 
-/// All events as a slice, which is their only reader.
+/// Moves all events into a slice, so that dropping the slice frees them.
 fn take_events(dataset: &mut Dataset) -> Slice {
     let all = Slice::all(dataset);
     dataset.events.list = Default::default();
     all
 }
 
-/// Lets go of the events, unless nothing is to be judged.
+/// Judges a model that is fitted without the last days; does nothing if `evaluate.test_days` is 0. Takes the dataset's events,
+/// which the caller reads back.
 fn judge(
     config: &ValidConfig,
     dataset: &mut Dataset,

@@ -53,7 +53,7 @@ pub struct FileEntry {
 /// One array of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArrayEntry {
-    /// Element type: `u8`, `u16`, `u32`, `u64`, `i64`, `f32`.
+    /// Element type: `i8`, `u8`, `u16`, `u32`, `u64`, `i64`, `f32`.
     pub dtype: String,
     /// First byte, a multiple of 64.
     pub offset: u64,

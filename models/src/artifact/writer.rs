@@ -86,7 +86,8 @@ impl Writer {
     /// `trained_at` is in unix seconds. Fills `files` and `sections` of the manifest.
     ///
     /// # Errors
-    /// If anything can't be written; then nothing is published.
+    /// If anything can't be written. Nothing is published then, unless it was the pointer that could not be moved: the
+    /// version is there, and not current.
     pub fn publish(mut self, mut manifest: Manifest, trained_at: i64) -> Result<VersionId, ArtifactError> {
         manifest.files = std::mem::take(&mut self.files);
         manifest.sections.append(&mut self.sections);

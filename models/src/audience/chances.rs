@@ -6,8 +6,8 @@ use crate::launch::LaunchQuery;
 use crate::model::Model;
 use crate::stop::Stop;
 
-/// By product, each with members who bought it already, then member of `rows`; all members are read once for as many
-/// products as memory allows.
+/// Chances, `[subject][place in rows]`; each subject comes with members who bought it already. All members are scanned once
+/// per batch of subjects that fits into memory.
 ///
 /// # Errors
 /// [`AudienceError::Stopped`] once `stop` is raised, [`AudienceError::NoChances`] where too few launches could be

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::moments::{Birthday, DueForRepeat};
 use crate::bitmaps::Bitmaps;
-use crate::events::DAY_SECONDS;
+use crate::categories::is_within;
 use crate::groups::{CONTACT_DAYS, Contacts, Segment};
 use crate::history::UNKNOWN_DAYS;
 use crate::model::Model;
@@ -183,9 +183,8 @@ fn is_one_of(said: &Option<String>, wanted: &[String]) -> Option<bool> {
 /// Members who got more messages than wanted.
 fn contacted(model: &Model, contacts: &Contacts, max: MaxContacts) -> RoaringBitmap {
     let (state, now) = (&model.state, model.state.now(model));
-    let passed = u16::try_from(state.passed(model) / DAY_SECONDS).unwrap_or(u16::MAX);
     // Of the days asked for, those up to the model's moment.
-    let days = max.days.saturating_sub(passed);
+    let days = max.days.saturating_sub(state.days_passed(model));
     let is_more = |row: u32, since: usize| since + contacts.of(row, days) > max.count;
     contacts.more_than(max.count, days) | state.contacted(now, max.days, is_more)
 }
@@ -198,14 +197,10 @@ fn named(labels: &Labels, sets: &Bitmaps, wanted: &[String]) -> RoaringBitmap {
 impl LastPurchase {
     fn set(&self, model: &Model) -> RoaringBitmap {
         let days = self.min_days.unwrap_or(0)..=self.max_days.unwrap_or(UNKNOWN_DAYS - 1);
-        let meant = self.category.as_deref().map(|path| in_category(&model.products.categories, path));
+        let is_meant = is_of_category(&model.products.categories, self.category.as_deref());
         let history = &model.history;
-        let is_meant = |product: u32| {
-            let category = || model.products.categories.rows[product as usize];
-            meant.as_ref().is_none_or(|meant| meant.get(category() as usize).copied().unwrap_or(false))
-        };
         let state = &model.state;
-        let passed = u16::try_from(state.passed(model) / DAY_SECONDS).unwrap_or(UNKNOWN_DAYS);
+        let passed = state.days_passed(model);
         let lets_in = |member: &u32| {
             if !state.is_as_learned(*member) {
                 if !state.consent(model, *member).personalization {
@@ -226,8 +221,12 @@ impl LastPurchase {
     }
 }
 
-/// Which category labels are a path, or below it.
-pub(super) fn in_category(categories: &Labels, path: &str) -> Vec<bool> {
-    let is_below = |value: &str| value.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    categories.values.iter().map(is_below).collect()
+/// Whether products are of the category of a path, at any level; all are where none is asked for.
+pub(super) fn is_of_category<'a>(categories: &'a Labels, path: Option<&str>) -> impl Fn(u32) -> bool + 'a {
+    let meant: Option<Vec<bool>> =
+        path.map(|path| categories.values.iter().map(|value| is_within(value, path)).collect());
+    move |product: u32| {
+        let category = || categories.rows[product as usize] as usize;
+        meant.as_ref().is_none_or(|meant| meant.get(category()).copied().unwrap_or(false))
+    }
 }

@@ -7,10 +7,9 @@ use rayon::prelude::*;
 use roaring::RoaringBitmap;
 use serde::Deserialize;
 
-use super::filter::in_category;
+use super::filter::is_of_category;
 use crate::catalogue::month_day;
-use crate::events::DAY_SECONDS;
-use crate::history::{Past, UNKNOWN_DAYS};
+use crate::history::Past;
 use crate::model::Model;
 use crate::state::Said;
 
@@ -66,13 +65,9 @@ pub struct DueForRepeat {
 
 impl DueForRepeat {
     pub(super) fn set(&self, model: &Model) -> RoaringBitmap {
-        let (state, categories) = (&model.state, &model.products.categories);
-        let meant = self.category.as_deref().map(|path| in_category(categories, path));
-        let is_meant = |product: u32| {
-            let category = || categories.rows[product as usize] as usize;
-            meant.as_ref().is_none_or(|meant| meant.get(category()).copied().unwrap_or(false))
-        };
-        let passed = u16::try_from(state.passed(model) / DAY_SECONDS).unwrap_or(UNKNOWN_DAYS);
+        let state = &model.state;
+        let is_meant = is_of_category(&model.products.categories, self.category.as_deref());
+        let passed = state.days_passed(model);
         let is_due = |past: &Past, passed: u16| {
             past.trips > 1 && is_meant(past.product) && self.holds(past.days_since, passed, model.repeat.gap(past))
         };

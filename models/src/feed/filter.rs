@@ -1,6 +1,7 @@
 //! Which products a caller wants to see.
 
 use crate::catalogue::Products;
+use crate::categories::is_within;
 use crate::strings::{Labels, NONE};
 
 /// What a caller asks for; an empty list means "any".
@@ -41,9 +42,7 @@ pub struct AllowedProducts {
 impl AllowedProducts {
     /// Looks the filter up.
     pub fn new(products: &Products, filter: &ProductFilter) -> Self {
-        let is_under = |path: &str, top: &String| {
-            path.strip_prefix(top.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
+        let is_under = |path: &str, top: &String| is_within(path, top);
         Self {
             categories: lookup(&products.categories, &filter.categories, is_under),
             brands: lookup(&products.brands, &filter.brands, |brand, wanted| brand == wanted),

@@ -85,8 +85,8 @@ struct Votes {
 }
 
 impl Votes {
-    /// Adds what a number of members say who all say the same; of those of whom nothing is known, nobody can say
-    /// what they like and mind.
+    /// Adds the liking that `members` share. Members of whom nothing is `known` count in the mean, but neither like nor
+    /// mind.
     fn add(&mut self, liking: f32, members: usize, known: bool) {
         let liking = liking.clamp(*LIKINGS.start(), *LIKINGS.end());
         self.log_liking += members as f64 * f64::from(liking.ln());

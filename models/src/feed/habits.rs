@@ -15,12 +15,12 @@ const NEVER: f32 = 100_000.0;
 pub(super) struct Habits {
     /// By node of the category tree, a place in `categories`.
     places: Vec<u32>,
-    /// At first what holds for categories that were never bought.
+    /// The first stands for all categories that were never bought.
     categories: Vec<CategoryHabit>,
     brands: Borrowed,
     /// Mean logarithm of the prices.
     pub(super) usual_price: Option<f32>,
-    /// All of it.
+    /// Sum of all decayed purchases.
     pub(super) total: f32,
 }
 

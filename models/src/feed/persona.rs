@@ -10,7 +10,7 @@ use crate::state::Pasts;
 use crate::strings::{Labels, NONE};
 
 /// What is known of a visitor, as far as the visitor allows: the only place that reads a member's data for
-/// a feed, and where consent is decided.
+/// a feed, and that asks [`State::consent`](crate::state::State::consent) first.
 #[derive(Clone, Debug, Default)]
 pub struct Persona {
     /// The member, if the model may use what it knows.
@@ -47,7 +47,7 @@ impl Persona {
             Visitor::Member(row) if model.state.consent(model, row).personalization => {
                 Self::default().with_history(model, row)
             }
-            // They said no, or the version has none of them.
+            // They said no, or the version has no consent of theirs.
             Visitor::Member(row) if has_said(row) || (row as usize) < model.members.len() => return Self::default(),
             Visitor::Member(_) | Visitor::Unknown => Self::default(),
         };

@@ -8,7 +8,6 @@ use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
 use crate::bitmaps::Bitmaps;
-use crate::events::DAY_SECONDS;
 use crate::history::{History, Past, UNKNOWN_DAYS};
 use crate::model::Model;
 use crate::stop::{Stop, Stopped};
@@ -141,7 +140,7 @@ impl Model {
                 let pasts = state.pasts(self, row);
                 Rhythm::of(pasts.list.into_iter(), pasts.trips)
             }
-            true => Rhythm::learned(&self.history, row).map(|rhythm| rhythm.later(self.days_passed())),
+            true => Rhythm::learned(&self.history, row).map(|rhythm| rhythm.later(self.state.days_passed(self))),
         };
         rhythm.map(|rhythm| rhythm.segment(self.groups.base_gap))
     }
@@ -152,7 +151,7 @@ impl Model {
     /// If it was told to stop.
     pub fn in_segments(&self, wanted: &[Segment], stop: &Stop) -> Result<RoaringBitmap, Stopped> {
         let sets = wanted.iter().map(|segment| *segment as u32);
-        let learned = match self.days_passed() {
+        let learned = match self.state.days_passed(self) {
             0 => self.groups.segments.union(sets),
             days => self.later_segments(days, stop)?.union(sets),
         };
@@ -177,18 +176,13 @@ impl Model {
         *last.lock() = (days, sets.clone());
         Ok(sets)
     }
-
-    /// Days from the model's newest event to the newest of all.
-    fn days_passed(&self) -> u16 {
-        u16::try_from(self.state.passed(self) / DAY_SECONDS).unwrap_or(UNKNOWN_DAYS)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::catalogue::Members;
-    use crate::events::Kind;
+    use crate::events::{DAY_SECONDS, Kind};
     use crate::feed::fixture;
     use crate::sparse::Rows;
     use crate::state::{LiveEvent, NO_CHANNEL, State};

@@ -22,7 +22,7 @@ const LOOKED_FOR: usize = 300;
 pub struct IndexParams {
     /// How the graph is built and walked.
     pub hnsw: HnswParams,
-    /// Vectors that an exact search looks at on average, from which on a graph is built: with fewer it is faster.
+    /// A graph is built only if an exact search looks at so many vectors or more on average; below, that is faster.
     pub hnsw_min_points: usize,
     /// Vectors of a table for which a graph is built, at most: with more it takes too long.
     pub hnsw_max_points: usize,

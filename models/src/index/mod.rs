@@ -22,8 +22,8 @@ pub type Allowed<'a> = &'a (dyn Fn(u32) -> bool + Sync);
 
 /// Finds rows by inner product.
 pub trait VectorIndex: Send + Sync + std::fmt::Debug {
-    /// The `k` allowed rows with the largest inner product with `query`, best first; scores are exact inner
-    /// products, whichever index answers.
+    /// The `k` allowed rows with the largest inner product with `query`, best first; scores are
+    /// inner products with the vectors as the index keeps them, in f32 or in a byte per coordinate.
     fn search(&self, query: &[f32], k: usize, allowed: Allowed<'_>) -> Vec<Scored>;
 
     /// Which implementation this is.

@@ -86,7 +86,7 @@ impl Spread {
                 let middle = 0.5 * (low + high);
                 if above(middle) > share * above(start) { low = middle } else { high = middle }
             }
-            // Fewer than one in ten launches is nobody's business.
+            // At least a tenth of a buyer, so that logarithms of it are finite.
             (expected * (low * deviation(low)).exp() - known).max(0.1)
         };
         let [low, middle, high] = [0.9, 0.5, 0.1].map(others);

@@ -52,7 +52,7 @@ pub(super) struct Dense {
     pub(super) dear: [f32; 2],
 }
 
-/// What a unit of the logarithm that each signal of the member alone is of counts.
+/// Weight of each signal of the member alone, per unit of `ln(1 + column)`.
 pub(super) fn weights_of_statics(weights: &Signals) -> [f32; STATICS] {
     // Of recency, less is more.
     std::array::from_fn(|k| if k == RECENCY { -weights[k] } else { weights[k] })

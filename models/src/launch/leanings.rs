@@ -13,7 +13,7 @@ const SAME: f32 = 1e-5;
 /// What the signals of the member alone count together.
 #[derive(Clone, Debug, Default)]
 pub struct Leanings {
-    /// What a unit of the logarithm that each signal is of counts, in the order of the signals.
+    /// Weight of each signal of the member alone, per unit of `ln(1 + column)`.
     pub weights: [f32; STATICS],
     /// By member; empty in versions of formats up to 15.
     pub of: Array<f32>,
@@ -24,7 +24,7 @@ pub struct Leanings {
 pub(super) enum Leaning<'a> {
     /// Added up already, by member.
     Known(&'a Array<f32>),
-    /// What a unit of the logarithm that each is of counts.
+    /// Weight of each signal of the member alone, per unit of `ln(1 + column)`.
     Weights([f32; STATICS]),
 }
 

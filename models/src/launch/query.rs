@@ -5,8 +5,7 @@ use std::collections::HashSet;
 use super::prices::relative_prices;
 use super::seeds::{SeedWeights, Seeds, looked_at};
 use super::signals::{
-    BRAND, BRAND_CATEGORY, NO_SIGNALS, OTHER_LEVELS, PRICE_BAND, SEED_SIGNALS, SIGNALS, Signals, TAGS, deviations,
-    variances,
+    BRAND, BRAND_CATEGORY, NO_SIGNALS, OTHER_LEVELS, PRICE_BAND, SEED_VECTOR, Signals, TAGS, deviations, variances,
 };
 use super::tags::TagLifts;
 use super::tilt::tilt;
@@ -132,15 +131,14 @@ impl LaunchQuery {
         }
         self.seeds = Seeds::new(model, seeds, &self.vector);
         let signals = model.launch.signals_of(&self, &model.embeddings, &model.launch.sample_rows());
-        let of_seeds =
-            |row: &Signals| -> SeedWeights { std::array::from_fn(|k| row[SIGNALS.len() - SEED_SIGNALS + k]) };
+        let of_seeds = |row: &Signals| -> SeedWeights { std::array::from_fn(|k| row[SEED_VECTOR + k]) };
         self.seeds.deviations = deviations(&[variances(&signals.iter().map(of_seeds).collect::<Vec<_>>())]);
         self
     }
 
     /// The signals of seeds among those of a member, in standard deviations.
     pub fn seed_signals(&self, signals: &Signals) -> SeedWeights {
-        std::array::from_fn(|k| signals[SIGNALS.len() - SEED_SIGNALS + k] / self.seeds.deviations[k])
+        std::array::from_fn(|k| signals[SEED_VECTOR + k] / self.seeds.deviations[k])
     }
 
     /// Whether members are known who like it.
@@ -265,7 +263,7 @@ pub fn mean_vector(embeddings: &Embeddings, analogues: &[Scored]) -> Vec<f32> {
 /// `Σ weight · signal`.
 #[inline]
 pub(super) fn weighed(weights: &Signals, signals: &Signals) -> f32 {
-    (0..SIGNALS.len()).map(|k| weights[k] * signals[k]).sum()
+    weights.iter().zip(signals).map(|(weight, signal)| weight * signal).sum()
 }
 
 #[cfg(test)]

@@ -53,9 +53,9 @@ impl ContactStatus {
         matches!(self, Self::Opened | Self::Clicked)
     }
 
-    /// What a contact is after something was said of it, of a moment before or after what was said last. What was said
-    /// first may come last: what went out did, whatever had become of its place; what the member answered did not fail; and
-    /// of sent and failed, the later holds.
+    /// The status after a report `said`. Reports may arrive out of order; `is_later` tells whether this one is of a later
+    /// moment than the last. That it went out outranks whatever became of its place; an answered message cannot have
+    /// failed; of sent and failed, the later holds.
     pub fn after(self, said: Self, is_later: bool) -> Self {
         match (self, said) {
             (Self::Reserved | Self::Claimed, Self::Failed) => Self::Failed,

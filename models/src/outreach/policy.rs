@@ -12,7 +12,7 @@ use crate::events::{DAY_SECONDS, decayed};
 
 /// Days for which contacts are remembered.
 pub const REMEMBERED_DAYS: i64 = 100;
-/// Hours between two messages that may be asked for: fewer than they are remembered.
+/// The longest gap between two messages, in hours, that may be configured: shorter than they are remembered.
 const MAX_GAP_HOURS: u32 = 720;
 /// Days after which a contact disturbs half as much as a new one.
 const RECENT_HALF_LIFE_DAYS: f32 = 7.0;

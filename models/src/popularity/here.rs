@@ -99,8 +99,8 @@ impl Here<'_> {
         (share / self.best).max(0.0).sqrt()
     }
 
-    /// The `k` allowed products with the highest share here, best first: among those bought in the store, and
-    /// those most popular in the chain.
+    /// The `k` allowed products with the highest share here, best first: among the most popular of the
+    /// store, of the city, of the channel, and of the chain.
     pub fn top(&self, k: usize, allowed: impl Fn(u32) -> bool) -> Vec<u32> {
         if ![self.store, self.city, self.channel, self.daypart].iter().any(Part::is_known) {
             return self.popularity.top(k, allowed).collect();

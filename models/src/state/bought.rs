@@ -13,8 +13,7 @@ impl Model {
     pub fn with_popularity(&self, learned: &Self) -> Self {
         let mut model = self.clone();
         let state = &self.state;
-        let (left, days) = (state.popularity_left(self), state.passed(self) / DAY_SECONDS);
-        let days = u16::try_from(days.max(0)).unwrap_or(u16::MAX);
+        let (left, days) = (state.popularity_left(self), state.days_passed(self));
         model.popularity = learned.popularity.with_purchases(days, left, state.bought(), state.bought_in(left[0]));
         // What a product's share is compared with.
         model.tree = CategoryTree::new(&model.products.categories, &model.popularity.overall).into();

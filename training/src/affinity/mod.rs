@@ -21,7 +21,7 @@ const MAX_GROUPS: usize = 50_000;
 /// Products of a group that are looked at, evenly spaced: a buyer of everything says little of each.
 const MAX_GROUP_PRODUCTS: usize = 2000;
 
-/// Size of a product below which it counts as not bought: the product of two would be too small for a number.
+/// Below this size a product counts as not bought: two such sizes multiplied are nothing in an `f32`.
 const LEAST_SIZE: f32 = 1e-18;
 
 /// Groups of products (of a member, of a basket), from both sides.
@@ -78,13 +78,13 @@ pub fn fit(groups: &Matrix, products: usize, params: &AffinityParams, stop: &Sto
     if params.ridge > 0.0 { ridge::fit(&groups, params, stop) } else { cosine::fit(&groups, params, stop) }
 }
 
-fn is_bought(decayed: f32) -> f32 {
+fn amount(decayed: f32) -> f32 {
     decayed.min(1.0)
 }
 
 /// Members × products: what was bought, at most 1, less where it was long ago.
 pub fn purchases(history: &History) -> Matrix {
-    let values: Vec<f32> = history.decayed.iter().map(|decayed| is_bought(*decayed)).collect();
+    let values: Vec<f32> = history.decayed.iter().map(|decayed| amount(*decayed)).collect();
     Matrix { rows: history.rows.clone(), values: values.into() }
 }
 

@@ -108,7 +108,7 @@ impl TrainConfig {
             ("feed.neighbours", self.feed.neighbours),
             ("feed.popularity", self.feed.popularity),
         ] {
-            check(name, weight, (0.0..=1e6).contains(&weight), "must be 0 or above")?;
+            check(name, weight, (0.0..=1e6).contains(&weight), "must be from 0 to 1e6")?;
         }
         let days = self.evaluate.test_days;
         check("evaluate.test_days", days, days <= 3650, "must be from 0 to 3650")?;

@@ -54,8 +54,8 @@ impl RankerParams {
         check("ranker.trees", self.trees, (1..=1000).contains(&self.trees), "must be from 1 to 1000")?;
         let (rate, l2, leaf) = (self.learning_rate, self.l2, self.min_leaf_weight);
         check("ranker.learning_rate", rate, rate > 0.0 && rate <= 1.0, "must be above 0, up to 1")?;
-        check("ranker.l2", l2, (0.0..=1e9).contains(&l2), "must be 0 or above")?;
-        check("ranker.min_leaf_weight", leaf, (0.0..=1e9).contains(&leaf), "must be 0 or above")?;
+        check("ranker.l2", l2, (0.0..=1e9).contains(&l2), "must be from 0 to 1e9")?;
+        check("ranker.min_leaf_weight", leaf, (0.0..=1e9).contains(&leaf), "must be from 0 to 1e9")?;
         // To learn no ranker, there is `slices` 0.
         check("ranker.max_rows", self.max_rows, self.max_rows > 0, "must be 1 or above")?;
         check("ranker.max_members", self.max_members, self.max_members > 0, "must be 1 or above")
@@ -70,7 +70,7 @@ pub struct LaunchParams {
     pub horizon_days: u32,
     /// Moments of the past that launches are replayed at, 0 to 100; 0 for a fixed sum of signals.
     pub replays: u32,
-    /// Days between two of them, 1 to 365: who is asked for is known as of up to as many days before the launch.
+    /// Days between two of them, 1 to 365: members are described as of up to so many days before a launch.
     pub step_days: u32,
     /// Buyers within the horizon from which a product counts as a launch.
     pub min_buyers: u32,
@@ -142,7 +142,7 @@ pub struct IndexConfig {
     pub ef_construction: usize,
     /// Candidates while searching; 1 to 10000.
     pub ef_search: usize,
-    /// Vectors that an exact search looks at on average, from which on a graph is built: below, it is faster.
+    /// A graph is built only if an exact search looks at so many vectors or more on average; below, that is faster.
     pub hnsw_min_points: usize,
     /// Vectors of a table up to which a graph is built: above, building takes too long.
     pub hnsw_max_points: usize,

@@ -134,8 +134,8 @@ impl AffinityParams {
         ] {
             check(name, exponent, (0.0..=1.0).contains(&exponent), "must be from 0 to 1")?;
         }
-        check("affinity.ridge", self.ridge, (0.0..=1e9).contains(&self.ridge), "must be 0 or above")?;
-        check("affinity.shrinkage", self.shrinkage, (0.0..=1e9).contains(&self.shrinkage), "must be 0 or above")
+        check("affinity.ridge", self.ridge, (0.0..=1e9).contains(&self.ridge), "must be from 0 to 1e9")?;
+        check("affinity.shrinkage", self.shrinkage, (0.0..=1e9).contains(&self.shrinkage), "must be from 0 to 1e9")
     }
 }
 

@@ -161,7 +161,7 @@ impl Evaluation {
 /// counted.
 ///
 /// # Errors
-/// [`TrainError::Stopped`] once `stop` is raised.
+/// [`TrainError::Stopped`] once `stop` is raised, [`TrainError::Diverged`] if the embeddings do not settle.
 pub fn evaluate(
     dataset: &Dataset,
     all: Slice,

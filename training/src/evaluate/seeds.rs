@@ -39,6 +39,7 @@ pub(super) fn judge(
     seed: u64,
     stop: &Stop,
 ) -> Result<Vec<SeedReport>, Stopped> {
+    // By launch: without seeds and with them, recall and area under the curve.
     let mut pairs: [Vec<[[f64; 2]; 2]>; SEED_COUNTS.len()] = Default::default();
     for launch in launches {
         let attributes = model.products.attributes(launch.product);

@@ -18,8 +18,8 @@ struct Group {
 }
 
 impl Standing {
-    /// Of rows of members with a score each, those to rank; `left_out` are among these and not ranked, `buyers` are
-    /// among these and ranked.
+    /// `scores` are by member row. `ranked` are the members to rank, but for `left_out` among them; `buyers` among them are to be
+    /// found.
     pub(super) fn new(scores: &[f32], ranked: &[u32], left_out: &[u32], buyers: &[u32]) -> Self {
         let score = |member: &u32| scores[*member as usize];
         let mut levels: Vec<f32> = buyers.iter().map(score).collect();

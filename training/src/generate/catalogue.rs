@@ -90,7 +90,7 @@ impl Product {
     fn draw(i: usize, retailer: &Retailer, rng: &mut impl Rng) -> Self {
         let kind = i % KINDS.len();
         let of = &KINDS[kind];
-        // Low brands are in many shelves, high ones in few.
+        // Brands with low numbers are drawn more often.
         let brand = (BRANDS.len() as f64 * rng.random_range(0.0f64..1.0).powf(1.6)) as usize;
         let (adjective, noun) =
             (ADJECTIVES[rng.random_range(0..ADJECTIVES.len())], of.nouns[rng.random_range(0..of.nouns.len())]);

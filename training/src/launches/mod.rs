@@ -36,7 +36,7 @@ pub(crate) use statics::statics;
 /// Days of history before a moment without which there is nothing to learn from.
 const MIN_HISTORY_DAYS: i64 = 14;
 
-/// Launches with so many seeds below which nothing is learned of them.
+/// The fewest launches that weights for a number of seeds are learned from.
 const MIN_SEEDED: usize = 10;
 
 /// Past launches by the moment that they were replayed at.
@@ -82,7 +82,7 @@ impl LaunchReport {
 /// measure. Launches that another slice replayed at the same moments are used again.
 ///
 /// # Errors
-/// [`TrainError::Stopped`] once `stop` is raised.
+/// [`TrainError::Stopped`] once `stop` is raised, [`TrainError::Diverged`] if the embeddings do not settle.
 pub(crate) fn fit(
     dataset: &Dataset,
     described: &Described,

@@ -5,8 +5,7 @@ use kindred_models::history::History;
 use kindred_models::launch::UsualPrices;
 use rayon::prelude::*;
 
-/// Purchases' worth of the base's prices that those of a feature are shrunk by, and of the usual premium that a
-/// member's own is.
+/// Purchases at the base's mean price that a feature's mean, and at the usual premium that a member's own, are shrunk by.
 const PRIOR: f64 = 5.0;
 /// Standard deviations that members are told apart by, at most.
 const MOST: f64 = 4.0;

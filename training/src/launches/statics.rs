@@ -8,14 +8,14 @@ use crate::config::TrainConfig;
 use crate::data::{Dataset, Kind, PRICE_STEP};
 use crate::slice::Slice;
 
-/// Days after its launch within which who buys a product is early.
+/// Seconds after its launch within which who buys a product is early.
 const EARLY_SECONDS: i64 = 28 * 86_400;
 /// How far below its usual price a bargain is, in natural logarithms.
 const BARGAIN: f64 = 0.1;
 /// Purchases' worth of the base's shares that a member's own are pulled by.
 const SHARE_PRIOR: f32 = 10.0;
 
-/// Of all members; how dear they buy is told by [`super::prices`].
+/// The columns of all members; [`super::prices`] fills in how dear they buy.
 pub(crate) fn statics(dataset: &Dataset, slice: &Slice, history: &History, config: &TrainConfig) -> Statics {
     let members = 0..history.rows.len() as u32;
     let of = |f: &(dyn Fn(u32) -> f32 + Sync)| -> Vec<f32> { members.clone().into_par_iter().map(f).collect() };

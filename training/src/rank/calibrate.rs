@@ -7,7 +7,7 @@ use kindred_models::ranker::Scorer;
 use super::examples::Examples;
 use super::inputs::sample;
 
-/// What is held against a slope other than 1, in halves of its squared distance: a few purchases tell little.
+/// Weight of the penalty ½ · w · (slope − 1)²: a few purchases tell little of the slope.
 const PENALTY: f64 = 25.0;
 /// Slopes beyond are no drift but a mistake.
 const SLOPES: std::ops::RangeInclusive<f64> = 0.5..=1.5;

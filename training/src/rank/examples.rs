@@ -38,8 +38,8 @@ impl Task {
 #[derive(Debug)]
 pub(super) struct Horizon {
     pub(super) model: Model,
-    /// Members with a history at the cut, and what each bought within the horizon, sorted; a sample of them
-    /// where there are very many.
+    /// Members with a history at the cut, and what each bought within the horizon; a sample of them where
+    /// there are very many.
     pub(super) members: Vec<Member>,
 }
 

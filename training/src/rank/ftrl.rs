@@ -23,7 +23,7 @@ const RATE: f64 = 0.3;
 /// L1 and L2 penalties on a weight, against the sum of losses.
 const PENALTIES: (f64, f64) = (1.0, 1.0);
 
-/// Fits a weight per feature; all 0 where only one outcome was seen.
+/// Fits a weight per feature; none where only one outcome was seen.
 pub(super) fn fit(examples: &Examples) -> Linear {
     let inputs = Inputs::of(examples);
     let n = inputs.bought.len();

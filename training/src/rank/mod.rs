@@ -57,7 +57,7 @@ const TASKS: [Task; 2] = [Task::Repeat, Task::Fresh];
 /// Fits a ranker for a model of this slice; lessons that another slice had of the same cuts are used again.
 ///
 /// # Errors
-/// [`TrainError::Stopped`] once `stop` is raised.
+/// [`TrainError::Stopped`] once `stop` is raised, [`TrainError::Diverged`] if the embeddings do not settle.
 pub fn fit(
     dataset: &Dataset,
     slice: &Slice,

@@ -48,8 +48,8 @@ pub(super) struct Judgement {
     slopes: [f64; KINDS.len()],
 }
 
-/// Judges every kind at a cut: fitted to the examples of the others, `taught`, and not to its own, `seen`. Where it
-/// is the only one, one half of its members judges what the other half taught.
+/// Judges every kind at a cut: fitted to the examples of the others, `taught`, and not to its own, `seen`. Where no
+/// other is far enough away, one half of its members judges what the other half taught.
 pub(super) fn judge(
     horizon: &Horizon,
     taught: &Examples,

@@ -99,8 +99,8 @@ impl Write {
     pub fn statements(&self) -> usize {
         match self {
             Self::Events(events) => events.len().div_ceil(ROWS),
-            Self::Members(members) => 2 * members.len(),
-            Self::Products(products) => 2 * products.len(),
+            Self::Members(members) => 2 * members.len().div_ceil(ROWS),
+            Self::Products(products) => 2 * products.len().div_ceil(ROWS),
             Self::Reserve(reservation) => reservation.wanted.len(),
             Self::Claim(claims, _) => claims.len(),
             Self::Confirm(said) => said.len(),
@@ -140,19 +140,19 @@ impl Store {
             match write {
                 Write::Events(events) => tx.keep_events(events, &gone, outcome).await?,
                 Write::Members(members) => {
-                    for (at, (id, said)) in members.iter().enumerate() {
+                    let mut said = Vec::with_capacity(members.len());
+                    for (at, (id, profile)) in members.iter().enumerate() {
                         match gone.contains(id) {
                             true => outcome.of_erased.push(at),
-                            false => tx.describe(id, said).await?,
+                            false => said.push((id, profile)),
                         }
                     }
+                    tx.keep_said(&said).await?;
                 }
                 Write::Products(products) => {
-                    for (at, (id, said)) in products.iter().enumerate() {
-                        if !tx.change_product(id, said).await? {
-                            outcome.new.push(at);
-                        }
-                    }
+                    let said: Vec<_> = products.iter().map(|(id, patch)| (id, patch)).collect();
+                    let was_known = tx.keep_said(&said).await?;
+                    outcome.new = (0..was_known.len()).filter(|at| !was_known[*at]).collect();
                 }
                 Write::Reserve(wanted) => tx.reserve(wanted, outcome).await?,
                 Write::Claim(claims, budget) => tx.claim(claims, budget, outcome).await?,
@@ -320,36 +320,6 @@ impl Tx {
         }
         let rows = query.fetch_all(&mut *self.transaction).await?;
         rows.iter().map(|row: &AnyRow| Ok(row.try_get::<i64, _>(0)?)).collect()
-    }
-
-    async fn describe(&mut self, id: &str, said: &Profile) -> Result<(), StoreError> {
-        let known = "SELECT profile FROM members WHERE member_id = $1";
-        let known = sqlx::query(known).bind(id).fetch_optional(&mut *self.transaction).await?;
-        let mut profile = known.map_or_else(|| Ok(Profile::default()), |row| super::read::profile(&row))?;
-        profile.merge(said.clone());
-        let number = self.number();
-        let kept = "INSERT INTO members (member_id, seq, profile) VALUES ($1, $2, $3) \
-            ON CONFLICT (member_id) DO UPDATE SET seq = excluded.seq, profile = excluded.profile";
-        let text = serde_json::to_string(&profile).map_err(|e| StoreError::Damaged("members", e.to_string()))?;
-        sqlx::query(kept).bind(id).bind(number).bind(text).execute(&mut *self.transaction).await?;
-        self.changes.push(Change::Member(id.to_owned(), profile));
-        Ok(())
-    }
-
-    /// Takes over what is said of a product; gives whether anything was said of it before.
-    async fn change_product(&mut self, id: &str, said: &ProductPatch) -> Result<bool, StoreError> {
-        let known = "SELECT patch FROM products WHERE product_id = $1";
-        let known = sqlx::query(known).bind(id).fetch_optional(&mut *self.transaction).await?;
-        let is_known = known.is_some();
-        let mut patch = known.map_or_else(|| Ok(ProductPatch::default()), |row| super::read::patch(&row))?;
-        patch.merge(said.clone());
-        let number = self.number();
-        let kept = "INSERT INTO products (product_id, seq, patch) VALUES ($1, $2, $3) \
-            ON CONFLICT (product_id) DO UPDATE SET seq = excluded.seq, patch = excluded.patch";
-        let text = serde_json::to_string(&patch).map_err(|e| StoreError::Damaged("products", e.to_string()))?;
-        sqlx::query(kept).bind(id).bind(number).bind(text).execute(&mut *self.transaction).await?;
-        self.changes.push(Change::Product(id.to_owned(), patch));
-        Ok(is_known)
     }
 
     async fn erase(&mut self, id: &str) -> Result<(), StoreError> {

@@ -11,6 +11,7 @@ mod plans;
 mod read;
 mod reserve;
 mod rows;
+mod said;
 mod schema;
 
 use std::borrow::Cow;

@@ -1,5 +1,5 @@
-//! What it costs to keep events, beside a bare insert of the same rows; what fresh events cost a feed, and an audience; and
-//! what it takes to send the whole catalogue again.
+//! What it costs to keep events, beside a bare insert of the same rows; what fresh events cost a feed, and an audience; what
+//! it takes to send the whole catalogue again, and to start with the contacts of many weeks.
 //!
 //! `cargo bench --profile release --bench state -- REGISTRY`, with the registry of any model, such as the one that
 //! `kindred demo` leaves.
@@ -13,8 +13,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kindred::config::{Config, StateConfig};
 use kindred::proto::v1;
+use kindred::proto::v1::audience_service_client::AudienceServiceClient;
 use kindred::proto::v1::catalog_service_client::CatalogServiceClient;
 use kindred::proto::v1::event_service_client::EventServiceClient;
+use kindred::proto::v1::find_audience_request::Size;
 use kindred_models::Model;
 use kindred_models::artifact::Registry;
 use kindred_models::audience::{AudienceRequest, AudienceSize, MemberFilter, Quota, Subject, audience};
@@ -40,6 +42,8 @@ const MEMBERS: usize = 300;
 /// Of so many members one did something since, or was described.
 const ACTIVE: usize = 5;
 const AUDIENCE: usize = 10_000;
+/// Messages that each member got, one a week.
+const CONTACTS: usize = 5;
 
 #[tokio::main]
 async fn main() {
@@ -49,6 +53,7 @@ async fn main() {
     feeds(&model);
     audiences(&model);
     catalogues(&registry, &model).await;
+    contacts(&registry, &model).await;
     let events = Arc::new(events(&model));
     let mut ratios = Vec::new();
     for _ in 0..ROUNDS {
@@ -121,12 +126,16 @@ struct Running {
     channel: Channel,
     end: tokio::sync::oneshot::Sender<()>,
     server: tokio::task::JoinHandle<()>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Running {
     async fn start(registry: &Registry) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(registry, tempfile::tempdir().unwrap()).await
+    }
+
+    /// With the state in a folder, if there is one.
+    async fn start_in(registry: &Registry, folder: tempfile::TempDir) -> Self {
         let state = StateConfig { url: sqlite(folder.path()), ..StateConfig::default() };
         let config = Config { state, ..Config::default() };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -138,13 +147,14 @@ impl Running {
             kindred::server::serve(registry, &config, listener, ended).await.unwrap();
         });
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-        Self { channel, end, server, _folder: folder }
+        Self { channel, end, server, folder }
     }
 
-    async fn end(self) {
+    async fn end(self) -> tempfile::TempDir {
         drop(self.channel);
         let _ = self.end.send(());
         self.server.await.unwrap();
+        self.folder
     }
 }
 
@@ -190,6 +200,64 @@ async fn catalogues(registry: &Registry, model: &Model) {
     }
     drop(client);
     running.end().await;
+}
+
+/// Starts with messages of some weeks to every member, and asks for those who got few of them lately.
+async fn contacts(registry: &Registry, model: &Model) {
+    let start = async |folder| {
+        let start = Instant::now();
+        let running = Running::start_in(registry, folder).await;
+        let mut client = AudienceServiceClient::new(running.channel.clone());
+        let attributes = Some(v1::ProductAttributes::default());
+        let mut ask = async |max_contacts| {
+            let filter = Some(v1::MemberFilter { max_contacts, ..v1::MemberFilter::default() });
+            let size = Some(Size::MemberCount(AUDIENCE as i64));
+            let request =
+                v1::FindAudienceRequest { attributes: attributes.clone(), size, filter, ..Default::default() };
+            let start = Instant::now();
+            client.estimate_audience(v1::EstimateAudienceRequest { audience: Some(request) }).await.unwrap();
+            start.elapsed()
+        };
+        ask(None).await;
+        let started = start.elapsed();
+        let (plain, few) = (ask(None).await, ask(Some(v1::MaxContacts { count: 2, days: 30 })).await);
+        println!(
+            "started in {started:.1?}; an estimate {plain:.1?}, of who got two of them in 30 days at most {few:.1?}"
+        );
+        running.end().await
+    };
+    let folder = start(tempfile::tempdir().unwrap()).await;
+    let pool = AnyPool::connect(&sqlite(folder.path())).await.unwrap();
+    let mut connection = pool.acquire().await.unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+    connection.execute("BEGIN").await.unwrap();
+    let sql =
+        format!("INSERT INTO contacts VALUES {}", vec!["(?,?,?,'c',?,?,'app',1,?,?,2,?,0.01,0.1)"; BATCH].join(","));
+    let rows: Vec<u32> = (0..model.members.len() as u32).collect();
+    let mut number = 1i64;
+    for week in 1..=CONTACTS as i64 {
+        for rows in rows.chunks_exact(BATCH) {
+            let (mut query, time) = (sqlx::query(&sql), now - 7 * week * DAY_SECONDS);
+            number += 1;
+            for row in rows {
+                let id = format!(
+                    "{:032x}",
+                    (u128::from(*row) << 64 | week as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
+                );
+                let product = model.products.ids.get(*row % model.products.len() as u32);
+                query = query.bind(id).bind(number).bind(format!("plan {week}")).bind(model.members.ids.get(*row));
+                query = query.bind(product).bind(time).bind(time).bind(time);
+            }
+            query.execute(&mut *connection).await.unwrap();
+        }
+    }
+    let moved = format!("UPDATE clock SET seq = {number}");
+    connection.execute(moved.as_str()).await.unwrap();
+    connection.execute("COMMIT").await.unwrap();
+    drop(connection);
+    pool.close().await;
+    println!("{} contacts:", CONTACTS * (rows.len() / BATCH * BATCH));
+    start(folder).await;
 }
 
 fn sqlite(folder: &Path) -> String {
@@ -273,6 +341,10 @@ fn audiences(model: &Model) {
         let said = Profile { store, city, marketing, ..Profile::default() };
         state.describe(model, model.members.ids.get(row), said);
     });
+    let moved = with(&|state, row| {
+        let said = Profile { city: Some("elsewhere".to_owned()), ..Profile::default() };
+        state.describe(model, model.members.ids.get(row), said);
+    });
     let request = AudienceRequest {
         subject: Subject::Known(0),
         seeds: Vec::new(),
@@ -293,8 +365,11 @@ fn audiences(model: &Model) {
         times[ROUNDS / 2]
     };
     let plain = middle(model);
-    for (what, model) in [("bought something a day later", &bought), ("were described as they were known", &described)]
-    {
+    for (what, model) in [
+        ("bought something a day later", &bought),
+        ("were described as they were known", &described),
+        ("moved elsewhere", &moved),
+    ] {
         let took = middle(model);
         println!(
             "an audience where one in {ACTIVE} {what}: {took:.1?}; where nothing happened: {plain:.1?}; ratio {:.2}",

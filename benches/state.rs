@@ -208,12 +208,11 @@ async fn contacts(registry: &Registry, model: &Model) {
         let start = Instant::now();
         let running = Running::start_in(registry, folder).await;
         let mut client = AudienceServiceClient::new(running.channel.clone());
-        let attributes = Some(v1::ProductAttributes::default());
         let mut ask = async |max_contacts| {
             let filter = Some(v1::MemberFilter { max_contacts, ..v1::MemberFilter::default() });
             let size = Some(Size::MemberCount(AUDIENCE as i64));
-            let request =
-                v1::FindAudienceRequest { attributes: attributes.clone(), size, filter, ..Default::default() };
+            let product_id = model.products.ids.get(0).to_owned();
+            let request = v1::FindAudienceRequest { product_id, size, filter, ..Default::default() };
             let start = Instant::now();
             client.estimate_audience(v1::EstimateAudienceRequest { audience: Some(request) }).await.unwrap();
             start.elapsed()

@@ -98,12 +98,17 @@ async fn a_plan_that_broke_off_takes_no_more_of_a_product_when_it_goes_on(state:
     // As if its caller had gone before it had all that it may have.
     sqlx::any::install_default_drivers();
     let store = sqlx::AnyPool::connect(&state.url(&trained.registry).unwrap()).await.unwrap();
-    sqlx::query("UPDATE plans SET state = 0, most = 1000").execute(&store).await.unwrap();
-    store.close().await;
+    sqlx::query("UPDATE plans SET state = 0").execute(&store).await.unwrap();
     let running = serve(&trained, state).await;
+    let full = v1::PlanPushesRequest { holdout_share: 0.5, ..capped(5) };
+    let (summary, pushes) = plan(&running, full).await;
+    assert_eq!((summary.is_repeated, summary.contact_count, summary.holdout_count), (false, 5, 0), "it is full");
+    assert_eq!(pushes.len(), 5);
+    sqlx::query("UPDATE plans SET state = 0").execute(&store).await.unwrap();
     let (summary, pushes) = plan(&running, capped(1000)).await;
     assert_eq!((summary.is_repeated, summary.contact_count, pushes.len()), (false, 7, 7));
     assert!(summary.unplanned.unwrap().over_budget_count > 0, "{summary:?}");
+    store.close().await;
     running.end().await.unwrap();
 }
 

@@ -35,7 +35,7 @@ use crate::ranker::probability;
 use crate::ranking::distinct;
 
 /// Items of a page, where nobody says how many.
-const USUAL_PAGE: usize = 20;
+pub const DEFAULT_PAGE: usize = 20;
 
 /// What happened during a visit so far.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -198,44 +198,44 @@ fn candidates(
 }
 
 /// Puts given products, each named once, in order for a persona, best first. A score does not depend on what else is
-/// given: it is that of a feed at the member's home, told by how the product stands out among that feed's candidates.
+/// given: it is that of an unfiltered feed at the member's home, before what was seen counts less, told by how the
+/// product stands out among that feed's candidates.
 pub fn rank(model: &Model, persona: &Persona, products: &[u32]) -> Vec<FeedItem> {
-    let request = FeedRequest::new(Visitor::Unknown, USUAL_PAGE);
+    let request = FeedRequest::new(Visitor::Unknown, DEFAULT_PAGE);
     let signals = Signals::new(model, persona, &request);
-    if !persona.is_personal() {
-        return score(model, persona, &signals, products);
-    }
-    let beside = candidates(model, &request, &signals, &allowed_products(model, &request));
-    score_among(model, persona, &signals, products, &beside)
+    let beside = match persona.is_personal() {
+        true => candidates(model, &request, &signals, &allowed_products(model, &request)),
+        false => Vec::new(),
+    };
+    score_among(model, persona, &signals, products, Some(&beside))
 }
 
 /// Scores and sorts candidates, each named once.
 fn score(model: &Model, persona: &Persona, signals: &Signals<'_>, candidates: &[u32]) -> Vec<FeedItem> {
-    score_among(model, persona, signals, candidates, &[])
+    score_among(model, persona, signals, candidates, None)
 }
 
-/// Scores and sorts products, each named once, as they stand among candidates; among themselves where there are none.
+/// Scores and sorts products, each named once, as they stand among candidates, or else among themselves.
 fn score_among(
     model: &Model,
     persona: &Persona,
     signals: &Signals<'_>,
     products: &[u32],
-    candidates: &[u32],
+    candidates: Option<&[u32]>,
 ) -> Vec<FeedItem> {
     if !persona.is_personal() {
         let item = |(product, share): (&u32, f32)| FeedItem::new(*product, share, Source::Popular);
         return sorted(products.iter().zip(signals.here.shares(products)).map(item).collect());
     }
     let mut items = Vec::with_capacity(products.len());
-    let parts = |rows: &[u32]| -> (Vec<u32>, Vec<u32>) { rows.iter().partition(|row| persona.has_purchased(**row)) };
-    let ((repeat, fresh), beside) = (parts(products), parts(candidates));
-    let ranker = &model.ranker;
-    for (products, beside, scorer, purchased) in
-        [(repeat, beside.0, &ranker.repeat, true), (fresh, beside.1, &ranker.fresh, false)]
-    {
-        let rows = match beside.is_empty() {
-            true => signals.features(&products, |_| true),
-            false => signals.features_among(&products, &beside),
+    for (scorer, purchased) in [(&model.ranker.repeat, true), (&model.ranker.fresh, false)] {
+        let of_task = |rows: &[u32]| -> Vec<u32> {
+            rows.iter().copied().filter(|row| persona.has_purchased(*row) == purchased).collect()
+        };
+        let products = of_task(products);
+        let rows = match candidates {
+            None => signals.features(&products, |_| true),
+            Some(candidates) => signals.features_among(&products, &of_task(candidates)),
         };
         let scores = scorer.log_odds(&rows).into_iter().zip(&rows).zip(products);
         items.extend(

@@ -204,7 +204,7 @@ impl State {
     /// Messages that a member got, or is about to get, and that the model did not learn of.
     pub fn contacts(&self, row: u32) -> impl Iterator<Item = LiveContact> {
         let new = self.member(row).map_or(&[][..], |member| &member.contacts);
-        let is_new = |contact: &LiveContact| contact.id != 0 && new.iter().any(|c| c.id == contact.id);
+        let is_new = |contact: &LiveContact| new.iter().any(|c| c.id == contact.id);
         let loaded = (!self.is_erased(row)).then(|| self.loaded.of(row)).into_iter().flatten();
         loaded.filter(move |c| !is_new(c)).chain(new.iter().copied().filter(LiveContact::matters))
     }
@@ -214,7 +214,7 @@ impl State {
         self.contacts(row).filter(|contact| contact.is_within(now, days)).count()
     }
 
-    /// The members of the model who got any, and whom `is_meant` means by their number.
+    /// The members who got any, and whom `is_meant` means by their number; erased ones may be among them.
     pub fn contacted(&self, now: i64, days: u16, is_meant: impl Fn(u32, usize) -> bool + Sync) -> RoaringBitmap {
         let is_meant = |row: u32, count: usize| count > 0 && is_meant(row, count);
         let loaded = self.loaded.members(|row, contacts| {

@@ -48,7 +48,7 @@ impl Train {
             return print::json(&serde_json::json!({ "version": trained.id.as_str(), "metrics": metrics }));
         }
         print::line(&trained.id)?;
-        if trained.evaluation.tasks.is_empty() { Ok(()) } else { print_evaluation(&trained.evaluation) }
+        if trained.evaluation.is_of_nobody() { Ok(()) } else { print_evaluation(&trained.evaluation) }
     }
 }
 

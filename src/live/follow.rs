@@ -82,6 +82,7 @@ impl Live {
         });
         if let Some(bound) = bound.await {
             self.publish(&bound);
+            self.lag.store((last - bound.seq).max(0), Ordering::Relaxed);
         }
         Ok(())
     }

@@ -247,13 +247,15 @@ impl Live {
         has_room
     }
 
-    /// Keeps some of what is owed, now that the store answers; what is not kept remains owed.
-    async fn pay(&self) {
+    /// Keeps some of what is owed, now that the store answers, and tells whether it did; what is not kept remains owed.
+    async fn pay(&self) -> bool {
         let some: Vec<Entry> = self.owed.lock().iter().take(PAID_AT_ONCE).cloned().collect();
         let count = some.len();
-        if count > 0 && self.keep(Write::Audit(some)).await.is_ok() {
+        let is_paid = count > 0 && self.keep(Write::Audit(some)).await.is_ok();
+        if is_paid {
             self.owed.lock().drain(..count);
         }
+        is_paid
     }
 
     fn publish(&self, bound: &Bound) {
@@ -285,9 +287,10 @@ impl Live {
 }
 
 impl Tasks {
-    /// Lets what is waiting be kept, and ends.
+    /// Lets what is waiting, and what is owed, be kept, and ends.
     pub async fn end(self) {
         self.others.iter().for_each(JoinHandle::abort);
+        while self.live.pay().await {}
         // The writer may have ended by itself.
         let _ = self.ending.send(());
         let _ = self.writer.await;

@@ -79,7 +79,9 @@ async fn keep(live: &Live, jobs: Vec<Job>) {
             for answer in answers {
                 let _ = answer.send(Err(WriteError::Unavailable(error.clone())));
             }
-            live.note_store(Err::<(), _>(error));
+            if !matches!(*error, StoreError::Damaged(..)) {
+                live.note_store(Err::<(), _>(error));
+            }
         }
     }
 }

@@ -219,10 +219,10 @@ fn audience_trait(found: &Trait) -> v1::AudienceTrait {
     }
 }
 
-/// Whether a member may be contacted now.
+/// Whether a member may be contacted now, as far as a model knows them.
 pub(super) fn may_be_contacted(model: &Model, member_id: &str) -> bool {
     let allows = |row| model.state.consent(model, row).allows_contact(model.members.consent(row));
-    model.state.find(model, member_id).is_some_and(allows)
+    model.state.find(model, member_id).map_or_else(|| !model.state.is_forgotten(member_id), allows)
 }
 
 /// The chunks of an answer, made one at a time as the client reads them. Members opt out meanwhile: of who may no longer be

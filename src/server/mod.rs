@@ -103,6 +103,7 @@ pub async fn serve(
     let policy = Arc::new(config.policy()?);
     let jwt = Jwt::new(&serve.jwt).map_err(Error::Usage)?.map(Arc::new);
     let server = builder(&serve.tls)?;
+    let admin = admin_listener(serve).await?;
     let store = Store::open(&state.take_url(&registry)?).await?;
     let has_keys = Keys::new(store.keys().await?, &Keys::default()).are_needed();
     guard(serve, &listener, has_keys || jwt.is_some())?;
@@ -119,23 +120,36 @@ pub async fn serve(
         }
     };
     let shared = Shared { live, compute, policy, accept: days(state.accept_days) };
-    let outcome = answer(server, jwt, serve, shared, metrics, listener, ended).await;
+    let doors = Doors { listener, admin, server, jwt };
+    let outcome = answer(doors, serve, shared, metrics, ended).await;
     tasks.end().await;
     outcome
 }
 
-/// Answers calls until `ended`, and lets open ones finish.
-async fn answer(
+/// How callers come in.
+struct Doors {
+    listener: TcpListener,
+    admin: Option<TcpListener>,
     server: Server,
     jwt: Option<Arc<Jwt>>,
+}
+
+/// Answers calls until `ended`, and lets open ones finish.
+async fn answer(
+    doors: Doors,
     config: &ServeConfig,
     shared: Shared,
     metrics: Arc<Metrics>,
-    listener: TcpListener,
     ended: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
     let is_draining = Arc::new(AtomicBool::new(false));
-    let _admin = admin(config, &shared.live, &metrics, &is_draining).await?;
+    let Doors { listener, admin, server, jwt } = doors;
+    // It closes when the task is dropped.
+    let mut monitors = JoinSet::new();
+    if let Some(admin) = admin {
+        tracing::info!(address = %admin.local_addr()?, "admin port");
+        monitors.spawn(serve_admin(admin, shared.live.clone(), metrics.clone(), is_draining.clone()));
+    }
     let (health_reporter, health) = tonic_health::server::health_reporter();
     set_health(&health_reporter, true).await;
     let drain = Duration::from_secs(config.drain_seconds);
@@ -196,21 +210,11 @@ async fn set_health(reporter: &tonic_health::server::HealthReporter, serving: bo
     }
 }
 
-/// Opens the admin port, if there is one; it closes when the tasks are dropped.
-async fn admin(
-    config: &ServeConfig,
-    live: &Arc<Live>,
-    metrics: &Arc<Metrics>,
-    is_draining: &Arc<AtomicBool>,
-) -> Result<JoinSet<()>, Error> {
-    let mut tasks = JoinSet::new();
-    if let Some(address) = config.admin {
-        let listener = TcpListener::bind(address).await;
-        let listener = listener.map_err(|e| Error::Serve(format!("{address}: {e}; choose another with --admin")))?;
-        tracing::info!(address = %listener.local_addr()?, "admin port");
-        tasks.spawn(serve_admin(listener, live.clone(), metrics.clone(), is_draining.clone()));
-    }
-    Ok(tasks)
+/// Opens the admin port, if there is one.
+async fn admin_listener(config: &ServeConfig) -> Result<Option<TcpListener>, Error> {
+    let Some(address) = config.admin else { return Ok(None) };
+    let listener = TcpListener::bind(address).await;
+    Ok(Some(listener.map_err(|e| Error::Serve(format!("{address}: {e}; choose another with --admin")))?))
 }
 
 /// Who listens to more than this machine must know who calls, and be heard by nobody else.

@@ -8,6 +8,7 @@ use kindred_models::Model;
 use kindred_models::feed::{Persona, Reasons, Visitor, rank};
 use kindred_models::outreach::{self, ContactStatus, Planner, Push, PushRequest};
 use prost_types::Timestamp;
+use rayon::prelude::*;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
@@ -57,7 +58,7 @@ impl OutreachService for Outreach {
     ) -> Result<Response<Self::PlanPushesStream>, Status> {
         let (by, deadline) = (Caller::of(&request), request.extensions().get::<Deadline>().copied());
         let question = PlanQuestion::check(request.into_inner(), &self.shared.policy, unix_now())?;
-        // What can't be planned begins no plan.
+        // A product that nobody knows begins no plan.
         question.ask(&self.shared.live.snapshot(), &[])?;
         let detail = format!("plan {}, {} contacts at most", question.plan_id, question.max_contacts);
         let by = entry(&by, "PlanPushes", detail);
@@ -154,7 +155,7 @@ impl Outreach {
     /// Where another call reserves for the same plan meanwhile, what is left is planned anew.
     async fn plan(&self, question: PlanQuestion, reserved: i64) -> Result<(v1::PlanSummary, Planned), Problem> {
         let mut known = reserved;
-        let (planner, total, got) = loop {
+        let (planner, total, got, model_version) = loop {
             // Both know what the plan reserved until then.
             let taken = self.shared.live.plan(&question.plan_id).await.map_err(Problem::Store)?;
             let model = self.shared.live.snapshot();
@@ -168,7 +169,7 @@ impl Outreach {
             let got = self.reserve(&question, &model, pushes, known).await?;
             match got.overtaken {
                 Some(reserved) => known = reserved,
-                None => break (planner, total, got),
+                None => break (planner, total, got, model.info.version.clone()),
             }
         };
         self.shared.live.keep(Write::FinishPlan(question.plan_id.clone())).await?;
@@ -187,6 +188,7 @@ impl Outreach {
             excluded: Some(excluded(&planner.excluded)),
             unplanned: Some(unplanned),
             horizon_days: planner.horizon_days() as i32,
+            model_version,
             ..summary
         };
         planned.extend(got.held_out);
@@ -252,11 +254,11 @@ impl Outreach {
         mut known: i64,
     ) -> Result<Places, Problem> {
         let (mut got, mut pushes) = (Places::default(), pushes.into_iter().peekable());
-        let most = question.max_contacts;
+        let room = question.max_contacts.saturating_sub(usize::try_from(known).unwrap_or(0));
         // Stops at as many who are held out, too: all of them stay in memory until the client has read the stream.
-        while got.reserved < most && got.held_out.len() < most && pushes.peek().is_some() {
+        while got.reserved < room && got.held_out.len() < room && pushes.peek().is_some() {
             let mut wanted = Vec::new();
-            for push in pushes.by_ref().take(CHUNK.min(most - got.reserved)) {
+            for push in pushes.by_ref().take(CHUNK.min(room - got.reserved)) {
                 let want = want(model, &push);
                 match question.holdout.contains(&want.member_id) {
                     true => got.held_out.push((self.untold(question, want), true)),
@@ -314,10 +316,15 @@ impl Outreach {
         let chunks = tokio_stream::iter(chunks).then(move |start| {
             let (compute, planned, model) = (shared.compute.clone(), planned.clone(), shared.live.snapshot());
             async move {
-                let made = compute.run(move |_| {
-                    let part = planned[start..].iter().take(CHUNK);
+                let made = compute.run(move |stop| {
+                    let part = planned[start..planned.len().min(start + CHUNK)].par_iter();
                     let may_be_told = part.filter(|(contact, _)| may_be_contacted(&model, &contact.member_id));
-                    Ok(may_be_told.map(|(contact, held_out)| message(&model, contact, *held_out)).collect())
+                    // Why a member is told of a product takes as long as a feed.
+                    let told = may_be_told.map(|(contact, held_out)| {
+                        stop.check()?;
+                        Ok(message(&model, contact, *held_out))
+                    });
+                    told.collect::<Result<_, Problem>>()
                 });
                 let chunk = v1::PushChunk { pushes: made.await? };
                 Ok(v1::PlanPushesResponse { payload: Some(Payload::Chunk(chunk)) })

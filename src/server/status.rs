@@ -112,9 +112,9 @@ impl From<Problem> for Status {
             Problem::NoOlderVersion => Self::failed_precondition("there is no version older than the one that serves"),
             Problem::NotKept(error @ WriteError::Overloaded) => busy(error.to_string()),
             Problem::Overloaded => busy("more calls wait than can be answered soon".to_owned()),
+            Problem::NotKept(WriteError::Unavailable(error)) => of_store(&error),
             Problem::NotKept(error) => Self::unavailable(error.to_string()),
-            Problem::Store(error @ StoreError::Damaged(..)) => Self::internal(error.to_string()),
-            Problem::Store(error) => Self::unavailable(error.to_string()),
+            Problem::Store(error) => of_store(&error),
             Problem::UnknownVersion(id) => {
                 not_found("UNKNOWN_VERSION", format!("the registry has no version '{id}'"), "version", &id)
             }
@@ -126,6 +126,17 @@ impl From<Problem> for Status {
             Problem::Stopped => Self::cancelled("the call was cancelled"),
             Problem::Broken => Self::internal("the computation broke off; the server's log says why"),
         }
+    }
+}
+
+/// The store may answer later; what is damaged in it does not mend itself.
+fn of_store(error: &StoreError) -> Status {
+    match error {
+        StoreError::Damaged(..) => {
+            tracing::error!(%error, "the state store holds what can't be understood");
+            Status::internal("the state store is damaged; the server's log says where")
+        }
+        _ => Status::unavailable(error.to_string()),
     }
 }
 

@@ -1,14 +1,13 @@
 //! Requests are checked here, before anything is allocated or computed for them.
 
 use kindred_models::Model;
+use kindred_models::feed::DEFAULT_PAGE;
 use kindred_models::feed::{ProductFilter, VisitEvent};
 use tonic_types::FieldViolation;
 
 use super::status::Problem;
 use crate::proto::v1;
 
-/// Items of a page where none are asked for.
-const DEFAULT_PAGE: usize = 20;
 /// Items of a page at most.
 const MAX_PAGE: usize = 500;
 /// How far clocks may be ahead, in seconds.

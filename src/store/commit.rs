@@ -106,7 +106,7 @@ impl Write {
             Self::Confirm(said) => said.len(),
             Self::Erase(..) => 6,
             Self::BeginPlan(..) | Self::FinishPlan(_) | Self::CancelPlan(..) => 3,
-            Self::Audit(entries) => 2 * entries.len(),
+            Self::Audit(entries) => 3 * entries.len(),
         }
     }
 

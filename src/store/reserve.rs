@@ -18,10 +18,11 @@ use super::read::{contact, profile};
 use super::rows::{Change, StoredContact};
 use super::{From, StoreError};
 
-/// Columns of a contact.
-const COLUMNS: usize = 14;
-/// Those that are not the same where the name is.
-const REPLACED: [&str; 11] = [
+/// Columns of a contact: the first three are the same where its name is.
+const COLUMNS: [&str; 14] = [
+    "contact_id",
+    "plan_id",
+    "member_id",
     "seq",
     "campaign_id",
     "product_id",
@@ -252,16 +253,17 @@ impl Tx {
         if contacts.is_empty() {
             return Ok(());
         }
+        // One of the same name that nobody remembers, and that was not deleted yet, is this one now.
+        let replaced: Vec<String> = COLUMNS[3..].iter().map(|column| format!("{column} = excluded.{column}")).collect();
         let sql = format!(
-            "INSERT INTO contacts (contact_id, seq, plan_id, campaign_id, member_id, product_id, channel, priority, time, \
-             until, status, said_at, probability, value) VALUES {} ON CONFLICT (contact_id) DO UPDATE SET {}",
-            values(self.backend, contacts.len(), COLUMNS),
-            // One of the same name that nobody remembers, and that was not deleted yet, is this one now.
-            REPLACED.map(|column| format!("{column} = excluded.{column}")).join(", ")
+            "INSERT INTO contacts ({}) VALUES {} ON CONFLICT (contact_id) DO UPDATE SET {}",
+            COLUMNS.join(", "),
+            values(self.backend, contacts.len(), COLUMNS.len()),
+            replaced.join(", ")
         );
         let mut query = sqlx::query(&sql);
         for c in contacts {
-            query = query.bind(&c.contact_id).bind(number).bind(&c.plan_id).bind(&c.campaign_id).bind(&c.member_id);
+            query = query.bind(&c.contact_id).bind(&c.plan_id).bind(&c.member_id).bind(number).bind(&c.campaign_id);
             query = query.bind(&c.product_id).bind(&c.channel).bind(i16::from(c.priority));
             query = query.bind(c.times.from).bind(c.times.until).bind(c.status as i16).bind(c.said_at);
             query = query.bind(c.probability).bind(c.value);

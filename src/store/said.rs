@@ -1,6 +1,6 @@
 //! What is said of members and products: one text for each, into which what is said later is merged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use kindred_models::state::{ProductPatch, Profile};
 use serde::Serialize;
@@ -11,13 +11,13 @@ use super::StoreError;
 use super::commit::{ROWS, Tx, values};
 use super::rows::Change;
 
-/// What is said of something.
-pub(super) trait Said: Clone + Default + Serialize + DeserializeOwned {
+/// What is said of something, kept as a text.
+pub(super) trait Text: Clone + Default + Serialize + DeserializeOwned {
     /// The table that keeps it.
     const TABLE: &'static str;
     /// Its column of names.
     const NAME: &'static str;
-    /// Its column of what is said, as JSON.
+    /// Its column of texts, in JSON.
     const TEXT: &'static str;
 
     /// Takes over what is said later.
@@ -27,7 +27,7 @@ pub(super) trait Said: Clone + Default + Serialize + DeserializeOwned {
     fn change(id: String, said: Self) -> Change;
 }
 
-impl Said for Profile {
+impl Text for Profile {
     const TABLE: &'static str = "members";
     const NAME: &'static str = "member_id";
     const TEXT: &'static str = "profile";
@@ -41,7 +41,7 @@ impl Said for Profile {
     }
 }
 
-impl Said for ProductPatch {
+impl Text for ProductPatch {
     const TABLE: &'static str = "products";
     const NAME: &'static str = "product_id";
     const TEXT: &'static str = "patch";
@@ -57,19 +57,21 @@ impl Said for ProductPatch {
 
 impl Tx {
     /// Keeps what is said now, merged into what was said before; gives for each whether anything was.
-    pub(super) async fn keep_said<S: Said>(&mut self, said: &[(&String, &S)]) -> Result<Vec<bool>, StoreError> {
+    pub(super) async fn keep_said<S: Text>(&mut self, said: &[(&String, &S)]) -> Result<Vec<bool>, StoreError> {
         let mut was_known = Vec::with_capacity(said.len());
         for chunk in said.chunks(ROWS) {
-            let mut known: BTreeMap<&str, S> = self.known_of(chunk).await?;
-            let mut numbered = BTreeMap::<&str, i64>::new();
+            let known = self.known_of::<S>(chunk).await?;
+            // One that is named twice is kept once, as it is in the end.
+            let mut kept = BTreeMap::<&str, (i64, S)>::new();
             for (id, later) in chunk {
-                was_known.push(known.contains_key(id.as_str()));
-                known.entry(id.as_str()).or_default().merge((*later).clone());
-                // One that is named twice is kept once, as it is in the end.
-                numbered.insert(id.as_str(), self.number());
+                was_known.push(known.contains_key(*id) || kept.contains_key(id.as_str()));
+                let (number, said) =
+                    kept.entry(id.as_str()).or_insert_with(|| (0, known.get(*id).cloned().unwrap_or_default()));
+                said.merge((*later).clone());
+                *number = self.number();
             }
-            let kept = known.into_iter().filter_map(|(id, said)| Some((*numbered.get(id)?, id, said)));
-            let mut kept: Vec<(i64, &str, S)> = kept.collect();
+            let mut kept: Vec<(i64, &str, S)> =
+                kept.into_iter().map(|(id, (number, said))| (number, id, said)).collect();
             kept.sort_unstable_by_key(|(number, ..)| *number);
             self.insert_said(&kept).await?;
             self.changes.extend(kept.into_iter().map(|(_, id, said)| S::change(id.to_owned(), said)));
@@ -77,22 +79,21 @@ impl Tx {
         Ok(was_known)
     }
 
-    async fn known_of<'a, S: Said>(&mut self, chunk: &[(&'a String, &S)]) -> Result<BTreeMap<&'a str, S>, StoreError> {
+    async fn known_of<S: Text>(&mut self, chunk: &[(&String, &S)]) -> Result<HashMap<String, S>, StoreError> {
         let (table, name, text) = (S::TABLE, S::NAME, S::TEXT);
         let names = values(self.backend, 1, chunk.len());
         let asked = format!("SELECT {name}, {text} FROM {table} WHERE {name} IN {names}");
         let query = chunk.iter().fold(sqlx::query(&asked), |query, (id, _)| query.bind(id.as_str()));
-        let by_name: BTreeMap<&str, &'a str> = chunk.iter().map(|(id, _)| (id.as_str(), id.as_str())).collect();
-        let mut known = BTreeMap::new();
+        let mut known = HashMap::new();
         for row in query.fetch_all(&mut *self.transaction).await? {
-            let (id, said): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+            let said: String = row.try_get(1)?;
             let said = serde_json::from_str(&said).map_err(|e| StoreError::Damaged(table, e.to_string()))?;
-            known.extend(by_name.get(id.as_str()).map(|id| (*id, said)));
+            known.insert(row.try_get(0)?, said);
         }
         Ok(known)
     }
 
-    async fn insert_said<S: Said>(&mut self, kept: &[(i64, &str, S)]) -> Result<(), StoreError> {
+    async fn insert_said<S: Text>(&mut self, kept: &[(i64, &str, S)]) -> Result<(), StoreError> {
         let (table, name, text) = (S::TABLE, S::NAME, S::TEXT);
         let rows = values(self.backend, kept.len(), 3);
         let sql = format!(

@@ -63,7 +63,7 @@ impl<'a> Groups<'a> {
             // Others for each product, so that none is passed over for all.
             let every = others.len().div_ceil(MAX_GROUP_PRODUCTS).max(1);
             let some = others.iter().zip(amounts).skip(product as usize % every).step_by(every);
-            some.for_each(|(other, y)| into.add(*other, weight * every as f32 * y));
+            some.for_each(|(other, y)| into.add(*other, weight * y));
         }
     }
 }
@@ -160,13 +160,13 @@ mod tests {
         let all: Vec<(u32, u32, f32)> = (0..n).map(|product| (0, product, 1.0)).collect();
         let groups = Matrix::from_sorted(1, &all);
         let groups = Groups::new(&groups, n as usize, 0.0);
-        let mut counted = vec![0.0; n as usize];
+        let mut counted = vec![0; n as usize];
         for product in 0..n {
             let mut together = Scatter::take(n as usize);
             groups.count_together(product, &mut together);
-            together.each(|other, sum| counted[other as usize] += sum);
+            together.each(|other, sum| counted[other as usize] += usize::from(sum == 1.0));
         }
-        assert!(counted.iter().all(|sum| *sum == n as f32), "each with each, once");
+        assert!(counted.iter().all(|count| *count == MAX_GROUP_PRODUCTS), "each with as many, once");
     }
 
     #[test]

@@ -147,7 +147,9 @@ pub(super) fn read(
         read.add_file(&file, &columns, table.time_unit, progress)?;
     }
     let offset = 60 * i64::from(utc_offset_minutes);
-    read.without_summer_time(offset);
+    if !matches!(table.time_unit, TimeUnit::Date | TimeUnit::None) {
+        read.without_summer_time(offset);
+    }
     if let Some(folder) = &config.state {
         read.add_kept(&config.root.join(folder).join(KEPT_EVENTS), table.time_unit, offset, progress)?;
     }

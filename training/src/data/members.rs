@@ -77,7 +77,6 @@ impl Member {
         let flag = |name| columns.get(name, cells).flag().map_err(|_| Reason::BadFlag(name));
         let day = |name| birthday(columns.get(name, cells), unit).ok_or(Reason::BadTime(name));
         // Of no use to what is learned so far; a bad one is told of all the same.
-        day("joined_at")?;
         Ok(Self {
             store: text("store_id"),
             city: text("city"),
@@ -106,21 +105,24 @@ impl Member {
     }
 }
 
-/// Days that somebody alive may have been born, or have joined, on: from 1900 to 2100, in unix seconds.
+/// Days that a member may have been born on: from 1900 to 2100, in unix seconds.
 const BIRTHDAYS: std::ops::Range<i64> = -2_208_988_800..4_102_444_800;
 
-/// A birthday, or the like, in unix seconds, below 0 before 1970: a date column, text that begins with a date, or a number in the
-/// table's unit. `None` for what is none; a cell may hold none.
+/// A birthday in unix seconds, below 0 before 1970: a date column, text that begins with a date, or a number in the
+/// table's unit. `None` for what is none; a cell may hold none. What is before 1900 stands for a birthday that nobody told.
 fn birthday(cell: &Cell<'_>, unit: TimeUnit) -> Option<Option<i64>> {
     if cell.is_empty() {
         return Some(None);
     }
     let date = match cell {
-        Cell::Text(text) => text.trim().split(['T', ' ']).next().and_then(parse_date),
+        Cell::Text(text) => {
+            let date = text.trim().split(['T', ' ']).next().unwrap_or_default();
+            parse_date(date).or_else(|| parse_date(date.get(..10)?))
+        }
         _ => None,
     };
     let born = date.or_else(|| unit.of_number(cell))?;
-    BIRTHDAYS.contains(&born).then_some(Some(born))
+    (born < BIRTHDAYS.end).then(|| Some(born).filter(|born| BIRTHDAYS.contains(born)))
 }
 
 /// The members table, by the numbers of its ids.
@@ -296,6 +298,7 @@ mod tests {
             (text("1990-05-01"), TimeUnit::Timestamp),
             (text("1990/5/1"), TimeUnit::S),
             (text("1990-05-01T00:00:00Z"), TimeUnit::None),
+            (text("1990-05-01+08:00"), TimeUnit::Date),
             (text("641520000"), TimeUnit::S),
             (Cell::Float(641_520_000.0), TimeUnit::S),
             (Cell::Integer(641_520_000_000), TimeUnit::Ms),
@@ -305,10 +308,11 @@ mod tests {
         }
         assert_eq!(birthday(&text("1950-01-01"), TimeUnit::Date), Some(Some(-631_152_000)));
         assert_eq!(birthday(&Cell::Null, TimeUnit::S), Some(None));
+        assert_eq!(birthday(&text("0001-01-01"), TimeUnit::Date), Some(None), "nobody told");
         // A child of the year 22,299 would be a minor for long.
         for (cell, unit) in [
             (Cell::Integer(641_520_000_000), TimeUnit::S),
-            (text("1890-05-01"), TimeUnit::Date),
+            (text("9999-12-31"), TimeUnit::Date),
             (text("1st of May"), TimeUnit::Date),
         ] {
             assert_eq!(birthday(&cell, unit), None, "{cell:?} in {unit:?}");

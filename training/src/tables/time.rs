@@ -51,9 +51,7 @@ impl TimeUnit {
         };
         seconds.filter(|s| POSSIBLE.contains(s)).map(Some).ok_or(Unusable)
     }
-}
 
-impl TimeUnit {
     /// Unix seconds of a cell that is a number of this unit, or a moment by itself; whatever they are.
     pub(crate) fn of_number(self, cell: &Cell<'_>) -> Option<i64> {
         match (self, cell) {

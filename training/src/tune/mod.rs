@@ -195,7 +195,9 @@ impl<'a> Window<'a> {
         let mut truths = truths(&history, &test, Task::New);
         thin(&mut truths, params.max_members);
         let digest = digest(slice.events().chain(&test));
-        let consents = blake3::hash(&dataset.members.consents).to_hex().to_string();
+        let may_be_learned = |row| u8::from(dataset.members.consent(row).personalization);
+        let consents: Vec<u8> = (0..dataset.members.len() as u32).map(may_be_learned).collect();
+        let consents = blake3::hash(&consents).to_hex().to_string();
         let products = dataset.products.len();
         (!truths.is_empty()).then_some(Self { slice, members, products, truths, digest, consents })
     }

@@ -12,7 +12,7 @@ use crate::config::PopularityParams;
 use crate::data::{Dataset, Event, Kind};
 use crate::slice::{Slice, kept_purchases};
 
-/// Counts purchases, less refunds, decayed.
+/// Counts purchases less refunds, each decayed from its own day.
 pub fn fit(dataset: &Dataset, slice: &Slice, params: &PopularityParams) -> Popularity {
     let products = dataset.products.len();
     let half_life = params.half_life_days;

@@ -93,8 +93,10 @@ impl ProductPatch {
 impl Model {
     /// The same model with what was said of products, each named once. Products that it does not know come after its own, in
     /// the order given: they have a vector by their content, and nobody bought them. What is like a product that it knows is
-    /// still told by what that was made of when it learned. Costs time in proportion to the products.
+    /// still told by what that was made of when it learned. Costs time in proportion to the products. The model is one that
+    /// was loaded: to one with added products, no more can be added.
     pub fn with_products(&self, said: &[(String, ProductPatch)]) -> Self {
+        debug_assert!(self.products.added.is_empty());
         if said.is_empty() {
             return self.clone();
         }

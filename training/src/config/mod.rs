@@ -112,6 +112,9 @@ impl TrainConfig {
         }
         let days = self.evaluate.test_days;
         check("evaluate.test_days", days, days <= 3650, "must be from 0 to 3650")?;
+        let EvaluateParams { max_members, max_launches, .. } = self.evaluate;
+        check("evaluate.max_members", max_members, max_members > 0, "must be 1 or above")?;
+        check("evaluate.max_launches", max_launches, max_launches > 0, "must be 1 or above")?;
         Ok(ValidConfig { embeddings: self.embeddings.validate()?, index: self.index.validate()?, given: self })
     }
 }

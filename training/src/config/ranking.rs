@@ -72,22 +72,15 @@ pub struct LaunchParams {
     pub replays: u32,
     /// Days between two of them, 1 to 365: members are described as of up to so many days before a launch.
     pub step_days: u32,
-    /// Buyers within the horizon from which a product counts as a launch.
+    /// Buyers within the horizon from which a product counts as a launch, 1 or more.
     pub min_buyers: u32,
-    /// Launches from which weights are learned and the number of buyers to expect can be said.
+    /// Launches from which weights are learned and the number of buyers to expect can be said, 1 or more.
     pub min_launches: u32,
     /// Members that are replayed, at most.
     pub max_members: usize,
     /// Whether scores look at which tags members have who buy what is like the product. Tags may be of what a retailer will
     /// not choose people by, or made from purchases: as they have no dates, replays would know what came later.
     pub member_tags: bool,
-}
-
-impl LaunchParams {
-    /// Whether a product with so many buyers within the horizon is a launch that numbers of buyers speak of.
-    pub fn counts(&self, buyers: usize) -> bool {
-        buyers >= self.min_buyers.max(1) as usize
-    }
 }
 
 impl Default for LaunchParams {
@@ -105,11 +98,18 @@ impl Default for LaunchParams {
 }
 
 impl LaunchParams {
+    /// Whether a product with so many buyers within the horizon is a launch that numbers of buyers speak of.
+    pub fn counts(&self, buyers: usize) -> bool {
+        buyers >= self.min_buyers as usize
+    }
+
     pub(super) fn validate(&self) -> Result<(), InvalidParameter> {
         let days = 1..=365;
         check("launch.horizon_days", self.horizon_days, days.contains(&self.horizon_days), "must be from 1 to 365")?;
         check("launch.step_days", self.step_days, days.contains(&self.step_days), "must be from 1 to 365")?;
         check("launch.replays", self.replays, self.replays <= 100, "must be from 0 to 100")?;
+        check("launch.min_buyers", self.min_buyers, self.min_buyers > 0, "must be 1 or above")?;
+        check("launch.min_launches", self.min_launches, self.min_launches > 0, "must be 1 or above")?;
         check("launch.max_members", self.max_members, self.max_members > 0, "must be 1 or above")
     }
 }
@@ -120,9 +120,9 @@ impl LaunchParams {
 pub struct EvaluateParams {
     /// Last days held out; 0 to skip the stage.
     pub test_days: u32,
-    /// Members that are judged, evenly spaced, at most.
+    /// Members that are judged, evenly spaced, at most; 1 or more.
     pub max_members: usize,
-    /// Launches that are judged, evenly spaced, at most; each is ranked for by all members several times.
+    /// Launches that are judged, evenly spaced, at most, 1 or more; each is ranked for by all members several times.
     pub max_launches: usize,
 }
 

@@ -81,7 +81,7 @@ pub(super) fn judge(
 /// Some of the products that enough members are expected to buy.
 fn known_products(model: &Model, params: &LaunchParams, within: impl Fn(u32) -> Option<(u32, i64)>) -> Vec<(u32, i64)> {
     let members = model.launch.active as f32;
-    let enough = |share: &f32| share * members >= params.min_buyers.max(1) as f32;
+    let enough = |share: &f32| share * members >= params.min_buyers as f32;
     let mut products: Vec<(u32, i64)> = (0..)
         .zip(model.launch.selling.iter())
         .filter(|(product, share)| enough(share) && !model.launch.buyers.rows.range(*product).is_empty())

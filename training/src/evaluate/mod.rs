@@ -247,9 +247,9 @@ fn comparable(mut served: Model, beside: &Model, cut: Option<i64>) -> Result<Mod
     }
 }
 
-/// Keeps every n-th of a list, so that at most `max` are left.
+/// Keeps every n-th of a list, so that at most `max` are left, which is 1 or more.
 pub(crate) fn thin<T>(list: &mut Vec<T>, max: usize) {
-    let step = list.len().div_ceil(max.max(1)).max(1);
+    let step = list.len().div_ceil(max).max(1);
     let mut at = 0;
     list.retain(|_| {
         at += 1;

@@ -132,7 +132,7 @@ pub(super) fn foretell(moments: &[(i64, &[Past])], params: &LaunchParams, report
     let (mut base, mut head, mut widths) = (Vec::new(), Vec::new(), Vec::new());
     for (cut, launches) in moments {
         let before: Vec<(i64, &[Past])> = moments.iter().filter(|(c, _)| c + days <= *cut).copied().collect();
-        if before.iter().map(|(_, l)| counted(l, params).len()).sum::<usize>() < params.min_launches.max(1) as usize {
+        if before.iter().map(|(_, l)| counted(l, params).len()).sum::<usize>() < params.min_launches as usize {
             continue;
         }
         let (weights, expectation) = learn(&before, params);

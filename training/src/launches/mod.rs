@@ -110,7 +110,7 @@ pub(crate) fn fit(
     let mut report = LaunchReport { launches: counted.clone().count(), ..LaunchReport::default() };
     let mut learned = LaunchFit::default();
     // Launches without a buyer in the sample tell how many buy, but not who.
-    if counted.filter(|launch| launch.choice().is_some()).count() < params.min_launches.max(1) as usize {
+    if counted.filter(|launch| launch.choice().is_some()).count() < params.min_launches as usize {
         return Ok((learned, report));
     }
     expectation::foretell(&moments, params, &mut report);

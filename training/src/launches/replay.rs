@@ -104,7 +104,7 @@ pub(super) fn at(
     let is_active = |member: u32| had_bought[member as usize];
     let members = had_bought.iter().filter(|had| **had).count();
     // Who buys is learned from small ones, too.
-    let least = (params.min_buyers as usize).div_ceil(2).max(1);
+    let least = (params.min_buyers as usize).div_ceil(2);
     let is_launch = |buyers: &[u32]| (least..members).contains(&buyers.len());
     let launches = buyers(slice, dataset, params, cut, is_active).into_iter().filter(|(_, b)| is_launch(b)).collect();
     let launches = chosen(launches, MOST, |buyers| params.counts(buyers.len()));

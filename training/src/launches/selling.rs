@@ -34,7 +34,7 @@ pub(super) fn learn(
         let came = sales.buyer_counts(&had_bought, *moment, moment + sales.horizon);
         for (product, share) in sales.shares(*moment, &had_bought).into_iter().enumerate() {
             let expected = f64::from(share) * members;
-            if sales.launched[product] <= *moment && expected >= f64::from(params.min_buyers.max(1)) {
+            if sales.launched[product] <= *moment && expected >= f64::from(params.min_buyers) {
                 residuals.push((f64::from(came[product]).max(0.5) / expected).ln());
                 expected_buyers.push(expected);
             }

@@ -5,6 +5,7 @@
 //! `kindred demo` leaves.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
@@ -344,6 +345,11 @@ fn audiences(model: &Model) {
         let said = Profile { city: Some("elsewhere".to_owned()), ..Profile::default() };
         state.describe(model, model.members.ids.get(row), said);
     });
+    let retagged = with(&|state, row| {
+        let tag = (row as usize / ACTIVE) % model.members.tag_names.len().max(1);
+        let tags = BTreeSet::from([model.members.tag_names.get(tag as u32).to_owned()]);
+        state.describe(model, model.members.ids.get(row), Profile { tags, ..Profile::default() });
+    });
     let request = AudienceRequest {
         subject: Subject::Known(0),
         seeds: Vec::new(),
@@ -368,6 +374,7 @@ fn audiences(model: &Model) {
         ("bought something a day later", &bought),
         ("were described as they were known", &described),
         ("moved elsewhere", &moved),
+        ("got a tag", &retagged),
     ] {
         let took = middle(model);
         println!(

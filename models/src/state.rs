@@ -32,7 +32,7 @@ use described::Described;
 pub use catalogue::ProductPatch;
 pub(crate) use catalogue::extended;
 pub use contact::{LiveContact, LoadedContacts, NO_CHANNEL};
-pub use described::Said;
+pub use described::{Said, TagChange};
 pub use kept::{KEPT_EVENTS, KEPT_FILE, Kept, hash, store_name};
 pub use member::{LiveEvent, LiveMember};
 pub use past::Pasts;
@@ -181,51 +181,6 @@ impl State {
         &self.erased
     }
 
-    /// Members of the model of whom something was said that it does not know, each with all that was.
-    pub fn described(&self, said: Said) -> impl Iterator<Item = (u32, &Profile)> {
-        self.described.of(said).iter().filter_map(|row| Some((row, self.profile(row)?)))
-    }
-
-    /// A set of members, mended: of whom something was said is in it if `says` so, and by the set itself where that does
-    /// not matter (`None`).
-    pub fn mended(
-        &self,
-        set: RoaringBitmap,
-        said: Said,
-        says: impl Fn(&Profile) -> Option<bool> + Sync,
-    ) -> RoaringBitmap {
-        let rows: Vec<u32> = self.described.of(said).iter().collect();
-        let heard = rows.into_par_iter().filter_map(|row| Some((row, says(self.profile(row)?)?)));
-        let heard: Vec<(u32, bool)> = heard.collect();
-        let of = |is_in: bool| heard.iter().filter(move |(_, said)| *said == is_in).map(|(row, _)| *row);
-        (set - of(false).collect::<RoaringBitmap>()) | of(true).collect::<RoaringBitmap>()
-    }
-
-    /// Messages that a member got, or is about to get, and that the model did not learn of.
-    pub fn contacts(&self, row: u32) -> impl Iterator<Item = LiveContact> {
-        let new = self.member(row).map_or(&[][..], |member| &member.contacts);
-        let is_new = |contact: &LiveContact| new.iter().any(|c| c.id == contact.id);
-        let loaded = (!self.is_erased(row)).then(|| self.loaded.of(row)).into_iter().flatten();
-        loaded.filter(move |c| !is_new(c)).chain(new.iter().copied().filter(LiveContact::matters))
-    }
-
-    /// How many messages a member got in the days before a moment, that the model did not learn of.
-    pub fn contact_count(&self, row: u32, now: i64, days: u16) -> usize {
-        self.contacts(row).filter(|contact| contact.is_within(now, days)).count()
-    }
-
-    /// The members who got any, and whom `is_meant` means by their number; erased ones may be among them.
-    pub fn contacted(&self, now: i64, days: u16, is_meant: impl Fn(u32, usize) -> bool + Sync) -> RoaringBitmap {
-        let is_meant = |row: u32, count: usize| count > 0 && is_meant(row, count);
-        let loaded = self.loaded.members(|row, contacts| {
-            !self.contacted.contains(row) && is_meant(row, contacts.filter(|c| c.is_within(now, days)).count())
-        });
-        let rows: Vec<u32> = self.contacted.iter().collect();
-        let since = rows.into_par_iter().filter(|row| is_meant(*row, self.contact_count(*row, now, days)));
-        let since: Vec<u32> = since.collect();
-        loaded.into_iter().chain(since).collect()
-    }
-
     /// Names of the channels that events and contacts are numbered by.
     pub fn channels(&self) -> &[String] {
         &self.channels
@@ -242,42 +197,6 @@ impl State {
         }
         Arc::make_mut(&mut self.channels).push(name.to_owned());
         (self.channels.len() - 1) as u16
-    }
-
-    /// Takes over contacts that were known when the model was loaded: before any of them changes.
-    pub fn load_contacts(&mut self, mut contacts: LoadedContacts) {
-        contacts.sort();
-        self.loaded = Arc::new(contacts);
-    }
-
-    /// Adds a contact of a member to those that are to be loaded.
-    pub fn add_contact(&mut self, model: &Model, member_id: &str, contact: &LiveContact, to: &mut LoadedContacts) {
-        let row = self.row(model, member_id);
-        if !self.is_erased(row) {
-            to.push(row, contact);
-        }
-    }
-
-    /// What is known now of a message to a member.
-    pub fn contact(&mut self, model: &Model, member_id: &str, contact: LiveContact) {
-        let row = self.row(model, member_id);
-        if self.is_erased(row) {
-            return;
-        }
-        let was_loaded = contact.id != 0 && self.loaded.of(row).any(|known| known.id == contact.id);
-        let contacts = &mut self.member_mut(row).contacts;
-        contacts.retain(|known| contact.id == 0 || known.id != contact.id);
-        // What was loaded and does not matter any more stands for what was loaded.
-        if contact.matters() || was_loaded {
-            if contacts.is_empty() {
-                // Most have one: no room for four.
-                contacts.reserve_exact(1);
-            }
-            contacts.push(contact);
-        }
-        if (row as usize) < model.members.len() && !self.contacted.contains(row) {
-            Arc::make_mut(&mut self.contacted).insert(row);
-        }
     }
 
     /// What a member did, and in which store if that was said. Events may come in any order, each once.
@@ -319,8 +238,9 @@ impl State {
         }
         let profile = profile.beyond(&model.members, row, self.clock.max(self.now(model)));
         let says_more = profile != Profile::default();
-        if says_more || self.described.contains(row) {
-            Arc::make_mut(&mut self.described).note(row, &profile);
+        let before = self.member(row).and_then(|member| member.profile.clone());
+        if says_more || before.is_some() {
+            Arc::make_mut(&mut self.described).note(row, &before.unwrap_or_default(), &profile);
             self.member_mut(row).profile = says_more.then(|| Arc::new(profile));
         }
     }
@@ -354,9 +274,10 @@ impl State {
 
     fn forget(&mut self, rows: &[u32]) {
         for row in rows {
+            let before = self.profile(*row).cloned().unwrap_or_default();
+            Arc::make_mut(&mut self.described).note(*row, &before, &Profile::default());
             self.members.remove_mut(row);
             Arc::make_mut(&mut self.erased).insert(*row);
-            Arc::make_mut(&mut self.described).note(*row, &Profile::default());
             Arc::make_mut(&mut self.acted).remove(*row);
             Arc::make_mut(&mut self.contacted).remove(*row);
         }

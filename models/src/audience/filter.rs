@@ -130,7 +130,7 @@ impl MemberFilter {
         }
         for tag in &self.tags {
             let set = groups.tags.get(members.tag_names.find(tag).unwrap_or(NONE));
-            each(Part::Tag, state.mended(set, Said::Tags, |said| said.has_tag(tag)));
+            each(Part::Tag, state.tagged(set, tag));
         }
         for last in &self.last_purchases {
             stop.check()?;

@@ -1,7 +1,5 @@
 //! What sets an audience apart: tags, habits and products that its members have more often than others.
 
-use std::collections::HashMap;
-
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -10,7 +8,6 @@ use crate::content::Attributes;
 use crate::launch::LaunchQuery;
 use crate::model::Model;
 use crate::ranking::Scored;
-use crate::state::Said;
 
 /// Members with a trait below which it is not told: fewer could be recognized.
 const MIN_MEMBERS: usize = 50;
@@ -60,7 +57,7 @@ pub(super) fn traits(model: &Model, query: &LaunchQuery, eligibility: &Eligibili
     }
     let step = audience.len().div_ceil(MAX_LOOKED_AT);
     let looked_at: Vec<u32> = audience.iter().step_by(step).map(|m| m.row).collect();
-    let base = Base::of(model, eligibility);
+    let base = Base { model, eligibility };
     let (count, scale) = (looked_at.len() as f64, audience.len() as f64 / looked_at.len() as f64);
     let told = |((kind, row), members): ((TraitKind, u32), usize)| {
         let share = members as f64 / count;
@@ -167,22 +164,9 @@ impl Tally {
 struct Base<'a> {
     model: &'a Model,
     eligibility: &'a Eligibility,
-    /// By tag, how many more of the eligible have it than the model learned.
-    tagged: HashMap<u32, i64>,
 }
 
-impl<'a> Base<'a> {
-    fn of(model: &'a Model, eligibility: &'a Eligibility) -> Self {
-        let names = &model.members.tag_names;
-        let mut tagged = HashMap::<u32, i64>::new();
-        for (row, said) in model.state.described(Said::Tags).filter(|(row, _)| eligibility.rows.contains(*row)) {
-            let learned = model.members.tags.row(row);
-            said.tags_now(learned, names).for_each(|tag| *tagged.entry(tag).or_default() += 1);
-            learned.iter().for_each(|tag| *tagged.entry(*tag).or_default() -= 1);
-        }
-        Self { model, eligibility, tagged }
-    }
-
+impl Base<'_> {
     /// A trait's name, and the share of the base that has it.
     fn share(&self, kind: TraitKind, row: u32) -> Option<(String, f64)> {
         let model = self.model;
@@ -193,10 +177,10 @@ impl<'a> Base<'a> {
         };
         match kind {
             TraitKind::Tag => {
-                let learned = model.groups.tags.get(row).intersection_len(&self.eligibility.rows) as i64;
-                let tagged = learned + self.tagged.get(&row).copied().unwrap_or(0);
-                let share = tagged as f64 / self.eligibility.count().max(1) as f64;
-                Some((model.members.tag_names.get(row).to_owned(), share))
+                let tag = model.members.tag_names.get(row);
+                let tagged =
+                    model.state.tagged(model.groups.tags.get(row), tag).intersection_len(&self.eligibility.rows);
+                Some((tag.to_owned(), tagged as f64 / self.eligibility.count().max(1) as f64))
             }
             TraitKind::Category => {
                 let path = model.tree.path(row);

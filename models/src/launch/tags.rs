@@ -2,11 +2,13 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use crate::Model;
 use crate::artifact::Array;
 use crate::ranking::Scored;
 use crate::sparse::{Matrix, Rows};
-use crate::state::{Profile, Said};
+use crate::state::TagChange;
 use crate::strings::Strings;
 
 /// Purchases' worth of the base's share that a tag's share is shrunk by.
@@ -62,14 +64,26 @@ impl TagLifts {
         let mut lifts = vec![0.0; last as usize + 1];
         known.tags.iter().zip(known.lifts(analogues)).for_each(|(tag, lift)| lifts[*tag as usize] = lift);
         let mut found = Self { lifts, rows: model.members.tags.clone(), said: Vec::new() };
-        let described = model.state.described(Said::Tags);
-        found.said = described.map(|(row, said)| (row, found.now(&model.members.tag_names, row, said))).collect();
+        found.said = found.changed(model.state.tag_changes(), &model.members.tag_names);
         Some(found)
     }
 
-    /// What the tags count together that a member has now.
-    fn now(&self, names: &Strings, member: u32, said: &Profile) -> f32 {
-        self.sum(&said.tags_now(self.rows.row(member), names).collect::<Vec<u32>>())
+    /// What the tags count together that members have now, of those whose tags changed.
+    fn changed<'a>(&self, changes: impl Iterator<Item = (&'a str, &'a TagChange)>, names: &Strings) -> Vec<(u32, f32)> {
+        let mut more = Vec::<(u32, f32)>::new();
+        for (tag, TagChange { given, lost }) in changes {
+            let lift = names.find(tag).and_then(|tag| self.lifts.get(tag as usize)).copied().unwrap_or_default();
+            if lift != 0.0 {
+                more.extend(given.iter().map(|row| (row, lift)).chain(lost.iter().map(|row| (row, -lift))));
+            }
+        }
+        // By what they count, too: sums are the same whatever order the tags are in.
+        more.par_sort_unstable_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        let of_member = |of: &[(u32, f32)]| {
+            let learned = self.sum(self.rows.row(of[0].0));
+            (of[0].0, of.iter().fold(learned, |sum, (_, lift)| sum + lift))
+        };
+        more.chunk_by(|a, b| a.0 == b.0).map(of_member).collect()
     }
 
     /// What a member's tags count together.
@@ -130,20 +144,18 @@ mod tests {
         let expected = [f32::ln(young), f32::ln(old)];
         assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?} {expected:?}");
     }
+
     #[test]
     fn what_was_said_of_tags_since_counts() {
         let lifts = TagLifts::example();
         let names: Strings = ["none", "parent", "vip"].iter().collect();
-        let tags = |list: &[&str]| list.iter().map(|tag| (*tag).to_owned()).collect();
-        let said = |given: &[&str], deleted: &[&str]| Profile {
-            tags: tags(given),
-            deleted_tags: tags(deleted),
-            ..Profile::default()
-        };
-        // Member 1 has the last two tags.
-        let now = |given: &[&str], deleted: &[&str]| lifts.now(&names, 1, &said(given, deleted));
-        assert!((now(&[], &["vip"]) + 0.3).abs() < 1e-6, "what was deleted does not count");
-        assert!((now(&["none", "vip", "unheard of"], &[]) - 1.2).abs() < 1e-6, "what was given does, once");
+        let rows = |list: &[u32]| list.iter().copied().collect();
+        let change = |given: &[u32], lost: &[u32]| TagChange { given: rows(given), lost: rows(lost) };
+        // Member 1 has the last two tags, member 2 none, member 3 the last.
+        let changes = [("vip", change(&[2], &[1])), ("none", change(&[1, 2], &[])), ("unheard of", change(&[3], &[]))];
+        let said = lifts.changed(changes.iter().map(|(tag, change)| (*tag, change)), &names);
+        assert_eq!(said.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [1, 2], "the others count as learned");
+        assert!((said[0].1 - 0.1).abs() < 1e-6 && (said[1].1 - 1.5).abs() < 1e-6, "{said:?}");
         assert_eq!((lifts.of(14), lifts.of(1)), (0.5, lifts.sum(&[1, 2])));
     }
 }

@@ -9,7 +9,7 @@ use super::room::Room;
 use crate::events::DAY_SECONDS;
 use crate::model::Model;
 use crate::presence::HOURS;
-use crate::state::{Said, State};
+use crate::state::State;
 
 /// Where and when one message may go to a member.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,7 +41,7 @@ pub(super) fn reached(model: &Model, policy: &Policy, request: &PushRequest) -> 
     let of = |number: u16| {
         let tag = policy.channel(number).tag.as_ref()?;
         let learned = model.groups.tags.get(model.members.tag_names.find(tag).unwrap_or(u32::MAX));
-        Some(model.state.mended(learned, Said::Tags, |said| said.has_tag(tag)))
+        Some(model.state.tagged(learned, tag))
     };
     request.channels.iter().map(|number| (*number, of(*number))).collect()
 }

@@ -1,9 +1,13 @@
 //! Contacts as the state knows them.
 
-use rayon::prelude::*;
+use std::sync::Arc;
 
-use super::LiveEvent;
+use rayon::prelude::*;
+use roaring::RoaringBitmap;
+
+use super::{LiveEvent, State};
 use crate::events::DAY_SECONDS;
+use crate::model::Model;
 use crate::outreach::{ContactStatus, Held, Place, Policy, Times};
 use crate::strings::NONE;
 
@@ -118,6 +122,69 @@ impl Packed {
     }
 }
 
+impl State {
+    /// Messages that a member got, or is about to get, and that the model did not learn of.
+    pub fn contacts(&self, row: u32) -> impl Iterator<Item = LiveContact> {
+        let new = self.member(row).map_or(&[][..], |member| &member.contacts);
+        let is_new = |contact: &LiveContact| new.iter().any(|c| c.id == contact.id);
+        let loaded = (!self.is_erased(row)).then(|| self.loaded.of(row)).into_iter().flatten();
+        loaded.filter(move |c| !is_new(c)).chain(new.iter().copied().filter(LiveContact::matters))
+    }
+
+    /// How many messages a member got in the days before a moment, that the model did not learn of.
+    pub fn contact_count(&self, row: u32, now: i64, days: u16) -> usize {
+        self.contacts(row).filter(|contact| contact.is_within(now, days)).count()
+    }
+
+    /// The members who got any, and whom `is_meant` means by their number; erased ones may be among them.
+    pub fn contacted(&self, now: i64, days: u16, is_meant: impl Fn(u32, usize) -> bool + Sync) -> RoaringBitmap {
+        let is_meant = |row: u32, count: usize| count > 0 && is_meant(row, count);
+        let loaded = self.loaded.members(|row, contacts| {
+            !self.contacted.contains(row) && is_meant(row, contacts.filter(|c| c.is_within(now, days)).count())
+        });
+        let rows: Vec<u32> = self.contacted.iter().collect();
+        let since = rows.into_par_iter().filter(|row| is_meant(*row, self.contact_count(*row, now, days)));
+        let since: Vec<u32> = since.collect();
+        loaded.into_iter().chain(since).collect()
+    }
+
+    /// Takes over contacts that were known when the model was loaded: before any of them changes.
+    pub fn load_contacts(&mut self, mut contacts: LoadedContacts) {
+        contacts.sort();
+        self.loaded = Arc::new(contacts);
+    }
+
+    /// Adds a contact of a member to those that are to be loaded.
+    pub fn add_contact(&mut self, model: &Model, member_id: &str, contact: &LiveContact, to: &mut LoadedContacts) {
+        let row = self.row(model, member_id);
+        if !self.is_erased(row) {
+            to.push(row, contact);
+        }
+    }
+
+    /// What is known now of a message to a member.
+    pub fn contact(&mut self, model: &Model, member_id: &str, contact: LiveContact) {
+        let row = self.row(model, member_id);
+        if self.is_erased(row) {
+            return;
+        }
+        let was_loaded = contact.id != 0 && self.loaded.of(row).any(|known| known.id == contact.id);
+        let contacts = &mut self.member_mut(row).contacts;
+        contacts.retain(|known| contact.id == 0 || known.id != contact.id);
+        // What was loaded and does not matter any more stands for what was loaded.
+        if contact.matters() || was_loaded {
+            if contacts.is_empty() {
+                // Most have one: no room for four.
+                contacts.reserve_exact(1);
+            }
+            contacts.push(contact);
+        }
+        if (row as usize) < model.members.len() && !self.contacted.contains(row) {
+            Arc::make_mut(&mut self.contacted).insert(row);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -125,8 +192,6 @@ mod tests {
     use super::*;
     use crate::catalogue::Members;
     use crate::feed::fixture;
-    use crate::model::Model;
-    use crate::state::State;
 
     const DAY: i64 = 20_000;
 

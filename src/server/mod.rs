@@ -12,6 +12,7 @@ mod feed_request;
 mod members;
 mod model;
 mod outreach;
+mod outreach_plan;
 mod outreach_request;
 mod recommendation;
 mod status;

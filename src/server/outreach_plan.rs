@@ -1,0 +1,217 @@
+//! Making plans: who is told of what is looked for on a snapshot, and its places are taken in the store.
+
+use std::sync::Arc;
+
+use kindred_models::Model;
+use kindred_models::outreach::{self, ContactStatus, Planner, Push, PushRequest};
+
+use super::audience::excluded;
+use super::outreach::{CHUNK, Outreach};
+use super::outreach_request::PlanQuestion;
+use super::status::Problem;
+use crate::clock::unix_now;
+use crate::proto::v1;
+use crate::store::{Budget, Learned, Reservation, StoredContact, Wanted, Write};
+
+/// Members whose feeds are looked at in one go: others compute in between.
+const PART: usize = 1000;
+/// Members for whom room is looked for in one go.
+const LOOKED_AT: usize = 20_000;
+
+/// What is told of a member: a contact that has a place, or, of one who is held out, what it would have been.
+pub(super) type Planned = Vec<(StoredContact, bool)>;
+
+/// The places that a plan got.
+#[derive(Debug, Default)]
+struct Places {
+    /// Who is held out.
+    held_out: Planned,
+    /// How many are reserved.
+    reserved: usize,
+    /// Contacts that the plan has, where another call reserved some of them meanwhile.
+    overtaken: Option<i64>,
+}
+
+impl Outreach {
+    /// What decides whether there is room, besides what the store knows.
+    pub(super) fn budget(&self, model: &Model) -> Budget {
+        Budget { policy: self.shared.policy.clone(), unlearned: self.shared.live.unlearned(model), now: unix_now() }
+    }
+
+    /// Plans, and reserves as much of it as there is room for, beside so many contacts that were reserved before it broke off.
+    /// Where another call reserves for the same plan meanwhile, what is left is planned anew.
+    pub(super) async fn plan(
+        &self,
+        question: PlanQuestion,
+        reserved: i64,
+    ) -> Result<(v1::PlanSummary, Planned), Problem> {
+        let mut known = reserved;
+        let (planner, total, got, model_version) = loop {
+            // Both know what the plan reserved until then.
+            let taken = self.shared.live.plan(&question.plan_id).await.map_err(Problem::Store)?;
+            let model = self.shared.live.snapshot();
+            let asked = question.clone();
+            let wanted = {
+                let model = model.clone();
+                self.shared.compute.run(move |_| asked.ask(&model, &taken)).await?
+            };
+            let (planner, pushes) = self.pushes(wanted, &model).await?;
+            let total = pushes.len();
+            let got = self.reserve(&question, &model, pushes, known).await?;
+            match got.overtaken {
+                Some(reserved) => known = reserved,
+                None => break (planner, total, got, model.info.version.clone()),
+            }
+        };
+        self.shared.live.keep(Write::FinishPlan(question.plan_id.clone())).await?;
+        let (left, count) = (planner.left, |n: usize| n as i64);
+        let unplanned = v1::UnplannedMembers {
+            unreachable_count: count(left.unreachable),
+            capped_count: count(left.capped),
+            not_worth_count: count(left.not_worth),
+            over_budget_count: count(left.passed_over + total - got.reserved - got.held_out.len()),
+        };
+        let (summary, mut planned) = self.repeated(&question).await?;
+        let summary = v1::PlanSummary {
+            is_repeated: false,
+            holdout_count: count(got.held_out.len()),
+            eligible_count: count(planner.eligible),
+            excluded: Some(excluded(&planner.excluded)),
+            unplanned: Some(unplanned),
+            horizon_days: planner.horizon_days() as i32,
+            model_version,
+            ..summary
+        };
+        planned.extend(got.held_out);
+        let sorted = self.shared.compute.run(move |_| {
+            planned.sort_by(|(a, _), (b, _)| b.value.total_cmp(&a.value).then(a.member_id.cmp(&b.member_id)));
+            Ok(planned)
+        });
+        Ok((summary, sorted.await?))
+    }
+
+    /// What was reserved by a plan.
+    pub(super) async fn repeated(&self, question: &PlanQuestion) -> Result<(v1::PlanSummary, Planned), Problem> {
+        let contacts = self.shared.live.plan(&question.plan_id).await.map_err(Problem::Store)?;
+        let summary = v1::PlanSummary {
+            is_repeated: true,
+            contact_count: contacts.len() as i64,
+            expected_buyers: contacts.iter().map(|contact| contact.probability).sum(),
+            expected_value: contacts.iter().map(|contact| contact.value).sum(),
+            model_version: self.shared.live.snapshot().info.version.clone(),
+            ..v1::PlanSummary::default()
+        };
+        Ok((summary, contacts.into_iter().map(|contact| (contact, false)).collect()))
+    }
+
+    /// What is worth most for each member whom there is room for, as the snapshot has it.
+    async fn pushes(&self, wanted: PushRequest, model: &Arc<Model>) -> Result<(Planner, Vec<Push>), Problem> {
+        let (model, policy) = (model.clone(), self.shared.policy.clone());
+        let begun = self.shared.compute.run(move |stop| Ok(Planner::new(model, policy, wanted, unix_now(), stop)?));
+        let (mut planner, mut pushes, mut done) = (begun.await?, Vec::new(), 0);
+        for first in (0..planner.eligible).step_by(LOOKED_AT) {
+            let part = first..planner.eligible.min(first + LOOKED_AT);
+            let looked = self.shared.compute.run(move |stop| {
+                planner.look(part, stop)?;
+                Ok(planner)
+            });
+            planner = looked.await?;
+        }
+        while done < planner.open() {
+            let part = done..planner.open().min(done + planner.part(PART));
+            done = part.end;
+            let computed = self.shared.compute.run(move |stop| {
+                let found = planner.pushes(part, stop)?;
+                Ok((planner, found))
+            });
+            let (back, found) = computed.await?;
+            planner = back;
+            pushes.extend(found);
+        }
+        let sorted = self.shared.compute.run(move |_| {
+            pushes.sort_by(|a: &Push, b| b.value.total_cmp(&a.value).then(a.member.cmp(&b.member)));
+            Ok(pushes)
+        });
+        Ok((planner, sorted.await?))
+    }
+
+    /// Reserves places for those that are worth most, until the plan has as many as it may, beside so many that it had when
+    /// this was planned.
+    async fn reserve(
+        &self,
+        question: &PlanQuestion,
+        model: &Model,
+        pushes: Vec<Push>,
+        mut known: i64,
+    ) -> Result<Places, Problem> {
+        let (mut got, mut pushes) = (Places::default(), pushes.into_iter().peekable());
+        let room = question.max_contacts.saturating_sub(usize::try_from(known).unwrap_or(0));
+        // Stops at as many who are held out, too: all of them stay in memory until the client has read the stream.
+        while got.reserved < room && got.held_out.len() < room && pushes.peek().is_some() {
+            let mut wanted = Vec::new();
+            for push in pushes.by_ref().take(CHUNK.min(room - got.reserved)) {
+                let want = want(model, &push);
+                match question.holdout.contains(&want.member_id) {
+                    true => got.held_out.push((self.untold(question, want), true)),
+                    false => wanted.push(want),
+                }
+            }
+            if wanted.is_empty() {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let reservation = Reservation {
+                plan_id: question.plan_id.clone(),
+                campaign_id: question.campaign_id.clone(),
+                priority: question.priority(),
+                after: known,
+                budget: self.budget(model),
+                wanted,
+            };
+            let kept = self.shared.live.keep(Write::Reserve(reservation)).await?;
+            got.reserved += kept.accepted;
+            known += kept.accepted as i64;
+            match kept.plan {
+                None => break,
+                Some(plan) if plan.reserved != known => return Ok(Places { overtaken: Some(plan.reserved), ..got }),
+                Some(_) => {}
+            }
+        }
+        Ok(got)
+    }
+
+    /// What a member who is held out would have got.
+    fn untold(&self, question: &PlanQuestion, wanted: Wanted) -> StoredContact {
+        StoredContact {
+            contact_id: String::new(),
+            plan_id: question.plan_id.clone(),
+            campaign_id: question.campaign_id.clone(),
+            member_id: wanted.member_id,
+            product_id: wanted.product_id,
+            channel: self.shared.policy.names[wanted.channel as usize].clone(),
+            priority: question.priority(),
+            times: wanted.times,
+            status: ContactStatus::Cancelled,
+            said_at: 0,
+            probability: wanted.probability,
+            value: wanted.value,
+        }
+    }
+}
+
+fn want(model: &Model, push: &Push) -> Wanted {
+    Wanted {
+        member_id: model.members.ids.get(push.member).to_owned(),
+        product_id: model.products.ids.get(push.product).to_owned(),
+        channel: push.channel,
+        times: push.times,
+        probability: f64::from(push.probability),
+        value: push.value,
+        learned: learned(model, push.member),
+    }
+}
+
+/// What a version learned of a member.
+pub(super) fn learned(model: &Model, member: u32) -> Learned {
+    Learned { held: outreach::learned(model, member), consent: model.members.consent(member) }
+}

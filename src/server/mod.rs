@@ -163,6 +163,7 @@ async fn answer(
         // Nobody listens any more if the server broke off on its own.
         let _ = draining.send(());
     };
+    tracing::info!(version = %shared.live.snapshot().info.version, "answering calls");
     // A small answer must not wait for the acknowledgement of the one before it.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = server

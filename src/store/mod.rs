@@ -7,6 +7,7 @@
 mod commit;
 mod contacts;
 mod keys;
+mod pages;
 mod plans;
 mod read;
 mod reserve;

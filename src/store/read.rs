@@ -8,11 +8,9 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 use tokio::sync::mpsc;
 
+use super::pages::{Of, Pages};
 use super::rows::{Change, ContactNow, StoredContact, StoredEvent};
 use super::{Backend, Store, StoreError};
-
-/// Changes that are given at once.
-const BATCH: usize = 10_000;
 
 /// Which events are not yet part of a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,27 +78,12 @@ impl Store {
         let mut tx = self.begin_read().await?;
         let last: i64 = sqlx::query("SELECT seq FROM clock WHERE id = 1").fetch_one(&mut *tx).await?.try_get(0)?;
         if last > after {
-            let mut batches = Batches { list: Vec::new(), to };
-            erased(&mut tx, after, last, &mut batches.list).await?;
-            let text = "SELECT member_id, profile FROM members WHERE seq > $1 AND seq <= $2 ORDER BY seq";
-            let mut rows = sqlx::query(text).bind(after).bind(last).fetch(&mut *tx);
-            while let Some(row) = rows.try_next().await? {
-                batches.push(Change::Member(row.try_get("member_id")?, profile(&row)?)).await;
-            }
-            drop(rows);
-            batches.flush().await;
-            let text = "SELECT product_id, patch FROM products WHERE seq > $1 AND seq <= $2 ORDER BY seq";
-            let mut rows = sqlx::query(text).bind(after).bind(last).fetch(&mut *tx);
-            while let Some(row) = rows.try_next().await? {
-                batches.list.push(Change::Product(row.try_get("product_id")?, patch(&row)?));
-            }
-            drop(rows);
-            batches.flush().await;
-            contacts(&mut tx, after, last, &mut batches).await?;
-            // From the first number on, a moment leaves few: SQLite is kept from going through all of them by number.
-            let by_time = self.backend == Backend::Sqlite && after == 0;
-            new_events(&mut tx, (after, last), events, by_time, &mut batches).await?;
-            batches.flush().await;
+            let mut changed = Changed { tx: &mut tx, backend: self.backend, after, last, to };
+            changed.erased().await?;
+            changed.members().await?;
+            changed.products().await?;
+            changed.contacts().await?;
+            changed.events(events).await?;
         }
         tx.rollback().await?;
         Ok(last)
@@ -152,89 +135,93 @@ impl Store {
     }
 }
 
-/// Changes on their way, so many at a time.
-struct Batches {
-    list: Vec<Change>,
+/// What changed after a number and up to another, on its way.
+struct Changed<'a> {
+    tx: &'a mut Transaction<'static, Any>,
+    backend: Backend,
+    after: i64,
+    last: i64,
     to: mpsc::Sender<Vec<Change>>,
 }
 
-impl Batches {
-    async fn push(&mut self, change: Change) {
-        self.list.push(change);
-        if self.list.len() >= BATCH {
-            self.flush().await;
+impl Changed<'_> {
+    async fn erased(&mut self) -> Result<(), StoreError> {
+        let mut pages = self.pages("tombstones", "hash", None);
+        while let Some(page) = pages.next::<(String,)>(self.tx).await? {
+            self.send(vec![Change::Tombstones(page.into_iter().map(|(hash,)| hash).collect())]).await;
         }
+        Ok(())
     }
 
-    async fn flush(&mut self) {
-        if !self.list.is_empty() {
-            // Whoever takes them may have broken off, and says so.
-            let _ = self.to.send(std::mem::take(&mut self.list)).await;
+    async fn members(&mut self) -> Result<(), StoreError> {
+        let mut pages = self.pages("members", "member_id, profile", None);
+        while let Some(page) = pages.next::<(String, String)>(self.tx).await? {
+            let member = |(id, profile): (String, String)| Ok(Change::Member(id, profile_of(&profile)?));
+            self.send(page.into_iter().map(member).collect::<Result<_, StoreError>>()?).await;
         }
+        Ok(())
     }
-}
 
-async fn contacts(
-    tx: &mut Transaction<'static, Any>,
-    after: i64,
-    last: i64,
-    batches: &mut Batches,
-) -> Result<(), StoreError> {
-    let since = crate::clock::unix_now() - REMEMBERED_DAYS * DAY_SECONDS;
-    let text = "SELECT contact_id, member_id, product_id, channel, priority, time, until, status, said_at FROM contacts \
-                WHERE seq > $1 AND seq <= $2 AND (time > $3 OR said_at > $3) ORDER BY seq";
-    let mut rows = sqlx::query(text).bind(after).bind(last).bind(since).fetch(&mut **tx);
-    while let Some(row) = rows.try_next().await? {
-        batches.push(Change::Contact(contact_now(&row)?)).await;
+    async fn products(&mut self) -> Result<(), StoreError> {
+        let (mut pages, mut list) = (self.pages("products", "product_id, patch", None), Vec::new());
+        while let Some(page) = pages.next::<(String, String)>(self.tx).await? {
+            for (id, patch) in page {
+                list.push(Change::Product(id, patch_of(&patch)?));
+            }
+        }
+        self.send(list).await;
+        Ok(())
     }
-    Ok(())
-}
 
-async fn new_events(
-    tx: &mut Transaction<'static, Any>,
-    (after, last): (i64, i64),
-    events: From,
-    by_time: bool,
-    batches: &mut Batches,
-) -> Result<(), StoreError> {
-    let (number, moment) = match events {
-        From::Number(number) => (number.max(after), i64::MIN),
-        From::Moment(moment) => (after, moment),
-    };
-    // Where the version's events had no times, the moment is of 1970 and leaves nothing out: the index by number is better.
-    let seq = if by_time && moment >= DAY_SECONDS { "+seq" } else { "seq" };
-    let text = format!(
-        "SELECT member_id, product_id, kind, time, store_id, channel FROM events \
-         WHERE {seq} > $1 AND {seq} <= $2 AND time > $3 ORDER BY {seq}"
-    );
-    let mut rows = sqlx::query(&text).bind(number).bind(last).bind(moment).fetch(&mut **tx);
-    while let Some(row) = rows.try_next().await? {
-        let event = Change::Event {
-            member_id: row.try_get("member_id")?,
-            product_id: row.try_get("product_id")?,
-            kind: kind(&row)?,
-            time: row.try_get("time")?,
-            store: row.try_get("store_id")?,
-            channel: row.try_get("channel")?,
+    async fn contacts(&mut self) -> Result<(), StoreError> {
+        let since = crate::clock::unix_now() - REMEMBERED_DAYS * DAY_SECONDS;
+        let columns = "contact_id, member_id, product_id, channel, priority, time, until, status, said_at";
+        let mut pages = self.pages("contacts", columns, Some(("(time > $3 OR said_at > $3)", since)));
+        while let Some(page) = pages.next(self.tx).await? {
+            self.send(page.into_iter().map(contact_now).collect::<Result<_, StoreError>>()?).await;
+        }
+        Ok(())
+    }
+
+    async fn events(&mut self, unlearned: From) -> Result<(), StoreError> {
+        let since = match unlearned {
+            From::Number(number) => {
+                self.after = self.after.max(number);
+                None
+            }
+            // The version's events had no times: all are later.
+            From::Moment(moment) if moment < DAY_SECONDS => Some(("time > $3", moment)),
+            From::Moment(moment) => {
+                self.after = self.after.max(self.first_event(moment).await? - 1);
+                Some(("time > $3", moment))
+            }
         };
-        batches.push(event).await;
+        let columns = "member_id, product_id, kind, time, store_id, channel";
+        let mut pages = self.pages("events", columns, since);
+        while let Some(page) = pages.next(self.tx).await? {
+            self.send(page.into_iter().map(live_event).collect::<Result<_, StoreError>>()?).await;
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-async fn erased(
-    tx: &mut Transaction<'static, Any>,
-    after: i64,
-    last: i64,
-    list: &mut Vec<Change>,
-) -> Result<(), StoreError> {
-    let text = "SELECT hash FROM tombstones WHERE seq > $1 AND seq <= $2 ORDER BY seq";
-    let rows = sqlx::query(text).bind(after).bind(last).fetch_all(&mut **tx).await?;
-    let hashes: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    if !hashes.is_empty() {
-        list.push(Change::Tombstones(hashes));
+    /// The lowest number of an event of a later moment, so that nobody goes through those of years.
+    async fn first_event(&mut self, moment: i64) -> Result<i64, StoreError> {
+        // As a sum, so that they are found by their time, and not one after the other by number.
+        let text = "SELECT min(seq + 0) FROM events WHERE time > $1";
+        let row = sqlx::query(text).bind(moment).fetch_one(&mut **self.tx).await?;
+        Ok(row.try_get::<Option<i64>, _>(0)?.unwrap_or(self.last + 1))
     }
-    Ok(())
+
+    fn pages(&self, table: &'static str, columns: &'static str, since: Option<(&'static str, i64)>) -> Pages {
+        Pages::new(self.backend, Of { table, columns, since }, (self.after, self.last))
+    }
+
+    async fn send(&mut self, changes: Vec<Change>) {
+        if !changes.is_empty() {
+            // Whoever takes them may have broken off, and says so.
+            let _ = self.to.send(changes).await;
+        }
+    }
 }
 
 fn event(row: &AnyRow) -> Result<StoredEvent, StoreError> {
@@ -242,7 +229,7 @@ fn event(row: &AnyRow) -> Result<StoredEvent, StoreError> {
         event_id: row.try_get("event_id")?,
         member_id: row.try_get("member_id")?,
         product_id: row.try_get("product_id")?,
-        kind: kind(row)?,
+        kind: kind_of(row.try_get("kind")?)?,
         time: row.try_get("time")?,
         quantity: row.try_get("quantity")?,
         amount: row.try_get("amount")?,
@@ -252,18 +239,25 @@ fn event(row: &AnyRow) -> Result<StoredEvent, StoreError> {
     })
 }
 
-/// Columns go by their places: there are many rows.
-fn contact_now(row: &AnyRow) -> Result<ContactNow, StoreError> {
-    Ok(ContactNow {
-        id: ContactNow::id(row.try_get(0)?),
-        member_id: row.try_get(1)?,
-        product_id: row.try_get(2)?,
-        channel: row.try_get(3)?,
-        priority: priority(row.try_get(4)?)?,
-        times: Times { from: row.try_get(5)?, until: row.try_get(6)? },
-        status: status(row.try_get(7)?)?,
-        said_at: row.try_get(8)?,
-    })
+/// An event, by the columns that a server asks for.
+fn live_event(row: (String, String, i64, i64, Option<String>, Option<String>)) -> Result<Change, StoreError> {
+    let (member_id, product_id, kind, time, store, channel) = row;
+    Ok(Change::Event { member_id, product_id, kind: kind_of(kind)?, time, store, channel })
+}
+
+/// A contact, by the columns that a server asks for.
+fn contact_now(row: (String, String, String, String, i64, i64, i64, i64, i64)) -> Result<Change, StoreError> {
+    let (contact_id, member_id, product_id, channel, priority, from, until, status, said_at) = row;
+    Ok(Change::Contact(ContactNow {
+        id: ContactNow::id(&contact_id),
+        member_id,
+        product_id,
+        channel,
+        priority: priority_of(priority)?,
+        times: Times { from, until },
+        status: status_of(status)?,
+        said_at,
+    }))
 }
 
 pub(super) fn contact(row: &AnyRow) -> Result<StoredContact, StoreError> {
@@ -274,38 +268,43 @@ pub(super) fn contact(row: &AnyRow) -> Result<StoredContact, StoreError> {
         member_id: row.try_get("member_id")?,
         product_id: row.try_get("product_id")?,
         channel: row.try_get("channel")?,
-        priority: priority(row.try_get("priority")?)?,
+        priority: priority_of(row.try_get("priority")?)?,
         times: Times { from: row.try_get("time")?, until: row.try_get("until")? },
-        status: status(row.try_get("status")?)?,
+        status: status_of(row.try_get("status")?)?,
         said_at: row.try_get("said_at")?,
         probability: row.try_get("probability")?,
         value: row.try_get("value")?,
     })
 }
 
-fn priority(stored: i64) -> Result<u8, StoreError> {
+fn priority_of(stored: i64) -> Result<u8, StoreError> {
     u8::try_from(stored).map_err(|_| StoreError::Damaged("contacts", format!("priority {stored}")))
 }
 
-fn status(stored: i64) -> Result<ContactStatus, StoreError> {
+fn status_of(stored: i64) -> Result<ContactStatus, StoreError> {
     let known = usize::try_from(stored).ok().and_then(|stored| ContactStatus::ALL.get(stored));
     known.copied().ok_or_else(|| StoreError::Damaged("contacts", format!("status {stored}")))
 }
 
-fn kind(row: &AnyRow) -> Result<Kind, StoreError> {
-    let stored: i64 = row.try_get("kind")?;
+fn kind_of(stored: i64) -> Result<Kind, StoreError> {
     let kind = usize::try_from(stored).ok().and_then(|kind| Kind::ALL.get(kind));
     kind.copied().ok_or_else(|| StoreError::Damaged("events", format!("kind {stored}")))
 }
 
 pub(super) fn profile(row: &AnyRow) -> Result<Profile, StoreError> {
-    let text: String = row.try_get("profile")?;
-    serde_json::from_str(&text).map_err(|e| StoreError::Damaged("members", e.to_string()))
+    profile_of(row.try_get("profile")?)
+}
+
+fn profile_of(text: &str) -> Result<Profile, StoreError> {
+    serde_json::from_str(text).map_err(|e| StoreError::Damaged("members", e.to_string()))
 }
 
 pub(super) fn patch(row: &AnyRow) -> Result<ProductPatch, StoreError> {
-    let text: String = row.try_get("patch")?;
-    serde_json::from_str(&text).map_err(|e| StoreError::Damaged("products", e.to_string()))
+    patch_of(row.try_get("patch")?)
+}
+
+fn patch_of(text: &str) -> Result<ProductPatch, StoreError> {
+    serde_json::from_str(text).map_err(|e| StoreError::Damaged("products", e.to_string()))
 }
 
 pub(super) fn hash_key(row: &AnyRow) -> Result<[u8; 32], StoreError> {

@@ -24,6 +24,7 @@ use kindred_models::artifact::Registry;
 use kindred_models::audience::{AudienceSize, audience};
 use kindred_models::feed::{FeedRequest, Persona, Visitor, feed};
 use kindred_models::launch::LaunchQuery;
+use kindred_models::ranking::Scored;
 use kindred_models::stop::Stop;
 use server::Server;
 use synthetic::{Read, hash};
@@ -100,13 +101,12 @@ fn audiences(model: &Model) {
     let query = LaunchQuery::from_attributes(model, &model.products.attributes(0), |row| row != 0);
     let read = Read::of(model, &query);
     let request = synthetic::request(model, 0, AudienceSize::Count(AUDIENCE));
+    let asked = [(&query, synthetic::least(model, &query, 2.0 * AUDIENCE as f32 / model.members.len() as f32))];
     for round in 0..ROUNDS {
-        let keep = |_: usize, _: u32, scores: &[f32], best: &mut f32| {
-            *best = scores.iter().fold(*best, |a, b| a.max(*b));
-        };
+        let keep = |_: usize, found: Scored, kept: &mut Vec<Scored>| kept.push(found);
         let stop = Stop::default();
         let sum = seconds(|| read.sum());
-        let scan = seconds(|| model.launch.scan_all(&[&query], &model.embeddings, &stop, keep).unwrap());
+        let scan = seconds(|| model.launch.scan_all(&asked, &model.embeddings, &stop, keep).unwrap());
         let whole = seconds(|| audience(model, &request, &stop).unwrap());
         println!(
             "round {round}: an audience of {AUDIENCE} in {whole:.3} s, the bare scan {scan:.4} s; the sum over its {:.2} GB {sum:.3} s ({:.1} GB/s): {:.1} times",

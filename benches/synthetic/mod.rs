@@ -17,7 +17,7 @@ use kindred_models::embeddings::{Embeddings, Fit, Objective};
 use kindred_models::groups::Groups;
 use kindred_models::history::History;
 use kindred_models::index::GatedIndex;
-use kindred_models::launch::{LaunchModel, Statics, TagBuyers, UsualPrices};
+use kindred_models::launch::{LaunchModel, LaunchQuery, Statics, TagBuyers, UsualPrices};
 use kindred_models::model::ModelInfo;
 use kindred_models::neighbours::Neighbours;
 use kindred_models::popularity::Popularity;
@@ -26,6 +26,7 @@ use kindred_models::ranker::{Ranker, RankerFit, Scorer};
 use kindred_models::repeat::Repeat;
 use kindred_models::sparse::{Matrix, Rows};
 use kindred_models::state::State;
+use kindred_models::stop::Stop;
 use kindred_models::strings::Labels;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
@@ -50,6 +51,13 @@ pub(crate) fn request(model: &Model, product: u32, size: AudienceSize) -> Audien
         filter: MemberFilter::default(),
         quota: Quota::default(),
     }
+}
+
+/// The score that a share of the members have at least.
+pub(crate) fn least(model: &Model, query: &LaunchQuery, share: f32) -> f32 {
+    let mut scores = model.launch.score_all(&[query], &model.embeddings, &Stop::default()).unwrap().remove(0);
+    let rank = (scores.len() as f32 * share) as usize;
+    *scores.select_nth_unstable_by(rank, |a, b| b.total_cmp(a)).1
 }
 
 /// A model that answers for audiences: every member bought `purchases` products on average, popular ones more often.
@@ -218,6 +226,7 @@ pub(crate) fn tag_buyers(products: usize, tags: usize) -> TagBuyers {
         bought: Matrix::from_sorted(products, &(0..products).flat_map(of).collect::<Vec<_>>()),
         totals: vec![40.0; products].into(),
         shares: vec![0.1; tags].into(),
+        per_member: 2,
     }
 }
 

@@ -13,10 +13,12 @@ mod leanings;
 mod prices;
 mod query;
 mod question;
+mod reach;
 mod scan;
 mod seeds;
 mod signals;
 mod stored;
+mod strip;
 mod tags;
 mod tilt;
 
@@ -39,6 +41,7 @@ pub use tags::TagBuyers;
 use crate::artifact::Array;
 use crate::embeddings::Embeddings;
 use crate::kernels::total;
+use crate::ranking::Scored;
 use crate::sparse::Matrix;
 use crate::stop::{Stop, Stopped};
 
@@ -204,55 +207,42 @@ impl LaunchModel {
         tasks.par_iter_mut().enumerate().try_for_each_init(Block::default, |block, (task, into)| {
             let start = (task * TASK) as u32;
             let rows = start..start + into.first().map_or(0, |scores| scores.len()) as u32;
-            self.scan(&asked, rows, block, stop, |query, first, scores| {
-                into[query][(first - start) as usize..][..scores.len()].copy_from_slice(scores);
+            scan(asked.iter(), rows, stop, |query, run, cursors| {
+                let scores = block.score(&asked[query], &Members::Run(run.clone()), cursors);
+                into[query][(run.start - start) as usize..][..scores.len()].copy_from_slice(scores);
             })
         })?;
         Ok(scores)
     }
 
-    /// Scores every member for each of some queries, reading the members once, and keeps what `keep` makes of a run's
-    /// scores: by task, then query. Nothing is allocated per member.
+    /// Scores members for each of some queries, reading them once, and keeps what `keep` makes of those with at least the
+    /// score that the query comes with: by task, then query. Of others, no more is looked at than it takes to know that
+    /// they have less. Nothing is allocated per member.
     ///
     /// # Errors
     /// [`Stopped`] once `stop` is raised.
     pub fn scan_all<T: Default + Send>(
         &self,
-        queries: &[&LaunchQuery],
+        queries: &[(&LaunchQuery, f32)],
         embeddings: &Embeddings,
         stop: &Stop,
-        keep: impl Fn(usize, u32, &[f32], &mut T) + Sync,
+        keep: impl Fn(usize, Scored, &mut T) + Sync,
     ) -> Result<Vec<Vec<T>>, Stopped> {
-        let asked: Vec<Folded<'_>> = queries.iter().map(|query| Folded::new(self, query, embeddings)).collect();
+        let asked: Vec<(Folded<'_>, f32)> =
+            queries.iter().map(|(query, least)| (Folded::new(self, query, embeddings), *least)).collect();
         let tasks = (0..self.len().div_ceil(TASK)).into_par_iter();
         let kept = tasks.map_init(Block::default, |block, task| {
             let mut kept: Vec<T> = Vec::new();
             kept.resize_with(queries.len(), T::default);
             let rows = (task * TASK) as u32..((task + 1) * TASK).min(self.len()) as u32;
-            self.scan(&asked, rows, block, stop, |query, first, scores| keep(query, first, scores, &mut kept[query]))?;
+            let each = |query: usize, run: Range<u32>, cursors: &mut [usize]| {
+                let (asked, least) = &asked[query];
+                block.score_likely(asked, run, cursors, *least, |found| keep(query, found, &mut kept[query]));
+            };
+            scan(asked.iter().map(|(asked, _)| asked), rows, stop, each)?;
             Ok(kept)
         });
         kept.collect()
-    }
-
-    /// Scores a run of members, block by block; `each` hears of the query, the first row, and the scores.
-    fn scan(
-        &self,
-        asked: &[Folded<'_>],
-        rows: Range<u32>,
-        block: &mut Block,
-        stop: &Stop,
-        mut each: impl FnMut(usize, u32, &[f32]),
-    ) -> Result<(), Stopped> {
-        let mut cursors: Vec<Vec<usize>> = asked.iter().map(|asked| asked.cursors(rows.start)).collect();
-        for start in rows.clone().step_by(BLOCK) {
-            stop.check()?;
-            let members = Members::Run(start..rows.end.min(start + BLOCK as u32));
-            for (query, (asked, cursors)) in asked.iter().zip(&mut cursors).enumerate() {
-                each(query, start, block.score(asked, &members, cursors));
-            }
-        }
-        Ok(())
     }
 
     /// Scores some members, given by sorted row; the same scores as [`score_all`](Self::score_all) gives them.
@@ -291,6 +281,24 @@ impl LaunchModel {
     pub(crate) fn sampled_share(&self) -> f64 {
         sample(self.len(), LEVEL_MEMBERS).map(|run| run.len()).sum::<usize>() as f64 / self.len().max(1) as f64
     }
+}
+
+/// Goes through a run of members block by block; `each` hears of the query, the block, and where the query's postings
+/// stand.
+fn scan<'a>(
+    asked: impl ExactSizeIterator<Item = &'a Folded<'a>>,
+    rows: Range<u32>,
+    stop: &Stop,
+    mut each: impl FnMut(usize, Range<u32>, &mut [usize]),
+) -> Result<(), Stopped> {
+    let mut cursors: Vec<Vec<usize>> = asked.map(|asked| asked.cursors(rows.start)).collect();
+    for start in rows.clone().step_by(BLOCK) {
+        stop.check()?;
+        for (query, cursors) in cursors.iter_mut().enumerate() {
+            each(query, start..rows.end.min(start + BLOCK as u32), cursors);
+        }
+    }
+    Ok(())
 }
 
 /// Up to `most`, and a run, of the numbers below `n`, in short runs, evenly spaced.

@@ -269,13 +269,10 @@ pub(super) fn scan(model: &Model, asked: &[Asked<'_>], stop: &Stop) -> Result<Ve
 
 /// The eligible members with at least so high a score, best first, by question.
 fn scan_from(model: &Model, asked: &[(&Asked<'_>, f32)], stop: &Stop) -> Result<Vec<Vec<Scored>>, Stopped> {
-    let queries: Vec<&LaunchQuery> = asked.iter().map(|(asked, _)| &asked.query).collect();
-    let keep = |query: usize, first: u32, scores: &[f32], kept: &mut Vec<Scored>| {
-        let (asked, least) = asked[query];
-        for (row, score) in (first..).zip(scores) {
-            if *score >= least && asked.eligibility.rows.contains(row) {
-                kept.push(Scored { row, score: *score });
-            }
+    let queries: Vec<(&LaunchQuery, f32)> = asked.iter().map(|(asked, least)| (&asked.query, *least)).collect();
+    let keep = |query: usize, found: Scored, kept: &mut Vec<Scored>| {
+        if asked[query].0.eligibility.rows.contains(found.row) {
+            kept.push(found);
         }
     };
     let mut found: Vec<Vec<Scored>> = vec![Vec::new(); asked.len()];

@@ -7,14 +7,13 @@
 
 use std::ops::Range;
 
-use super::folded::{
-    ANALOGUE_COLUMNS, COLUMNS, Dense, Folded, GOES_WITH_COLUMN, LINEAR, PRICE_COLUMN, PRICED_COLUMN, SEEDS_COLUMN,
-};
-use super::leanings::{Leaning, lean};
+use super::folded::{COLUMNS, Folded};
 use super::question::Posting;
-use super::signals::{HABIT_PRIOR, PRICE_PRIOR};
+use super::reach::Reach;
+use super::strip::Strip;
 use crate::artifact::Array;
-use crate::kernels::{dispatched, dot_codes_of_both, ln_1p};
+use crate::kernels::{dispatched, ln_1p};
+use crate::ranking::Scored;
 use crate::sparse::gallop;
 
 /// Members of a block, whose sums of one kind stay in a core's nearest caches while all lists are added to them.
@@ -43,35 +42,20 @@ pub(super) struct Block {
     sums: Vec<[f32; BLOCK]>,
     scores: Vec<f32>,
     strip: Box<Strip>,
+    likely: Box<Likely>,
 }
 
-/// Room for a strip.
+/// Room for those of a strip who may reach a score.
 #[derive(Debug)]
-struct Strip {
-    activity: Lanes<f32>,
-    leanings: Lanes<f32>,
-    dear: [Lanes<f32>; 2],
-    scales: Lanes<f32>,
-    lengths: Lanes<f32>,
-    dots: [Lanes<i32>; 2],
-    values: Lanes<f32>,
-    codes: Vec<i8>,
+struct Likely {
+    rows: Lanes<u32>,
+    scores: Lanes<f32>,
 }
 
 impl Default for Block {
     fn default() -> Self {
-        let (none, dots) = ([0.0; STRIP], [[0; STRIP]; 2]);
-        let strip = Strip {
-            activity: none,
-            leanings: none,
-            dear: [none; 2],
-            scales: none,
-            lengths: none,
-            dots,
-            values: none,
-            codes: Vec::new(),
-        };
-        Self { sums: vec![[0.0; BLOCK]; COLUMNS], scores: vec![0.0; BLOCK], strip: Box::new(strip) }
+        let likely = Box::new(Likely { rows: [0; STRIP], scores: [0.0; STRIP] });
+        Self { sums: vec![[0.0; BLOCK]; COLUMNS], scores: vec![0.0; BLOCK], strip: Box::default(), likely }
     }
 }
 
@@ -79,32 +63,76 @@ impl Block {
     /// Scores of up to [`BLOCK`] members for one question; `cursors` are where its postings stand for a run, and move
     /// on.
     pub(super) fn score(&mut self, asked: &Folded<'_>, members: &Members<'_>, cursors: &mut [usize]) -> &[f32] {
-        let len = members.len();
-        self.sums.iter_mut().for_each(|column| column[..len].fill(0.0));
+        self.add_up(asked, members, cursors);
+        for first in (0..members.len()).step_by(STRIP) {
+            let strip = first..members.len().min(first + STRIP);
+            let (members, sums) = (members.part(strip.clone()), sums_of(&self.sums, &strip));
+            let scores = &mut self.scores[strip];
+            self.strip.weigh(asked, &members, sums, scores);
+            self.strip.finish(asked, &members, scores);
+        }
+        &self.scores[..members.len()]
+    }
+
+    /// Finds those of a run of members, in order, whose score is `least` or more: to the bit that of [`score`](Self::score).
+    pub(super) fn score_likely(
+        &mut self,
+        asked: &Folded<'_>,
+        rows: Range<u32>,
+        cursors: &mut [usize],
+        least: f32,
+        mut each: impl FnMut(Scored),
+    ) {
+        let mut found = |row: u32, score: f32| {
+            if score >= least {
+                each(Scored { row, score });
+            }
+        };
+        let members = Members::Run(rows.clone());
+        if least <= NOTHING_KNOWN {
+            let scores = self.score(asked, &members, cursors);
+            return rows.zip(scores).for_each(|(row, score)| found(row, *score));
+        }
+        self.add_up(asked, &members, cursors);
+        let (reach, Likely { rows: likely, scores: likely_scores }) = (Reach::of(asked), &mut *self.likely);
+        for first in (0..members.len()).step_by(STRIP) {
+            let strip = first..members.len().min(first + STRIP);
+            let (members, sums) = (members.part(strip.clone()), sums_of(&self.sums, &strip));
+            let scores = &mut self.scores[strip];
+            self.strip.weigh(asked, &members, sums, scores);
+            let lengths = members.take(&asked.embeddings().members.lengths, likely_scores);
+            let count = reach.likely(least, lengths, scores, likely);
+            let (likely, likely_scores) = (&mut likely[..count], &mut likely_scores[..count]);
+            for (row, score) in likely.iter_mut().zip(&mut *likely_scores) {
+                (*row, *score) = (members.row(*row as usize), scores[*row as usize]);
+            }
+            self.strip.finish(asked, &Members::Some(likely), likely_scores);
+            likely.iter().zip(likely_scores).for_each(|(row, score)| found(*row, *score));
+        }
+    }
+
+    /// Adds up what was bought.
+    fn add_up(&mut self, asked: &Folded<'_>, members: &Members<'_>, cursors: &mut [usize]) {
+        self.sums.iter_mut().for_each(|column| column[..members.len()].fill(0.0));
         match members {
             Members::Run(rows) => self.add_run(asked, rows, cursors),
             Members::Some(rows) => self.add_some(asked, rows),
         }
-        for first in (0..len).step_by(STRIP) {
-            let strip = first..len.min(first + STRIP);
-            let sums = std::array::from_fn(|column| &self.sums[column][strip.clone()]);
-            self.strip.score(asked, &members.part(strip.clone()), sums, &mut self.scores[strip]);
-        }
-        &self.scores[..len]
     }
 
     fn add_run(&mut self, asked: &Folded<'_>, rows: &Range<u32>, cursors: &mut [usize]) {
         for (posting, cursor) in asked.question.postings.iter().zip(cursors) {
             let (column, factor) = asked.places[posting.place];
-            let end = gallop(posting.members, *cursor, rows.end);
-            let (members, counts) = (&posting.members[*cursor..end], &posting.counts[*cursor..end]);
+            let (members, counts) = (&posting.members[*cursor..], &posting.counts[*cursor..]);
             let sums = &mut self.sums[column];
-            if posting.is_log {
-                add_logs(members, counts, [posting.scale, factor], rows.start, sums, &mut self.strip.values);
+            *cursor += if posting.is_log {
+                let end = gallop(members, 0, rows.end);
+                let (members, counts) = (&members[..end], &counts[..end]);
+                add_logs(members, counts, [posting.scale, factor], rows, sums, &mut self.strip.values);
+                end
             } else {
-                add_counts(members, counts, factor * posting.scale, rows.start, sums);
-            }
-            *cursor = end;
+                add_counts(members, counts, factor * posting.scale, rows, sums)
+            };
         }
     }
 
@@ -116,11 +144,17 @@ impl Block {
     }
 }
 
-/// Adds entries of members from the row `first` on to a column.
-fn add_counts(members: &[u32], counts: &[f32], factor: f32, first: u32, sums: &mut [f32; BLOCK]) {
+/// Adds entries of a run of members to a column; gives how many these are.
+fn add_counts(members: &[u32], counts: &[f32], factor: f32, rows: &Range<u32>, sums: &mut [f32; BLOCK]) -> usize {
+    let mut added = 0;
     for (member, count) in members.iter().zip(counts) {
-        sums[(member - first) as usize % BLOCK] += factor * count;
+        if *member >= rows.end {
+            break;
+        }
+        sums[(member - rows.start) as usize % BLOCK] += factor * count;
+        added += 1;
     }
+    added
 }
 
 /// The same of logarithms, which are taken side by side.
@@ -128,73 +162,19 @@ fn add_logs(
     members: &[u32],
     counts: &[f32],
     [scale, factor]: [f32; 2],
-    first: u32,
+    rows: &Range<u32>,
     sums: &mut [f32; BLOCK],
     values: &mut Lanes<f32>,
 ) {
     for (members, counts) in members.chunks(STRIP).zip(counts.chunks(STRIP)) {
         count_log(counts, scale, factor, values);
-        add_counts(members, &values[..members.len()], 1.0, first, sums);
+        add_counts(members, &values[..members.len()], 1.0, rows, sums);
     }
 }
 
-impl Strip {
-    /// Scores of the members of a strip, from what was added up.
-    fn score(&mut self, asked: &Folded<'_>, members: &Members<'_>, sums: [&[f32]; COLUMNS], scores: &mut [f32]) {
-        let (statics, vectors) = (&asked.model.statics, &asked.embeddings().members);
-        let activity = members.take(&statics.activity, &mut self.activity);
-        let leanings = match &asked.leaning {
-            Leaning::Known(of) => members.take(of, &mut self.leanings),
-            Leaning::Weights(weights) => lean(statics, weights, members, &mut self.values, &mut self.leanings),
-        };
-        let [premium, level] = &mut self.dear;
-        let dear = [members.take(&statics.premium, premium), members.take(&statics.price_level, level)];
-        weigh(&asked.dense, activity, leanings, dear, sums, scores);
-        if asked.question.query.has_seeds() {
-            add_log(asked.dense.seeds_buy, sums[SEEDS_COLUMN], scores);
-        }
-        let scales = members.take(&vectors.scales, &mut self.scales);
-        let lengths = members.take(&vectors.lengths, &mut self.lengths);
-        let codes = match members {
-            Members::Run(rows) => asked.codes(rows),
-            Members::Some(rows) => {
-                self.codes.clear();
-                let d = asked.embeddings().factors;
-                rows.iter().for_each(|row| self.codes.extend_from_slice(vectors.row(*row, d)));
-                &self.codes
-            }
-        };
-        let pairs = if asked.question.query.has_seeds() { 2 } else { 1 };
-        let (queries, counts) = (asked.question.codes.as_chunks().0, asked.vectors.as_chunks().0);
-        for ([one, other], counts) in queries.iter().zip(counts).take(pairs) {
-            let [to, to_other] = &mut self.dots;
-            let to = [&mut to[..scores.len()], &mut to_other[..scores.len()]];
-            dot_codes_of_both(codes, [&one.codes, &other.codes], to);
-            fit(&self.dots, scales, lengths, counts, scores);
-        }
-        judge(asked, members, scores);
-        for (score, activity) in scores.iter_mut().zip(activity) {
-            *score = if *activity > 0.0 { *score } else { NOTHING_KNOWN };
-        }
-    }
-}
-
-/// What a score is not told by what was bought.
-fn judge(asked: &Folded<'_>, members: &Members<'_>, scores: &mut [f32]) {
-    if asked.question.query.is_sold_in_some_stores() {
-        for (i, score) in scores.iter_mut().enumerate() {
-            if asked.question.query.is_out_of_reach(members.row(i)) {
-                *score += asked.not_carried;
-            }
-        }
-    }
-    if let Some(tags) = &asked.question.query.tags {
-        let weight = asked.member_tags;
-        match members {
-            Members::Run(rows) => tags.add_run(rows, weight, scores),
-            Members::Some(rows) => rows.iter().zip(scores).for_each(|(row, score)| *score += weight * tags.of(*row)),
-        }
-    }
+/// What was added up of a strip's members, by column.
+fn sums_of<'a>(sums: &'a [[f32; BLOCK]], strip: &Range<usize>) -> [&'a [f32]; COLUMNS] {
+    std::array::from_fn(|column| &sums[column][strip.clone()])
 }
 
 impl<'a> Members<'a> {
@@ -212,7 +192,7 @@ impl<'a> Members<'a> {
         }
     }
 
-    fn row(&self, i: usize) -> u32 {
+    pub(super) fn row(&self, i: usize) -> u32 {
         match self {
             Self::Run(rows) => rows.start + i as u32,
             Self::Some(rows) => rows[i],
@@ -242,53 +222,6 @@ impl Posting<'_> {
 dispatched! {
     fn count_log(counts: &[f32], scale: f32, factor: f32, into: &mut [f32]) {
         into.iter_mut().zip(counts).for_each(|(into, count)| *into = factor * ln_1p(scale * count));
-    }
-}
-
-dispatched! {
-    fn weigh(
-        dense: &Dense,
-        activity: &[f32],
-        leanings: &[f32],
-        dear: [&[f32]; 2],
-        sums: [&[f32]; COLUMNS],
-        scores: &mut [f32],
-    ) {
-        // Equal lengths, said once, spare a check per member.
-        let n = scores.len();
-        let (activity, leanings) = (&activity[..n], &leanings[..n]);
-        let (dear, sums) = (dear.map(|of| &of[..n]), sums.map(|of| &of[..n]));
-        for i in 0..n {
-            let mut score = sums[LINEAR][i] + leanings[i] + dense.usual * ln_1p(activity[i] * (1.0 / HABIT_PRIOR));
-            score += dense.dear[0] * dear[0][i] + dense.dear[1] * dear[1][i];
-            let mut bought = 0.0;
-            for (column, weight) in ANALOGUE_COLUMNS.into_iter().zip(dense.analogues) {
-                bought += sums[column][i];
-                score += weight * ln_1p(bought);
-            }
-            score += dense.goes_with * ln_1p(sums[GOES_WITH_COLUMN][i]);
-            let price = (sums[PRICE_COLUMN][i] + dense.prior_price) / (sums[PRICED_COLUMN][i] + PRICE_PRIOR);
-            scores[i] = score - dense.usual_price * price.abs();
-        }
-    }
-}
-
-dispatched! {
-    fn add_log(weight: f32, sums: &[f32], scores: &mut [f32]) {
-        scores.iter_mut().zip(sums).for_each(|(score, sum)| *score += weight * ln_1p(*sum));
-    }
-}
-
-dispatched! {
-    /// Adds what the inner products with two vectors count, by themselves and over the members' lengths.
-    fn fit(dots: &[Lanes<i32>; 2], scales: &[f32], lengths: &[f32], counts: &[[f32; 2]; 2], scores: &mut [f32]) {
-        let n = scores.len();
-        let ([one, other], scales, lengths) = (dots.each_ref().map(|of| &of[..n]), &scales[..n], &lengths[..n]);
-        for i in 0..n {
-            let per_length = if lengths[i] > 1e-12 { 1.0 / lengths[i] } else { 0.0 };
-            let count = |dot: i32, [count, cosine]: [f32; 2]| dot as f32 * (count + cosine * per_length);
-            scores[i] += scales[i] * (count(one[i], counts[0]) + count(other[i], counts[1]));
-        }
     }
 }
 
@@ -352,12 +285,23 @@ mod tests {
                     assert!(rows.iter().zip(&picked).all(|(row, score)| scores[*row as usize] == *score), "to the bit");
                 }
             }
-            let keep = |query: usize, first: u32, scores: &[f32], kept: &mut Vec<(u32, f32)>| {
-                kept.extend((first..).zip(scores.iter().copied()).filter(|_| query == 1));
-            };
-            let tasks = model.scan_all(&asked, &embeddings, &Stop::default(), keep).unwrap();
-            let kept: Vec<f32> = tasks.iter().flat_map(|kept| &kept[1]).map(|(_, score)| *score).collect();
-            assert_eq!(kept, scores[1]);
+            let keep =
+                |_: usize, found: Scored, kept: &mut Vec<(u32, u32)>| kept.push((found.row, found.score.to_bits()));
+            for share in [0.0, 0.001, 0.01, 0.3, 1.0] {
+                let least = |scores: &Vec<f32>| {
+                    let mut sorted = scores.clone();
+                    sorted.sort_unstable_by(|a, b| b.total_cmp(a));
+                    sorted[((scores.len() - 1) as f32 * share) as usize]
+                };
+                let asked: Vec<(&LaunchQuery, f32)> =
+                    asked.iter().zip(&scores).map(|(query, scores)| (*query, least(scores))).collect();
+                let tasks = model.scan_all(&asked, &embeddings, &Stop::default(), keep).unwrap();
+                for (i, (_, least)) in asked.iter().enumerate() {
+                    let kept: Vec<(u32, u32)> = tasks.iter().flat_map(|kept| &kept[i]).copied().collect();
+                    let wanted = (0..).zip(&scores[i]).filter(|(_, score)| *score >= least);
+                    assert_eq!(kept, wanted.map(|(row, score)| (row, score.to_bits())).collect::<Vec<_>>(), "{share}");
+                }
+            }
         }
     }
 }

@@ -26,15 +26,18 @@ struct Values {
     /// Read by [`read_leanings`].
     #[serde(skip_deserializing)]
     leaning_weights: [f32; STATICS],
-    /// Read by [`Active`].
+    /// Read by [`Counted`].
     #[serde(skip_deserializing)]
     active: usize,
+    #[serde(skip_deserializing)]
+    tags_per_member: usize,
 }
 
 /// What versions that were made before it was counted do not say.
 #[derive(Deserialize)]
-struct Active {
+struct Counted {
     active: Option<usize>,
+    tags_per_member: Option<usize>,
 }
 
 impl LaunchModel {
@@ -52,6 +55,7 @@ impl LaunchModel {
             seeds: self.fit.seeds.clone(),
             leaning_weights: self.leanings.weights,
             active: self.active,
+            tags_per_member: self.tag_buyers.per_member,
         };
         to.section("launch", &values, |s| {
             s.array("activity", &self.statics.activity)?;
@@ -108,8 +112,9 @@ impl LaunchModel {
                 price_level: if format < 11 { Array::default() } else { s.array("price_level")? },
             }
         };
+        let counted: Counted = s.values()?;
         let model = Self {
-            active: s.values::<Active>()?.active.unwrap_or_else(|| statics.active()),
+            active: counted.active.unwrap_or_else(|| statics.active()),
             statics,
             leanings: if format < 16 { Leanings::default() } else { read_leanings(&s)? },
             rates: s.array("rates")?,
@@ -117,7 +122,11 @@ impl LaunchModel {
             selling: if format < 7 { Array::default() } else { s.array("selling")? },
             habits: Matrix::read("habits", features, members, &s)?,
             buyers: Matrix::read("buyers", products, members, &s)?,
-            tag_buyers: if format < 12 { TagBuyers::default() } else { read_tags(&s, products, tags)? },
+            tag_buyers: if format < 12 {
+                TagBuyers::default()
+            } else {
+                read_tags(&s, products, tags, counted.tags_per_member)?
+            },
             fit,
         };
         let t = &model.statics;
@@ -139,12 +148,18 @@ impl LaunchModel {
     }
 }
 
-fn read_tags(s: &Section<'_>, products: usize, names: usize) -> Result<TagBuyers, ArtifactError> {
+fn read_tags(
+    s: &Section<'_>,
+    products: usize,
+    names: usize,
+    per_member: Option<usize>,
+) -> Result<TagBuyers, ArtifactError> {
     let (tags, shares): (Array<u32>, Array<f32>) = (s.array("tags")?, s.array("tag_shares")?);
     let products = if tags.is_empty() { 0 } else { products };
     let (bought, totals) = (Matrix::read("tag_buyers", products, tags.len(), s)?, s.array("tag_totals")?);
     let sorted = tags.is_sorted() && tags.last().is_none_or(|last| (*last as usize) < names);
-    let found = TagBuyers { tags, bought, totals, shares };
+    let per_member = per_member.unwrap_or(tags.len());
+    let found = TagBuyers { tags, bought, totals, shares, per_member };
     let lengths = [found.shares.len(), found.totals.len()] == [found.tags.len(), products];
     s.ensure(sorted && lengths, "tags of buyers do not fit their products, or those of members")?;
     Ok(found)
@@ -253,9 +268,11 @@ mod tests {
             bought: Matrix::from_sorted(2, &[(1, 0, 0.5), (1, 1, 1.0)]),
             totals: vec![0.0, 1.5].into(),
             shares: vec![0.25, 0.75].into(),
+            per_member: 1,
         };
         let found = back(&known, 1.0).unwrap().tag_buyers;
         assert_eq!((found.tags.to_vec(), found.totals.to_vec()), (vec![0, 2], vec![0.0, 1.5]));
+        assert_eq!(found.per_member, 1);
         assert_eq!((found.bought.row(1), found.shares.to_vec()), ((&[0, 1][..], &[0.5, 1.0][..]), vec![0.25, 0.75]));
         for unfit in [
             TagBuyers { tags: vec![0, 3].into(), ..known.clone() },

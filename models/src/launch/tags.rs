@@ -26,6 +26,8 @@ pub struct TagBuyers {
     pub totals: Array<f32>,
     /// Per tag, the share of the base's purchases that is by who has it.
     pub shares: Array<f32>,
+    /// Tags that one member has, at most.
+    pub per_member: usize,
 }
 
 impl TagBuyers {
@@ -52,6 +54,8 @@ pub(super) struct TagLifts {
     lifts: Vec<f32>,
     /// Tags per member.
     rows: Rows,
+    /// Tags that one member has, at most.
+    per_member: usize,
     /// Members whose tags were given or deleted since, by row, and what those count that they have now.
     said: Vec<(u32, f32)>,
 }
@@ -63,7 +67,8 @@ impl TagLifts {
         let last = *known.tags.last().filter(|_| !analogues.is_empty())?;
         let mut lifts = vec![0.0; last as usize + 1];
         known.tags.iter().zip(known.lifts(analogues)).for_each(|(tag, lift)| lifts[*tag as usize] = lift);
-        let mut found = Self { lifts, rows: model.members.tags.clone(), said: Vec::new() };
+        let rows = model.members.tags.clone();
+        let mut found = Self { lifts, rows, per_member: known.per_member, said: Vec::new() };
         found.said = found.changed(model.state.tag_changes(), &model.members.tag_names);
         Some(found)
     }
@@ -90,6 +95,14 @@ impl TagLifts {
     pub(super) fn of(&self, member: u32) -> f32 {
         let said = self.said.binary_search_by_key(&member, |(row, _)| *row);
         said.map_or_else(|_| self.sum(self.rows.row(member)), |at| self.said[at].1)
+    }
+
+    /// What a member's tags, times a weight, count together at most.
+    pub(super) fn most(&self, weight: f32) -> f32 {
+        let mut counted: Vec<f32> = self.lifts.iter().map(|lift| (weight * lift).max(0.0)).collect();
+        counted.sort_unstable_by(|a, b| b.total_cmp(a));
+        let learned = counted.iter().take(self.per_member).sum();
+        self.said.iter().fold(learned, |most, (_, sum)| most.max(weight * sum))
     }
 
     /// Adds the same, times a weight, to the scores of a run of members.
@@ -123,7 +136,7 @@ impl TagLifts {
     pub(super) fn example() -> Self {
         let tags = |member: usize| [vec![0], vec![1, 2], vec![], vec![2]][member % 4].clone();
         let rows = Rows::from_lists((0..super::fixture::MEMBERS).map(tags));
-        Self { lifts: vec![0.4, -0.3, 1.1], rows, said: vec![(14, 0.5), (42, -0.2), (39_998, 0.0)] }
+        Self { lifts: vec![0.4, -0.3, 1.1], rows, per_member: 2, said: vec![(14, 0.5), (42, -0.2), (39_998, 0.0)] }
     }
 }
 
@@ -136,7 +149,7 @@ mod tests {
         // Of two products alike, the first is bought by the young, the second by both.
         let bought = Matrix::from_sorted(2, &[(0, 0, 30.0), (1, 0, 10.0), (1, 1, 10.0)]);
         let (totals, shares) = (vec![30.0, 20.0].into(), vec![0.5, 0.25].into());
-        let known = TagBuyers { tags: vec![1, 4].into(), bought, totals, shares };
+        let known = TagBuyers { tags: vec![1, 4].into(), bought, totals, shares, per_member: 2 };
         let alike = [(0, 1.0), (1, 0.5)].map(|(row, score)| Scored { row, score });
         let found = known.lifts(&alike);
         // 30 and half of 10, of 30 and half of 20; with 50 of the base.
@@ -157,5 +170,14 @@ mod tests {
         assert_eq!(said.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [1, 2], "the others count as learned");
         assert!((said[0].1 - 0.1).abs() < 1e-6 && (said[1].1 - 1.5).abs() < 1e-6, "{said:?}");
         assert_eq!((lifts.of(14), lifts.of(1)), (0.5, lifts.sum(&[1, 2])));
+    }
+
+    #[test]
+    fn nobody_has_tags_that_count_more_than_the_most() {
+        let mut lifts = TagLifts::example();
+        // The two highest of three; twice the one that is below 0.
+        assert_eq!((lifts.most(1.0), lifts.most(-2.0), lifts.most(0.0)), (1.5, 0.6, 0.0));
+        lifts.said = vec![(14, 7.0), (42, -9.0)];
+        assert_eq!((lifts.most(2.0), lifts.most(-1.0)), (14.0, 9.0));
     }
 }

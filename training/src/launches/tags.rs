@@ -44,6 +44,7 @@ pub(crate) fn buyers_by_tag(buyers: &Matrix, activity: &[f32], members: &Members
         bought: crate::affinity::from_rows(&bought),
         totals: products.map(|product| total(buyers.row(product).1) as f32).collect::<Vec<f32>>().into(),
         shares: sums.iter().map(|sum| (sum / all) as f32).collect::<Vec<f32>>().into(),
+        per_member: (0..members.tags.len() as u32).into_par_iter().map(|row| of(row).count()).max().unwrap_or(0),
     }
 }
 

@@ -143,7 +143,11 @@ impl StateConfig {
     /// # Errors
     /// For the first parameter that is out of range.
     pub fn validate(&self) -> Result<(), InvalidParameter> {
-        let Self { accept_days, retain_days, .. } = self;
+        let Self { url, accept_days, retain_days } = self;
+        if !url.is_empty() && !["sqlite:", "postgres://", "postgresql://"].iter().any(|of| url.starts_with(of)) {
+            let rule = "must be sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE";
+            return Err(InvalidParameter { name: "state.url", value: without_password(url), rule });
+        }
         let wrong = |name, value: &u32, rule| Err(InvalidParameter { name, value: value.to_string(), rule });
         match () {
             () if !(1..=36_500).contains(accept_days) => {
@@ -155,30 +159,30 @@ impl StateConfig {
         }
     }
 
-    /// The URL of the store that a server uses. Where it is not beside the versions, a note there says so: commands without
-    /// `state.url` fail then, and do not open an empty store.
+    /// Notes beside the versions that a server keeps its store elsewhere: commands without `state.url`, and servers, fail
+    /// then, and do not open an empty store.
     ///
     /// # Errors
     /// If the note can't be written.
-    pub fn take_url(&self, registry: &Registry) -> Result<String, Error> {
+    pub fn note(&self, registry: &Registry) -> Result<(), Error> {
         let note = registry.folder().join(ELSEWHERE);
-        if !self.url.is_empty() {
-            std::fs::write(&note, without_password(&self.url)).map_err(|e| Error::file(&note, e))?;
-        } else if note.exists() {
-            std::fs::remove_file(&note).map_err(|e| Error::file(&note, e))?;
+        if self.url.is_empty() {
+            return Ok(());
         }
-        Ok(self.own_url(registry))
+        std::fs::write(&note, without_password(&self.url)).map_err(|e| Error::file(&note, e))
     }
 
-    /// The URL of the store that a server used.
+    /// The URL of the store.
     ///
     /// # Errors
     /// If none is given, and a server used one that is not beside the versions.
     pub fn url(&self, registry: &Registry) -> Result<String, Error> {
-        match std::fs::read_to_string(registry.folder().join(ELSEWHERE)) {
+        let note = registry.folder().join(ELSEWHERE);
+        match std::fs::read_to_string(&note) {
             Ok(place) if self.url.is_empty() => Err(Error::Usage(format!(
                 "what the server was told since, opt-outs among it, is kept in {place}: give state.url in the config, \
-                 or KINDRED_STATE__URL"
+                 or KINDRED_STATE__URL; if it is not to count any more, delete {}",
+                note.display()
             ))),
             _ => Ok(self.own_url(registry)),
         }

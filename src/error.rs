@@ -139,7 +139,8 @@ impl Error {
             },
             Self::Table(e) => match e {
                 TableError::Io { .. } => IO,
-                TableError::NotFound(_) => NO_INPUT,
+                TableError::OnlyParquet(_) => USAGE,
+                TableError::NotFound(_) | TableError::NoExport(_) => NO_INPUT,
                 TableError::UnknownFormat(_)
                 | TableError::Malformed { .. }
                 | TableError::MissingColumn { .. }
@@ -167,7 +168,7 @@ impl Error {
                 | StoreError::Unavailable(_)
                 | StoreError::Migrate(..)
                 | StoreError::TooSlow(_) => UNAVAILABLE,
-                StoreError::Newer(..) | StoreError::Damaged(..) => DATA,
+                StoreError::Newer(..) | StoreError::Broken(..) | StoreError::Damaged(..) => DATA,
             },
             Self::Io(_) => IO,
             Self::Stopped => INTERRUPTED,

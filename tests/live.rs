@@ -349,7 +349,12 @@ async fn tonight_s_training_takes_in_what_was_kept(state: StateConfig) {
     let config = config.validate().unwrap();
     let quiet = kindred_training::progress::Quiet;
     let stop = kindred_models::stop::Stop::default();
-    let done = kindred_training::train::train(&config, &trained.registry, now(), &quiet, &stop).unwrap();
+    let train = || kindred_training::train::train(&config, &trained.registry, now(), &quiet, &stop);
+    let (events, away) = (folder.join("events.parquet"), folder.join("away"));
+    std::fs::rename(&events, &away).unwrap();
+    assert!(train().unwrap_err().to_string().contains("events.parquet: not there"), "half an export");
+    std::fs::rename(&away, &events).unwrap();
+    let done = train().unwrap();
     let model = kindred_models::Model::load(&trained.registry, &done.id).unwrap();
     let row = |id: &str| model.members.ids.find(id).unwrap();
     assert_eq!(model.members.ids.find("t2"), None, "forgotten");
@@ -377,4 +382,9 @@ async fn tonight_s_training_takes_in_what_was_kept(state: StateConfig) {
     assert!(scored.status.success(), "{scored:?}");
     let elsewhere = kindred(&trained, &StateConfig::default(), &score);
     assert_eq!(elsewhere.status.code(), if state.url.is_empty() { Some(0) } else { Some(64) }, "{elsewhere:?}");
+    if !state.url.is_empty() {
+        let server = kindred(&trained, &StateConfig::default(), &["serve", "--listen", "127.0.0.1:0"]);
+        let said = String::from_utf8_lossy(&server.stderr).into_owned();
+        assert!(server.status.code() == Some(64) && said.contains("opt-outs"), "{server:?}");
+    }
 }

@@ -9,8 +9,9 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::Role;
 use super::admit::{Admitted, Limits, Pass, Refused, allow};
+use super::{Role, is_name};
+use crate::error::Error;
 
 /// Bytes of a shared secret at least.
 const MIN_SECRET: usize = 32;
@@ -55,6 +56,9 @@ struct Claims {
     sub: String,
     /// Unix seconds; RFC 7519 allows for parts of one.
     exp: f64,
+    /// The library checks it, and passes over one that is no number.
+    #[serde(rename = "nbf")]
+    _nbf: Option<f64>,
     roles: Vec<Role>,
 }
 
@@ -75,16 +79,17 @@ impl std::fmt::Debug for Jwt {
 
 impl Jwt {
     /// Reads the key, if there is one; says what is wrong with the config otherwise.
-    pub(crate) fn new(config: &JwtConfig) -> Result<Option<Self>, String> {
+    pub(crate) fn new(config: &JwtConfig) -> Result<Option<Self>, Error> {
         let Some(path) = &config.key else {
             let is_unset = *config == JwtConfig::default();
-            return if is_unset { Ok(None) } else { Err("serve.jwt needs a key".to_owned()) };
+            return if is_unset { Ok(None) } else { Err(Error::Usage("serve.jwt needs a key".to_owned())) };
         };
         if config.issuer.is_empty() || config.audience.is_empty() {
-            return Err("serve.jwt needs an issuer and an audience".to_owned());
+            return Err(Error::Usage("serve.jwt needs an issuer and an audience".to_owned()));
         }
-        let wrong = |what: &dyn std::fmt::Display| format!("serve.jwt.key: {}: {what}", path.display());
-        let bytes = std::fs::read(path).map_err(|e| wrong(&e))?;
+        let named = |what: &dyn std::fmt::Display| format!("serve.jwt.key: {}: {what}", path.display());
+        let wrong = |what: &dyn std::fmt::Display| Error::Usage(named(what));
+        let bytes = std::fs::read(path).map_err(|e| Error::NotFound(named(&e)))?;
         let (key, algorithm) = match config.algorithm {
             SigningAlgorithm::RS256 => (DecodingKey::from_rsa_pem(&bytes), Algorithm::RS256),
             SigningAlgorithm::ES256 => (DecodingKey::from_ec_pem(&bytes), Algorithm::ES256),
@@ -115,6 +120,9 @@ impl Jwt {
     /// Lets the holder of a token in, or says why not.
     pub(super) fn admit(&self, token: &str, roles: &[Role]) -> Result<Admitted, Refused> {
         let claims = decode::<Claims>(token, &self.key, &self.validation).map_err(|_| Refused::Unknown)?.claims;
+        if !is_name(&claims.sub) {
+            return Err(Refused::Unknown);
+        }
         allow(&claims.roles, roles)?;
         let place = self.limits_of(&claims.sub).take()?;
         let until = (claims.exp as i64).saturating_add_unsigned(self.validation.leeway);
@@ -147,7 +155,7 @@ mod tests {
 
     const SECRET: &[u8] = b"a secret that nobody will guess, ever";
 
-    fn jwt(change: impl Fn(&mut JwtConfig)) -> Result<Option<Jwt>, String> {
+    fn jwt(change: impl Fn(&mut JwtConfig)) -> Result<Option<Jwt>, Error> {
         let folder = tempfile::tempdir().unwrap();
         let key = folder.path().join("secret");
         std::fs::write(&key, SECRET).unwrap();
@@ -183,7 +191,11 @@ mod tests {
         let pass = jwt.admit(&token(|claims| claims["exp"] = json!(now as f64 + 600.5)), &[Role::Mall]).unwrap().pass;
         let ended = |at| pass.ended(&Keys::default(), at);
         assert_eq!((ended(now + 600), ended(now + 700)), (None, Some(Refused::Unknown)), "a minute of other clocks");
-        let wrong: [fn(&mut Value); 7] = [
+        let wrong: [fn(&mut Value); 11] = [
+            |claims| claims["nbf"] = json!("tomorrow"),
+            |claims| claims["sub"] = json!(""),
+            |claims| claims["sub"] = json!("mall\n2026-01-01 00:00:00  admin"),
+            |claims| claims["sub"] = json!("m".repeat(201)),
             |claims| claims["exp"] = json!(1),
             |claims| claims["nbf"] = json!(crate::clock::unix_now() + 6000),
             |claims| claims["iss"] = json!("https://other.example"),
@@ -214,10 +226,11 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named() {
-        assert!(jwt(|config| config.key = None).unwrap_err().contains("key"));
-        assert!(jwt(|config| config.issuer.clear()).unwrap_err().contains("issuer"));
-        assert!(jwt(|config| config.algorithm = SigningAlgorithm::RS256).unwrap_err().contains("serve.jwt.key"));
-        assert!(jwt(|config| config.key = Some("nowhere".into())).unwrap_err().contains("nowhere"));
+        let refused = |change: fn(&mut JwtConfig)| jwt(change).unwrap_err().to_string();
+        assert!(refused(|config| config.key = None).contains("key"));
+        assert!(refused(|config| config.issuer.clear()).contains("issuer"));
+        assert!(refused(|config| config.algorithm = SigningAlgorithm::RS256).contains("serve.jwt.key"));
+        assert!(refused(|config| config.key = Some("nowhere".into())).contains("nowhere"));
         assert!(jwt(|config| *config = JwtConfig::default()).unwrap().is_none());
     }
 }

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::serve::runtime;
 use super::{Common, print};
-use crate::access::{NewKey, Role};
+use crate::access::{A_NAME, NewKey, Role, is_name};
 use crate::clock::unix_now;
 use crate::error::Error;
 use crate::store::{Entry, Store, Verified};
@@ -145,6 +145,9 @@ fn moment(seconds: i64) -> String {
 
 impl Create {
     async fn run(self) -> Result<(), Error> {
+        if !is_name(&self.key_name) {
+            return Err(Error::Usage(format!("--key-name '{}': {A_NAME}", self.key_name.escape_debug())));
+        }
         let store = open(&self.common).await?;
         let new =
             NewKey { name: self.key_name, roles: self.roles, per_second: self.per_second, concurrent: self.concurrent };
@@ -218,7 +221,9 @@ impl Show {
         if self.json {
             return print::json(&entries);
         }
-        let rows = entries.into_iter().map(|e| vec![moment(e.time), e.actor, e.action, e.detail]);
+        // What looks like a line of its own may be part of a name.
+        let shown = |text: String| text.replace(char::is_control, "\u{fffd}");
+        let rows = entries.into_iter().map(|e| vec![moment(e.time), shown(e.actor), e.action, shown(e.detail)]);
         print::table(&["when", "who", "what", "of what"], rows)
     }
 }

@@ -72,7 +72,7 @@ impl Export {
                 From::Moment(moment) => later_than = moment,
             }
         }
-        let kept = store.kept().await?;
+        let mut kept = store.kept().await?;
         std::fs::create_dir_all(&self.out).map_err(|e| Error::file(&self.out, e))?;
         // Without it the folder is no export: events of one must not be taken for those of another.
         match std::fs::remove_file(self.out.join(KEPT_FILE)) {
@@ -84,6 +84,7 @@ impl Export {
             .each_event(after, kept.seq, |event| if event.time > later_than { table.add(event) } else { Ok(()) })
             .await?;
         let events = table.finish()?;
+        kept.events = Some(events);
         let json = serde_json::to_vec_pretty(&kept).map_err(|e| Error::Usage(e.to_string()))?;
         write_whole(&self.out.join(KEPT_FILE), &json)?;
         store.close().await;

@@ -34,7 +34,11 @@ impl Live {
                 }
                 None => tokio::time::sleep(FOLLOW).await,
             }
-            let caught_up = self.catch_up().await;
+            let mut caught_up = self.catch_up().await;
+            if caught_up.is_ok() && self.is_store_down() {
+                // One that can be read may take nothing, such as on a full disk.
+                caught_up = in_time(self.store.can_write()).await;
+            }
             if self.has_gone_back.load(Ordering::Relaxed) {
                 self.start_over().await;
             }

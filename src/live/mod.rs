@@ -13,7 +13,7 @@ mod writer;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kindred_models::artifact::{Registry, VersionId};
 use kindred_models::{ArtifactError, Model};
@@ -38,6 +38,8 @@ const MOST_OWED: usize = 10_000;
 const PAID_AT_ONCE: usize = 500;
 /// Time after which a store that has not answered is taken for down.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Time after a failure of the store in which what it takes does not say that it is well.
+const HEALED: Duration = Duration::from_secs(5);
 /// Time in which the store's connections are closed in good order, at most.
 const CLOSING: Duration = Duration::from_secs(5);
 /// Plans that are read at once: each takes a connection to the store while it is.
@@ -86,7 +88,8 @@ pub struct Live {
     /// One version is loaded at a time.
     loading: Mutex<()>,
     hash_key: [u8; 32],
-    is_store_down: AtomicBool,
+    /// When the store last failed; `None` once it has answered since.
+    store_failed_at: parking_lot::Mutex<Option<Instant>>,
     /// The number of the last change that serves.
     seq: AtomicI64,
     /// The number of the last change when keys were last read.
@@ -152,7 +155,7 @@ impl Live {
             keys: RwLock::new(Arc::new(Keys::new(keys, &Keys::default()))),
             loading: Mutex::new(()),
             hash_key,
-            is_store_down: AtomicBool::new(false),
+            store_failed_at: parking_lot::Mutex::default(),
             lag: AtomicI64::new(0),
             // The server before may have been killed after it erased somebody.
             must_checkpoint: AtomicBool::new(true),
@@ -211,9 +214,9 @@ impl Live {
         in_time(self.store.members_of(contact_ids)).await
     }
 
-    /// Whether the store did not answer when it was last asked.
+    /// Whether the store did not answer or took nothing, until it did both for some seconds.
     pub fn is_store_down(&self) -> bool {
-        self.is_store_down.load(Ordering::Relaxed)
+        self.store_failed_at.lock().is_some()
     }
 
     /// Changes in the store that the snapshot does not know, about.
@@ -267,17 +270,18 @@ impl Live {
     }
 
     fn note_store<T>(&self, outcome: Result<T, impl std::fmt::Display>) -> Option<T> {
-        let is_down = outcome.is_err();
-        let was_down = self.is_store_down.swap(is_down, Ordering::Relaxed);
+        let mut failed_at = self.store_failed_at.lock();
         match outcome {
             Ok(value) => {
-                if was_down {
+                // On a disk that is nearly full, some of what is to be kept is.
+                if failed_at.is_some_and(|at| at.elapsed() >= HEALED) {
+                    *failed_at = None;
                     tracing::info!("the state store answers again");
                 }
                 Some(value)
             }
             Err(error) => {
-                if !was_down {
+                if failed_at.replace(Instant::now()).is_none() {
                     tracing::error!(%error, "answering from memory; nothing can be kept");
                 }
                 None

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use kindred_models::stop::Stop;
+use kindred_training::config::InvalidParameter;
 use tracing::Span;
 
 use super::status::Problem;
@@ -24,9 +25,16 @@ pub(super) struct Compute {
 /// Jobs per thread that may wait or run: more would wait longer than their callers do.
 const JOBS_PER_THREAD: usize = 64;
 
+/// Threads at most.
+const MOST_THREADS: usize = 1024;
+
 impl Compute {
     /// A pool of so many threads; 0 for one per core.
     pub(super) fn new(threads: usize, metrics: Arc<Metrics>) -> Result<Self, Error> {
+        if threads > MOST_THREADS {
+            let rule = "must be up to 1024; 0 is one per core";
+            return Err(InvalidParameter { name: "serve.threads", value: threads.to_string(), rule }.into());
+        }
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("compute-{i}"))

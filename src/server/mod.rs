@@ -1,6 +1,7 @@
 //! The gRPC server: thin handlers over the model. Each call is validated, takes one snapshot of the model,
 //! computes off the async threads, and names the version that answered.
 
+mod accept;
 mod audience;
 mod audience_request;
 mod batch;
@@ -29,7 +30,6 @@ use kindred_models::artifact::Registry;
 use kindred_models::outreach::Policy;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use crate::access::{Access, Caller, Jwt, Keys};
@@ -41,6 +41,7 @@ use crate::middleware::Around;
 use crate::observe::{Metrics, Observe, serve_admin};
 use crate::proto::{DESCRIPTORS, v1};
 use crate::store::{Entry, Store, Write};
+use accept::Spoken;
 use compute::Compute;
 use deadline::Deadlines;
 use status::Problem;
@@ -102,12 +103,13 @@ pub async fn serve(
     registry.current()?;
     state.validate()?;
     let policy = Arc::new(config.policy()?);
-    let jwt = Jwt::new(&serve.jwt).map_err(Error::Usage)?.map(Arc::new);
+    let jwt = Jwt::new(&serve.jwt)?.map(Arc::new);
     let server = builder(&serve.tls)?;
     let admin = admin_listener(serve).await?;
-    let store = Store::open(&state.take_url(&registry)?).await?;
+    let store = Store::open(&state.url(&registry)?).await?;
     let has_keys = Keys::new(store.keys().await?, &Keys::default()).are_needed();
     guard(serve, &listener, has_keys || jwt.is_some())?;
+    state.note(&registry)?;
     let (reload, retain) = (Duration::from_secs(serve.reload_seconds), days(state.retain_days));
     let metrics = Metrics::new();
     let compute = Compute::new(serve.threads, metrics.clone())?;
@@ -164,8 +166,7 @@ async fn answer(
         let _ = draining.send(());
     };
     tracing::info!(version = %shared.live.snapshot().info.version, "answering calls");
-    // A small answer must not wait for the acknowledgement of the one before it.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = Spoken::of(listener);
     let server = server
         .layer(Around(Observe::new(metrics, shared.live.clone())))
         .layer(Around(Deadlines))
@@ -239,6 +240,9 @@ fn guard(config: &ServeConfig, listener: &TcpListener, asks_who_calls: bool) -> 
 /// How long a connection may be silent before it is asked whether it lives.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// How long a client may take to agree on how to encrypt.
+const HANDSHAKE: Duration = Duration::from_secs(20);
+
 /// A server that speaks TLS if it is set, and knows its clients by their certificates if it has a root of these.
 fn builder(tls: &TlsConfig) -> Result<Server, Error> {
     // Whoever is gone without a word must not keep a place.
@@ -252,11 +256,19 @@ fn builder(tls: &TlsConfig) -> Result<Server, Error> {
     };
     let read =
         |path: &Path| std::fs::read(path).map_err(|e| Error::NotFound(format!("serve.tls: {}: {e}", path.display())));
-    let mut config = ServerTlsConfig::new().identity(Identity::from_pem(read(certificate)?, read(key)?));
+    let mut config = ServerTlsConfig::new().timeout(HANDSHAKE);
+    config = config.identity(Identity::from_pem(read(certificate)?, read(key)?));
+    let mut files = format!("{}, {}", certificate.display(), key.display());
     if let Some(root) = &tls.client_root {
         config = config.client_ca_root(Certificate::from_pem(read(root)?));
+        files = format!("{files}, {}", root.display());
     }
-    server.tls_config(config).map_err(|e| Error::Usage(format!("serve.tls: {e}")))
+    server.tls_config(config).map_err(|e| {
+        // What was wrong stands behind what went wrong.
+        let causes = std::iter::successors(std::error::Error::source(&e), |cause| cause.source());
+        let causes: String = causes.map(|cause| format!(": {cause}")).collect();
+        Error::Usage(format!("serve.tls: {files} can't be used{causes}"))
+    })
 }
 
 fn days(days: u32) -> Duration {

@@ -16,14 +16,15 @@ mod said;
 mod schema;
 
 use std::borrow::Cow;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgListener;
-use sqlx::{Any, AnyPool, Executor, Row, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, Connection, Executor, Row, Transaction};
 
 pub use commit::{Committed, Outcome, Write};
 pub use contacts::{Claim, Refusal, Said};
@@ -37,6 +38,8 @@ pub use rows::{Change, ContactNow, StoredContact, StoredEvent};
 const CHANNEL: &str = "kindred_state";
 /// How long a writer waits for another one.
 const BUSY: Duration = Duration::from_secs(10);
+/// Time between two looks at whether another program is done with opening it.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// How long a request waits for a connection.
 const ACQUIRE: Duration = Duration::from_secs(5);
 
@@ -46,6 +49,9 @@ pub enum StoreError {
     /// It can't be opened.
     #[error("the state store {0} can't be opened: {1}")]
     Open(String, sqlx::Error),
+    /// It is broken, or something else.
+    #[error("the state store {0} is damaged, or not a state store: {1}; restore it from a backup, or name another")]
+    Broken(String, sqlx::Error),
     /// A later version of Kindred changed its schema.
     #[error(
         "the state store {0} was last used by a later version of kindred (schema {1}); use that one, or another store"
@@ -80,9 +86,12 @@ pub struct Store {
     url: String,
 }
 
+/// What means something in a URL of SQLite.
+const RESERVED: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b' ');
+
 /// The URL of an SQLite file.
 pub fn sqlite_url(path: &Path) -> String {
-    format!("sqlite:{}", path.display())
+    format!("sqlite:{}", utf8_percent_encode(&path.to_string_lossy(), RESERVED))
 }
 
 impl Store {
@@ -105,32 +114,26 @@ impl Store {
             }
             None => None,
         };
+        if backend == Backend::Sqlite {
+            // A pool tries again what can't come right, and says nothing of why.
+            let alone = async { settle(&mut AnyConnection::connect(&url).await?, backend).await };
+            alone.await.map_err(|e| unusable(shown(), e))?;
+        }
         let options = AnyPoolOptions::new().max_connections(8).acquire_timeout(ACQUIRE);
-        let options = options.after_connect(move |connection, _| {
+        let options = options.after_connect(move |connection, _| Box::pin(settle(connection, backend)));
+        // What failed may have left a transaction behind: SQLite rolls back by itself where a disk is full, the library still
+        // counts it, and whoever came next would be answered before anything is durable.
+        let options = options.after_release(|connection, _| {
             Box::pin(async move {
-                if backend == Backend::Postgres {
-                    // Whoever dies in the middle must not hold up the others, and what is answered is on disk.
-                    let wait = format!("SET lock_timeout = {}", BUSY.as_millis());
-                    let idle = format!("SET idle_in_transaction_session_timeout = {}", 3 * BUSY.as_millis());
-                    for setting in [wait.as_str(), &idle, "SET synchronous_commit = on"] {
-                        connection.execute(setting).await?;
-                    }
-                } else {
-                    let busy = busy_timeout();
-                    // What is acknowledged is on disk, even if the power fails, and what is deleted is overwritten.
-                    let settings =
-                        ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA secure_delete = ON"];
-                    for setting in [busy.as_str()].into_iter().chain(settings) {
-                        connection.execute(setting).await?;
-                    }
-                }
-                Ok(())
+                connection.ping().await?;
+                Ok(!connection.is_in_transaction())
             })
         });
-        let pool = options.connect(&url).await.map_err(|e| StoreError::Open(shown(), e))?;
+        let pool = options.connect(&url).await.map_err(|e| unusable(shown(), e))?;
         let migrator = Migrator { migrations: Cow::Owned(schema::migrations()), ..Migrator::DEFAULT };
         migrator.run(&pool).await.map_err(|error| match error {
             MigrateError::VersionMissing(version) => StoreError::Newer(shown(), version),
+            MigrateError::Execute(error) => unusable(shown(), error),
             error => StoreError::Migrate(shown(), error),
         })?;
         let store = Self { pool, backend, url: url.clone() };
@@ -155,6 +158,15 @@ impl Store {
         let begun = "INSERT INTO clock (id, seq, erasures, hash_key, entries, audit_head) \
             VALUES (1, 0, 0, $1, 0, '') ON CONFLICT (id) DO NOTHING";
         sqlx::query(begun).bind(key).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Whether something can be kept.
+    ///
+    /// # Errors
+    /// If not.
+    pub async fn can_write(&self) -> Result<(), StoreError> {
+        sqlx::query("UPDATE clock SET seq = seq WHERE id = 1").execute(&self.pool).await?;
         Ok(())
     }
 
@@ -216,24 +228,59 @@ impl Store {
     }
 }
 
+/// Tells a connection how to behave.
+async fn settle(connection: &mut AnyConnection, backend: Backend) -> Result<(), sqlx::Error> {
+    if backend == Backend::Postgres {
+        // Whoever dies in the middle must not hold up the others, and what is answered is on disk.
+        let wait = format!("SET lock_timeout = {}", BUSY.as_millis());
+        let idle = format!("SET idle_in_transaction_session_timeout = {}", 3 * BUSY.as_millis());
+        for setting in [wait.as_str(), &idle, "SET synchronous_commit = on"] {
+            connection.execute(setting).await?;
+        }
+    } else {
+        let busy = busy_timeout();
+        // What is acknowledged is on disk, even if the power fails, and what is deleted is overwritten.
+        let settings = ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA secure_delete = ON"];
+        for setting in [busy.as_str()].into_iter().chain(settings) {
+            connection.execute(setting).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Why a store can't be opened: whether it is broken or can't be reached.
+fn unusable(shown: String, error: sqlx::Error) -> StoreError {
+    // SQLite's own: the file is malformed, or no database.
+    let is_broken = |code: &str| ["11", "26"].contains(&code);
+    match error.as_database_error().and_then(|e| e.code()) {
+        Some(code) if is_broken(&code) => StoreError::Broken(shown, error),
+        _ => StoreError::Open(shown, error),
+    }
+}
+
 fn busy_timeout() -> String {
     format!("PRAGMA busy_timeout = {}", BUSY.as_millis())
 }
 
 /// The file of an SQLite URL.
-fn sqlite_path(url: &str) -> Option<&Path> {
+fn sqlite_path(url: &str) -> Option<PathBuf> {
     let rest = url.strip_prefix("sqlite:")?;
     let path = rest.split('?').next().unwrap_or(rest);
-    Some(Path::new(path.strip_prefix("//").unwrap_or(path)))
+    let path = path.strip_prefix("//").unwrap_or(path);
+    Some(PathBuf::from(&*percent_decode_str(path).decode_utf8_lossy()))
 }
 
-/// Waits until nobody else holds a lock; it is let go with the file.
+/// Waits until nobody else holds a lock, for as long as a writer waits; it is let go with the file.
 async fn lock(path: PathBuf) -> std::io::Result<File> {
-    let locked = tokio::task::spawn_blocking(move || {
-        let file = File::create(path)?;
-        file.lock().map(|()| file)
-    });
-    locked.await.unwrap_or_else(|e| Err(std::io::Error::other(e)))
+    let file = File::create(path)?;
+    for _ in 0..BUSY.div_duration_f32(LOCK_PAUSE) as u32 {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_PAUSE).await,
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Err(std::io::Error::other("another program is opening it, and does not come to an end"))
 }
 
 /// A URL as it may be shown.
@@ -248,6 +295,7 @@ pub fn without_password(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kindred_models::state::Profile;
 
     #[test]
     fn passwords_are_not_shown() {
@@ -273,5 +321,55 @@ mod tests {
                 store.close().await;
             }
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_failed_write_leaves_behind_loses_none_of_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = sqlite_url(&folder.path().join("kindred.db"));
+        let store = Store::open(&url).await.unwrap();
+        let said = |id: &str| [Write::Members(vec![(id.to_owned(), Profile::default())])];
+        // Where a disk is full, SQLite rolls back by itself; of other errors, whoever asked has to.
+        for (id, how) in [("by itself", "ROLLBACK"), ("not by itself", "ABORT")] {
+            let fails = format!(
+                "CREATE TRIGGER fails_{how} BEFORE INSERT ON members WHEN NEW.member_id = '{id}' \
+                 BEGIN SELECT RAISE({how}, 'fails'); END"
+            );
+            store.pool.execute(fails.as_str()).await.unwrap();
+        }
+        let mut kept = Vec::new();
+        for round in 0..4 {
+            for fails in ["by itself", "not by itself", "by itself", "by itself", "not by itself"] {
+                store.commit(&said(fails)).await.unwrap_err();
+                let id = format!("{round} after {fails} {}", kept.len());
+                store.commit(&said(&id)).await.unwrap();
+                kept.push(id);
+                assert_eq!(store.kept().await.unwrap().members.len(), kept.len());
+            }
+        }
+        // Another program sees them, and can write.
+        let other = Store::open(&url).await.unwrap();
+        other.commit(&said("another")).await.unwrap();
+        let members = other.kept().await.unwrap().members;
+        assert!(members.len() == kept.len() + 1 && kept.iter().all(|id| members.contains_key(id)), "{members:?}");
+        store.close().await;
+        other.close().await;
+    }
+
+    #[tokio::test]
+    async fn stores_are_where_their_folders_are_and_broken_ones_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["r%41", "a?b=c#d", "of a shop", "店"] {
+            let path = folder.path().join(name).join("kindred.db");
+            std::fs::create_dir(path.parent().unwrap()).unwrap();
+            let url = sqlite_url(&path);
+            assert!(Store::open_existing(&url).await.unwrap().is_none(), "{url}");
+            Store::open(&url).await.unwrap().close().await;
+            assert!(path.exists() && Store::open_existing(&url).await.unwrap().is_some(), "{url}");
+        }
+        let path = folder.path().join("broken.db");
+        std::fs::write(&path, [7; 20_000]).unwrap();
+        let broken = Store::open(&sqlite_url(&path)).await.unwrap_err();
+        assert!(matches!(broken, StoreError::Broken(..)) && broken.to_string().contains("not a database"), "{broken}");
     }
 }

@@ -107,7 +107,10 @@ impl Registry {
     pub fn current(&self) -> Result<VersionId, ArtifactError> {
         let path = self.folder.join("current");
         match fs::read_to_string(&path) {
-            Ok(id) => VersionId::parse(id.trim()),
+            Ok(id) => VersionId::parse(id.trim()).map_err(|_| ArtifactError::Malformed {
+                path,
+                what: "names no version; activate one with `kindred models activate`".to_owned(),
+            }),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 Err(ArtifactError::NoCurrentVersion(self.folder.clone()))
             }

@@ -25,6 +25,9 @@ pub struct Kept {
     pub members: BTreeMap<String, Profile>,
     /// What was said of products, by id.
     pub products: BTreeMap<String, ProductPatch>,
+    /// Events in the table beside it; `None` in exports that do not say.
+    #[serde(default)]
+    pub events: Option<u64>,
 }
 
 impl Kept {

@@ -116,7 +116,7 @@ pub(super) struct ReadEvents {
     pub(super) products: Ids,
     pub(super) rejects: Rejects,
     /// Whether what is read now was kept by a server.
-    is_kept: bool,
+    pub(super) is_kept: bool,
     /// Events after this moment can't be.
     end: i64,
     /// Time of the newest event.

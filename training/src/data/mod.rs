@@ -18,7 +18,7 @@ pub use members::read_member_ids;
 pub use products::{NewProduct, NewProducts, Offer, read_new_products};
 
 use kindred_models::catalogue::{Members, Products};
-use kindred_models::state::{KEPT_FILE, Kept, store_name};
+use kindred_models::state::{KEPT_EVENTS, KEPT_FILE, Kept, store_name};
 
 use crate::config::{DataConfig, TableConfig};
 use crate::progress::Progress;
@@ -65,6 +65,10 @@ impl Dataset {
         let mut members = members::read(config, &mut read.members)?;
         let kept = config.state.as_ref().map(|folder| read_kept(&config.root.join(folder))).transpose()?;
         if let Some((kept, key)) = &kept {
+            if kept.events.is_some_and(|events| events > 0) && !read.is_kept {
+                let path = config.root.join(config.state.as_deref().unwrap_or(Path::new(""))).join(KEPT_EVENTS);
+                return Err(TableError::NoExport(path));
+            }
             products.say(&kept.products, &mut read.products);
             members.say(&kept.members, &mut read.members);
             read.forget(|id| kept.is_erased(key, id));
@@ -92,7 +96,10 @@ impl Dataset {
 /// What a server kept, and the key of its hashes.
 fn read_kept(folder: &Path) -> Result<(Kept, [u8; 32]), TableError> {
     let path = folder.join(KEPT_FILE);
-    let bytes = std::fs::read(&path).map_err(|e| TableError::io(&path, e))?;
+    let bytes = std::fs::read(&path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => TableError::NoExport(path.clone()),
+        _ => TableError::io(&path, e),
+    })?;
     let kept: Kept = serde_json::from_slice(&bytes).map_err(|e| TableError::malformed(&path, e))?;
     let key = kept.key().ok_or_else(|| TableError::malformed(&path, "hash_key is none"))?;
     Ok((kept, key))

@@ -35,9 +35,15 @@ pub enum TableError {
     /// Neither a file, nor a folder with tables, nor a glob that finds any.
     #[error("{0}: no such table; give a file, a folder, or a glob of .parquet, .csv, .tsv, .ndjson or .jsonl files")]
     NotFound(String),
+    /// A file of what a server kept.
+    #[error("{}: not there; data.state and --state name a folder that `kindred state export` wrote", .0.display())]
+    NoExport(PathBuf),
     /// A file whose name does not tell its format.
     #[error("{}: can't tell its format; name it .parquet, .csv, .tsv, .ndjson or .jsonl", .0.display())]
     UnknownFormat(PathBuf),
+    /// A table to write whose name says another format.
+    #[error("{}: tables are written as Parquet; name it .parquet", .0.display())]
+    OnlyParquet(PathBuf),
     /// A file that is not what its name says.
     #[error("{path}: {what}", path = path.display())]
     Malformed {

@@ -10,6 +10,7 @@ use arrow_array::{
 };
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
 use super::TableError;
@@ -81,8 +82,11 @@ impl TableWriter {
     /// Opens a table with these columns.
     ///
     /// # Errors
-    /// If the file can't be made.
+    /// If the file can't be made, or is not named as what it will be.
     pub fn create(path: &Path, names: &[&'static str]) -> Result<Self, TableError> {
+        if path.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("parquet")) {
+            return Err(TableError::OnlyParquet(path.to_owned()));
+        }
         let mut aside = path.as_os_str().to_owned();
         aside.push(".writing");
         let aside = PathBuf::from(aside);
@@ -116,10 +120,10 @@ impl TableWriter {
                     .set_max_row_group_row_count(Some(1 << 20))
                     .build();
                 let opened = ArrowWriter::try_new(file, batch.schema(), Some(properties));
-                none.insert(opened.map_err(|e| TableError::malformed(&self.aside, e))?)
+                none.insert(opened.map_err(|e| unwritten(&self.aside, e))?)
             }
         };
-        writer.write(&batch).map_err(|e| TableError::malformed(&self.aside, e))
+        writer.write(&batch).map_err(|e| unwritten(&self.aside, e))
     }
 
     /// Completes the table and puts it into place. A table without a batch is not written.
@@ -128,12 +132,23 @@ impl TableWriter {
     /// If the file can't be written.
     pub fn finish(mut self) -> Result<(), TableError> {
         if let Some(writer) = self.writer.take() {
-            let file = writer.into_inner().map_err(|e| TableError::malformed(&self.aside, e))?;
+            let file = writer.into_inner().map_err(|e| unwritten(&self.aside, e))?;
             file.sync_all().map_err(|e| TableError::io(&self.aside, e))?;
             fs::rename(&self.aside, &self.path).map_err(|e| TableError::io(&self.path, e))?;
         }
         Ok(())
     }
+}
+
+/// What kept a table from being written, such as a full disk.
+fn unwritten(path: &Path, error: ParquetError) -> TableError {
+    TableError::io(
+        path,
+        match error {
+            ParquetError::External(cause) => std::io::Error::other(cause),
+            error => std::io::Error::other(error),
+        },
+    )
 }
 
 impl Drop for TableWriter {

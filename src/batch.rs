@@ -20,7 +20,7 @@ pub struct BatchRequest {
 /// What a batch puts products in order by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum By {
-    /// The feed's own ranker: the score is the chance of a purchase.
+    /// The feed's own ranker: the score is the chance of a purchase, where the version learned a ranker.
     #[default]
     Ranker,
     /// How well the vectors of member and product fit: many times as fast, and less right. The score is their inner

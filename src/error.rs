@@ -142,11 +142,13 @@ impl Error {
                 TableError::OnlyParquet(_) => USAGE,
                 TableError::NotFound(_) | TableError::NoExport(_) => NO_INPUT,
                 TableError::UnknownFormat(_)
+                | TableError::Subfolder(_)
                 | TableError::Malformed { .. }
                 | TableError::MissingColumn { .. }
                 | TableError::ColumnType { .. }
                 | TableError::TooManyBadRows { .. }
                 | TableError::Empty(_)
+                | TableError::Unjoined { .. }
                 | TableError::NoPurchase(_)
                 | TableError::NoTimes => DATA,
             },

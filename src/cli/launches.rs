@@ -37,6 +37,19 @@ impl Launches {
         if rejects.total() > 0 {
             progress.warn(&format!("{} of {} products rejected\n{rejects}", rejects.total(), rejects.rows));
         }
+        let sold: Vec<&str> = products
+            .list
+            .iter()
+            .filter(|product| is_sold(model, &product.id))
+            .map(|product| product.id.as_str())
+            .collect();
+        if let Some(first) = sold.first() {
+            progress.warn(&format!(
+                "{} of the products are sold already, such as {first}: they are taken for launches, and who bought them \
+                 is not left out; FindAudience asks for a product that is sold",
+                sold.len()
+            ));
+        }
         Ok(products)
     }
 
@@ -49,6 +62,11 @@ impl Launches {
         filter.check().map_err(wrong)?;
         Ok(filter)
     }
+}
+
+/// Whether the model knows buyers of a product.
+fn is_sold(model: &Model, product_id: &str) -> bool {
+    model.products.ids.find(product_id).is_some_and(|row| !model.launch.buyers.row(row).0.is_empty())
 }
 
 /// Who is held out.

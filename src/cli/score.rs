@@ -60,6 +60,9 @@ impl Score {
         let total = named.as_ref().map_or(model.members.len(), Vec::len);
         let progress = Terminal::new();
         let stop = stop_flag();
+        if request.by == By::Ranker && model.ranker.fit.horizon_days == 0 {
+            progress.warn("this version has no ranker: scores put a member's products in order, and are no chances");
+        }
         progress.start("score", total as u64);
         let mut table = TableWriter::create(&self.out, &["member_id", "product_id", "rank", "score"])?;
         let mut rows = 0;

@@ -185,6 +185,7 @@ mod tests {
             has_time: true,
             learned_state: None,
             rejects: Vec::new(),
+            notes: Vec::new(),
         }
     }
 

@@ -234,6 +234,7 @@ mod tests {
             has_time: true,
             learned_state: None,
             rejects: Vec::new(),
+            notes: Vec::new(),
         };
         let homes = |slice: &Slice| {
             let stores = super::members(&dataset, slice).stores;

@@ -7,7 +7,7 @@ use kindred_models::history::{History, Past};
 use kindred_models::repeat::{CLASSES, Hazards, Repeat};
 use kindred_models::strings::NONE;
 
-use crate::data::{Event, Kind};
+use crate::data::Event;
 use crate::slice::{Slice, kept_purchases};
 
 /// Gaps, or buyers, at which a product weighs as much as its category, and a category as the base.
@@ -103,7 +103,7 @@ fn hazards(slice: &Slice, history: &History, repeat: &Repeat) -> Hazards {
     Hazards { horizon_days: HORIZON_DAYS as u32, shares: classes.iter().map(share).collect() }
 }
 
-/// A pair as it stood at the cut, and whether it was bought afterwards; `None` if not bought before it.
+/// A pair as it stood at the cut, and whether it was bought afterwards, and kept; `None` if not bought before it.
 fn as_of(events: &[Event], cut: i64) -> Option<(Past, bool)> {
     let before = &events[..events.partition_point(|e| e.time <= cut)];
     let times = kept_purchases(before);
@@ -118,12 +118,13 @@ fn as_of(events: &[Event], cut: i64) -> Option<(Past, bool)> {
         span_days: days(*first, *last),
         ..Past::new(before[0].product)
     };
-    Some((past, events[before.len()..].iter().any(|e| e.kind == Kind::Purchase)))
+    Some((past, !kept_purchases(&events[before.len()..]).is_empty()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Kind;
 
     #[test]
     fn counts_back_off_to_the_parent() {
@@ -143,5 +144,7 @@ mod tests {
         assert_eq!((past.trips, past.span_days, past.days_since, again), (2, 10, 19, true));
         assert!(!as_of(&events[..3], 30 * 86_400).unwrap().1, "a look is no purchase");
         assert!(as_of(&events[3..], 30 * 86_400).is_none());
+        let brought_back = [&events[..], &[event(42, Kind::Refund)]].concat();
+        assert!(!as_of(&brought_back, 30 * 86_400).unwrap().1);
     }
 }

@@ -140,6 +140,11 @@ pub(crate) fn kept_purchases(events: &[Event]) -> Vec<i64> {
     events::kept_purchases(events.iter().map(|e| (e.kind, e.time))).0
 }
 
+/// Products that events, in the dataset's order, bought and did not bring back.
+pub(crate) fn kept_products(events: &[Event]) -> impl Iterator<Item = u32> {
+    runs(events).filter(|run| !kept_purchases(run).is_empty()).map(|run| run[0].product)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

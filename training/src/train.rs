@@ -16,6 +16,7 @@ use crate::fit::{Earlier, Fitted, fit};
 use crate::progress::Progress;
 use crate::rank::Comparison;
 use crate::slice::Slice;
+use crate::tables::TimeUnit;
 
 /// What a run gave.
 #[derive(Debug)]
@@ -58,7 +59,7 @@ pub fn train(
     model.info.metrics.extend(scorers.iter().flat_map(Comparison::metrics));
     model.info.parameters = parameters(config);
     (model.info.state_seq, model.info.state_store) = dataset.learned_state.clone().unzip();
-    progress.finish(&format!("{} factors, {}", config.embeddings.factors, ranker(&model)));
+    progress.finish(&format!("{} factors, {}", config.embeddings.factors, ranker(&model, config)));
     stop.check()?;
     progress.start("publish", 0);
     build_indexes(&mut model, &config.index);
@@ -83,6 +84,7 @@ pub(crate) fn prepare(config: &ValidConfig, now: i64, progress: &dyn Progress) -
             progress.warn(&format!("{table}: {} of {} rows rejected\n{rejects}", rejects.total(), rejects.rows));
         }
     }
+    dataset.notes.iter().for_each(|note| progress.warn(note));
     Ok(dataset)
 }
 
@@ -145,9 +147,11 @@ fn judge(
     Ok(evaluation)
 }
 
-fn ranker(model: &Model) -> String {
+fn ranker(model: &Model, config: &ValidConfig) -> String {
     let fit = model.ranker.fit;
     match fit.horizon_days {
+        0 if config.given.ranker.slices == 0 => "no ranker, as ranker.slices is 0".to_owned(),
+        0 if config.given.data.events.time_unit == TimeUnit::None => "no ranker: events have no times".to_owned(),
         0 => "no ranker: too little history".to_owned(),
         days => format!("ranker: {} for repeats, {} for new, {days} days", fit.repeat, fit.fresh),
     }
@@ -156,9 +160,14 @@ fn ranker(model: &Model) -> String {
 fn summary(evaluation: &Evaluation) -> String {
     let metrics = evaluation.metrics();
     let metric = |name: &str| metrics.get(name).copied();
-    match (metric("feed.all.ndcg@10"), metric("popularity.all.ndcg@10")) {
-        (Some(feed), Some(popularity)) => format!("nDCG@10 {feed:.4}, popularity {popularity:.4}"),
-        _ => "too little history to hold some out".to_owned(),
+    let of =
+        |task: &str| Some((metric(&format!("feed.{task}.ndcg@10"))?, metric(&format!("popularity.{task}.ndcg@10"))?));
+    match (of("all"), of("new")) {
+        (Some((feed, popularity)), _) => format!("nDCG@10 {feed:.4}, popularity {popularity:.4}"),
+        (None, Some((feed, popularity))) => format!("nDCG@10 of what is new {feed:.4}, popularity {popularity:.4}"),
+        (None, None) => {
+            "nobody to judge by: no member bought before the days that are held out, and in them".to_owned()
+        }
     }
 }
 

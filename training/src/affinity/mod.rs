@@ -12,9 +12,9 @@ use kindred_models::stop::Stop;
 use rayon::prelude::*;
 
 use crate::config::AffinityParams;
-use crate::data::Kind;
+use crate::data::Event;
 use crate::error::TrainError;
-use crate::slice::Slice;
+use crate::slice::{Slice, kept_purchases, pairs};
 
 /// Groups per product that are looked at, evenly spaced: bounds the time that a best-seller takes.
 const MAX_GROUPS: usize = 50_000;
@@ -88,14 +88,16 @@ pub fn purchases(history: &History) -> Matrix {
     Matrix { rows: history.rows.clone(), values: values.into() }
 }
 
-/// Baskets × products: what one member bought on one day.
+/// Baskets × products: what one member bought on one day, and kept.
 pub fn baskets(slice: &Slice, allowed: impl Fn(u32) -> bool) -> Matrix {
     let (mut offsets, mut columns) = (vec![0u64], Vec::new());
     let mut bought: Vec<(i64, u32)> = Vec::new();
     for (_, events) in slice.members().filter(|(member, _)| allowed(*member)) {
-        let purchases = events.filter(|e| e.kind == Kind::Purchase);
+        let events: Vec<Event> = events.copied().collect();
         bought.clear();
-        bought.extend(purchases.map(|e| (day(e.time), e.product)));
+        for pair in pairs(&events) {
+            bought.extend(kept_purchases(pair).into_iter().map(|time| (day(time), pair[0].product)));
+        }
         bought.sort_unstable();
         bought.dedup();
         for basket in bought.chunk_by(|a, b| a.0 == b.0) {

@@ -30,6 +30,7 @@ pub struct AudienceRow {
 /// If the table can't be read, or a row of it can't be used: half an audience says nothing.
 pub fn read_audience(path: &Path) -> Result<Vec<(String, AudienceRow)>, TableError> {
     let (table, mut list, mut rejects) = (TableConfig::default(), Vec::new(), Rejects::default());
+    let mut seen = HashSet::new();
     for file in table_files(path)? {
         let columns = Columns::of(&file, &table, &["product_id", "member_id"], &["held_out", "probability"], false)?;
         file.read(&columns.names, &mut |(row, cells)| {
@@ -48,6 +49,9 @@ pub fn read_audience(path: &Path) -> Result<Vec<(String, AudienceRow)>, TableErr
                 Ok((id("product_id", Reason::NoProductId)?, row))
             });
             match parsed {
+                Ok(parsed) if !seen.insert((parsed.0.clone(), parsed.1.member_id.clone())) => {
+                    rejects.add(Reason::DuplicateId, &file.path, row);
+                }
                 Ok(parsed) => list.push(parsed),
                 Err(reason) => rejects.add(reason, &file.path, row),
             }
@@ -101,4 +105,22 @@ pub fn read_purchases(
         }
     }
     Ok(purchases)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_is_in_an_audience_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audience.csv");
+        let read = |rows: &str| {
+            std::fs::write(&path, format!("product_id,member_id,held_out\n{rows}")).unwrap();
+            read_audience(&path)
+        };
+        assert_eq!(read("tea,a,true\nnuts,a,false\n").unwrap().len(), 2);
+        let twice = read("tea,a,true\ntea,a,false\n").unwrap_err().to_string();
+        assert!(twice.contains("an earlier row has") && twice.contains("audience.csv:3"), "{twice}");
+    }
 }

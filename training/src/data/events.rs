@@ -25,6 +25,8 @@ const REPORT_ROWS: u64 = 1 << 16;
 const CLOCKS_OFF: i64 = DAY_SECONDS;
 /// What clocks are put forward by in summer.
 const HOUR_SECONDS: i64 = 3600;
+/// The first moment of an event, in unix seconds: 1990. Seconds that are taken for milliseconds would be of 1970.
+const EARLIEST: i64 = 631_152_000;
 
 /// Steps that prices of purchases are told apart by, in natural logarithms.
 pub const PRICE_STEP: f64 = 0.075;
@@ -115,6 +117,8 @@ pub(super) struct ReadEvents {
     pub(super) members: Ids,
     pub(super) products: Ids,
     pub(super) rejects: Rejects,
+    /// Amounts that could not be read.
+    bad_amounts: u64,
     /// Whether what is read now was kept by a server.
     pub(super) is_kept: bool,
     /// Events after this moment can't be.
@@ -236,6 +240,12 @@ impl ReadEvents {
         }
     }
 
+    /// What there is to say of amounts.
+    pub(super) fn unread_amounts(&self) -> Option<String> {
+        let (bad, rows) = (self.bad_amounts, self.rejects.rows);
+        (bad > 0).then(|| format!("events: amount is no number in {bad} of {rows} rows, whose prices are not known"))
+    }
+
     /// Forgets members.
     pub(super) fn forget(&mut self, is_meant: impl Fn(&str) -> bool) {
         let gone = self.members.forget(is_meant);
@@ -251,7 +261,8 @@ impl ReadEvents {
         if kind == Kind::Purchase && quantity.is_some_and(|q| q < 0.0) {
             return Err(Reason::NegativeQuantity);
         }
-        let time = unit.seconds(columns.get("time", cells)).ok().flatten().filter(|time| *time <= self.end);
+        let is_possible = |time: &i64| unit == TimeUnit::None || (EARLIEST..=self.end).contains(time);
+        let time = unit.seconds(columns.get("time", cells)).ok().flatten().filter(is_possible);
         let time = time.ok_or(Reason::BadTime("time"))?;
         let reason = |missing: Reason| move |e: NoId| if matches!(e, NoId::Missing) { missing } else { Reason::BadId };
         let (member, product) = (columns.get("member_id", cells), columns.get("product_id", cells));
@@ -279,7 +290,9 @@ impl ReadEvents {
         };
         let channel = columns.get("channel", cells).text().map_or(u16::MAX, |name| self.channel(name));
         // One that can't be read costs no purchase: little depends on it.
-        let price = price(columns.get("amount", cells).number().ok().flatten(), quantity);
+        let amount = columns.get("amount", cells).number();
+        self.bad_amounts += u64::from(amount.is_err());
+        let price = price(amount.ok().flatten(), quantity);
         self.latest = self.latest.max(time);
         self.list.push(Event { member, product, time, store, channel, kind, price });
         Ok(())
@@ -335,6 +348,10 @@ mod tests {
         let read = read(&config, 0, 1_800_000_000, &Quiet).unwrap();
         assert_eq!(read.list.iter().map(|e| e.price).collect::<Vec<_>>(), [62, 72, 0, 0]);
         assert_eq!(read.rejects.total(), 0);
+        assert!(read.unread_amounts().unwrap().contains("in 1 of 4 rows"), "dear");
+        let events = TableConfig { time_unit: TimeUnit::Ms, ..config.events };
+        let seconds_for_milliseconds = super::read(&DataConfig { events, ..config }, 0, 1_800_000_000, &Quiet);
+        assert!(seconds_for_milliseconds.unwrap_err().to_string().contains("is time_unit right?"));
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub struct Dataset {
     pub learned_state: Option<(i64, String)>,
     /// What was read and rejected, per table.
     pub rejects: Vec<(String, Rejects)>,
+    /// What else is odd about the tables, in words.
+    pub notes: Vec<String>,
 }
 
 impl Dataset {
@@ -61,8 +63,12 @@ impl Dataset {
         if read.list.iter().all(|event| event.kind != Kind::Purchase) {
             return Err(TableError::NoPurchase(required(config, &config.events, "events")?.display().to_string()));
         }
+        let mut notes: Vec<String> = read.unread_amounts().into_iter().collect();
+        let named = [read.products.len(), read.members.len()];
         let mut products = products::read(config, &mut read.products)?;
         let mut members = members::read(config, &mut read.members)?;
+        notes.extend(joined("products", named[0], read.products.len(), &products.rejects)?);
+        notes.extend(joined("members", named[1], read.members.len(), &members.rejects)?);
         let kept = config.state.as_ref().map(|folder| read_kept(&config.root.join(folder))).transpose()?;
         if let Some((kept, key)) = &kept {
             if kept.events.is_some_and(|events| events > 0) && !read.is_kept {
@@ -88,6 +94,7 @@ impl Dataset {
             events: read.events.with(read.list, &member_rows, &product_rows),
             has_time,
             rejects,
+            notes,
             learned_state: kept.map(|(kept, key)| (kept.seq, store_name(&key))),
         })
     }
@@ -113,6 +120,20 @@ fn files(config: &DataConfig, table: &TableConfig) -> Result<Vec<crate::tables::
     }
 }
 
+/// What there is to say of a table in which few, or none, of those are whom events name: `named` by events, `all` by both.
+fn joined(table: &'static str, named: usize, all: usize, rejects: &Rejects) -> Result<Option<String>, TableError> {
+    let listed = (rejects.rows - rejects.total()) as usize;
+    let known = (named + listed).saturating_sub(all);
+    match known {
+        _ if listed == 0 => Ok(None),
+        0 => Err(TableError::Unjoined { table, named, listed }),
+        _ if 2 * known < named => Ok(Some(format!(
+            "{table}: of {named} that events name, the table has {known}; nothing is known of the others"
+        ))),
+        _ => Ok(None),
+    }
+}
+
 /// Stops the run if too many rows were rejected.
 fn gate(name: &str, rejects: &Rejects, config: &DataConfig) -> Result<(), TableError> {
     let (bad, total) = (rejects.total(), rejects.rows);
@@ -133,5 +154,37 @@ fn required(config: &DataConfig, table: &TableConfig, what: &str) -> Result<Path
     match &table.path {
         Some(path) => Ok(config.root.join(path)),
         None => Err(TableError::NotFound(format!("{what} (no path given: use --{what} or data.{what}.path)"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Quiet;
+
+    /// Events of members 0001 to 0020, with a members table.
+    fn read(members: &[&str]) -> Result<Dataset, TableError> {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, head: &str, rows: Vec<String>| {
+            std::fs::write(folder.path().join(name), format!("{head}\n{}\n", rows.join("\n"))).unwrap();
+            TableConfig { path: Some(name.into()), time_unit: TimeUnit::S, ..TableConfig::default() }
+        };
+        let events = (1..21).map(|m| format!("{m:04},tea,1700000000")).collect();
+        let events = write("events.csv", "member_id,product_id,time", events);
+        let members = write("members.csv", "member_id", members.iter().map(|m| (*m).to_owned()).collect());
+        let config = DataConfig { root: folder.path().to_owned(), events, members, ..DataConfig::default() };
+        Dataset::read(&config, 0, 1_800_000_000, &Quiet)
+    }
+
+    #[test]
+    fn tables_that_do_not_join_are_told_of() {
+        let unjoined = read(&["1", "2", "3"]).unwrap_err().to_string();
+        assert!(unjoined.starts_with("members: none of the 20 that events name is among the 3"), "{unjoined}");
+        let few = read(&["0001", "0002", "3", "new"]).unwrap();
+        assert_eq!((few.members.len(), few.notes.len()), (22, 1));
+        assert!(few.notes[0].starts_with("members: of 20 that events name, the table has 2"), "{:?}", few.notes);
+        let half: Vec<String> = (1..11).map(|m| format!("{m:04}")).collect();
+        let half = read(&half.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+        assert!(half.notes.is_empty() && read(&[]).unwrap().notes.is_empty());
     }
 }

@@ -1,12 +1,15 @@
 //! Whether what the ranker calls a probability is one.
 
+use std::collections::HashSet;
+
 use kindred_models::Model;
 use kindred_models::feed::{FeedRequest, Visitor, feed};
 use kindred_models::stop::{Stop, Stopped};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Event, Kind};
+use crate::data::Event;
+use crate::slice::kept_products;
 
 /// Items of a feed that are looked at.
 const ITEMS: usize = 100;
@@ -55,13 +58,12 @@ pub(super) fn judge(
         .map(|member| {
             stop.check()?;
             let first = test.partition_point(|e| e.member < *member);
-            let events: Vec<&Event> = test[first..].iter().take_while(|e| e.member == *member).collect();
-            let bought = |product: u32| {
-                let end = model.info.as_of_time + horizon;
-                events.iter().any(|e| e.product == product && e.kind == Kind::Purchase && e.time <= end)
-            };
+            let end = model.info.as_of_time + horizon;
+            let events = test[first..].iter().take_while(|e| e.member == *member).filter(|e| e.time <= end);
+            let events: Vec<Event> = events.copied().collect();
+            let bought: HashSet<u32> = kept_products(&events).collect();
             let items = feed(model, &FeedRequest::new(Visitor::Member(*member), ITEMS));
-            Ok(items.iter().map(|item| (f64::from(item.score), bought(item.product))).collect())
+            Ok(items.iter().map(|item| (f64::from(item.score), bought.contains(&item.product))).collect())
         })
         .collect::<Result<_, Stopped>>()?;
     Ok(Some(of_pairs(pairs.into_iter().flatten().collect())))

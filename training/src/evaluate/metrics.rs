@@ -99,7 +99,10 @@ pub(crate) fn summarize(judged: &[Judged], products: usize, seed: u64) -> BTreeM
     let estimate = |k: usize| {
         let mut values: Vec<f64> = resampled.iter().map(|sample| sample[k]).collect();
         values.sort_by(f64::total_cmp);
-        let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
+        // A resample is of fewer members, who are shown fewer products: how far resamples lie from each other counts, and not
+        // where.
+        let off = if k < NAMES.len() { 0.0 } else { value[k] - values.iter().sum::<f64>() / values.len() as f64 };
+        let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize] + off;
         Estimate { value: value[k], low: at(TAIL), high: at(1.0 - TAIL) }
     };
     names.enumerate().map(|(k, name)| (name.to_owned(), estimate(k))).collect()

@@ -195,7 +195,9 @@ pub fn evaluate(
         }
         None => None,
     };
-    for task in [Task::All, Task::New] {
+    // Without times whole products of a member are held out: none of them was bought before, and all that was is none.
+    let tasks: &[Task] = if cut.is_some() { &[Task::All, Task::New] } else { &[Task::New] };
+    for task in tasks.iter().copied() {
         evaluation.tasks.push(judge_feeds(&model, served.as_ref(), &baselines, &test, task, config, stop)?);
     }
     let mut members: Vec<u32> =

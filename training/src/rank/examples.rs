@@ -8,9 +8,8 @@ use kindred_models::stop::Stop;
 use rayon::prelude::*;
 
 use crate::config::RankerParams;
-use crate::data::{Event, Kind};
 use crate::error::TrainError;
-use crate::slice::Slice;
+use crate::slice::{Slice, kept_products};
 
 /// Length of the page that candidates are asked for.
 const PAGE: usize = 20;
@@ -54,8 +53,10 @@ impl Horizon {
         // By a hash, not in order: ids may follow when members joined.
         members.sort_by_key(|member| mix(u64::from(*member)));
         members.truncate(params.max_members);
-        let is_bought = |e: &&Event| e.kind == Kind::Purchase && e.time > cut && e.time <= end;
-        let bought = |member: u32| slice.of_member(member).filter(is_bought).map(|e| e.product).collect();
+        let bought = |member: u32| {
+            let events = slice.of_member(member).filter(|e| e.time > cut && e.time <= end);
+            kept_products(&events.copied().collect::<Vec<_>>()).collect()
+        };
         let members = members.into_iter().map(|member| (member, bought(member))).collect();
         Self { model, members }
     }

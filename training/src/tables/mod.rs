@@ -44,6 +44,9 @@ pub enum TableError {
     /// A table to write whose name says another format.
     #[error("{}: tables are written as Parquet; name it .parquet", .0.display())]
     OnlyParquet(PathBuf),
+    /// A folder in a folder of tables.
+    #[error("{}: a folder in a folder of tables; name all files by a glob, such as FOLDER/**/*.parquet", .0.display())]
+    Subfolder(PathBuf),
     /// A file that is not what its name says.
     #[error("{path}: {what}", path = path.display())]
     Malformed {
@@ -79,7 +82,7 @@ pub enum TableError {
     },
     /// Too many rows can't be used.
     #[error(
-        "{table}: {bad} of {total} rows can't be used, more than the {share:.3}% that data.max_bad_row_share allows; nothing was published\n{rejects}",
+        "{table}: {bad} of {total} rows can't be used, more than the {share:.3}% that data.max_bad_row_share allows; nothing was done\n{rejects}",
         share = max_share * 100.0
     )]
     TooManyBadRows {
@@ -97,6 +100,19 @@ pub enum TableError {
     /// A table without a single usable row.
     #[error("{0}: no usable rows")]
     Empty(String),
+    /// A table of others than those whom events name.
+    #[error(
+        "{table}: none of the {named} that events name is among the {listed} of the table; are ids written alike, \
+         and not 0042 in one and 42 in the other?"
+    )]
+    Unjoined {
+        /// The table.
+        table: &'static str,
+        /// How many events name.
+        named: usize,
+        /// How many the table has.
+        listed: usize,
+    },
     /// Events, none of which is a purchase.
     #[error("{0}: no purchase among its events; is the column kind mapped to the right one?")]
     NoPurchase(String),

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use kindred_models::events::Kind;
+
 /// Places named per reason.
 const PLACES_SHOWN: usize = 5;
 
@@ -18,7 +20,7 @@ pub enum Reason {
     NoProductId,
     /// An id that is neither text nor an integer.
     BadId,
-    /// No time, one that can't be read, or one before 1970 or in the future.
+    /// No time, one that can't be read, or one that can't be, such as in the future.
     BadTime(&'static str),
     /// A purchase of a negative quantity.
     NegativeQuantity,
@@ -37,13 +39,16 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Malformed => f.write_str("row that can't be read"),
+            Self::Malformed => f.write_str("row that can't be read (is the file UTF-8?)"),
             Self::NoMemberId => f.write_str("no member_id"),
             Self::NoProductId => f.write_str("no product_id"),
-            Self::BadId => f.write_str("id that is neither text nor an integer"),
+            Self::BadId => f.write_str("id that is neither text nor an integer (write it as one of these)"),
             Self::BadTime(column) => write!(f, "{column}: no time, or an impossible one (is time_unit right?)"),
             Self::NegativeQuantity => f.write_str("negative quantity on a purchase (refunds have kind = \"refund\")"),
-            Self::UnknownKind => f.write_str("unknown kind"),
+            Self::UnknownKind => {
+                let known = Kind::ALL.map(Kind::name).join(", ");
+                write!(f, "unknown kind (known are {known})")
+            }
             Self::BadNumber(column) => write!(f, "{column}: not a number"),
             Self::BelowZero(column) => write!(f, "{column}: a number below 0, or without end"),
             Self::BadFlag(column) => write!(f, "{column}: neither true nor false"),

@@ -38,16 +38,20 @@ impl Format {
 /// The files of a table: one file, the tables in a folder, or what a glob finds; in order of their names.
 ///
 /// # Errors
-/// If there is none, or one whose format is not known.
+/// If there is none, one whose format is not known, or, in a folder, a folder.
 pub fn table_files(path: &Path) -> Result<Vec<TableFile>, TableError> {
     let shown = path.display().to_string();
     let mut paths = Vec::new();
     if path.is_dir() {
         for entry in std::fs::read_dir(path).map_err(|e| TableError::io(path, e))? {
             let entry = entry.map_err(|e| TableError::io(path, e))?.path();
-            if entry.is_file() && Format::of(&entry).is_some() {
-                paths.push(entry);
+            if is_left_out(&entry) {
+                continue;
             }
+            if entry.is_dir() {
+                return Err(TableError::Subfolder(entry));
+            }
+            paths.push(entry);
         }
     } else if path.is_file() {
         paths.push(path.to_owned());
@@ -66,6 +70,16 @@ pub fn table_files(path: &Path) -> Result<Vec<TableFile>, TableError> {
             None => Err(TableError::UnknownFormat(path)),
         })
         .collect()
+}
+
+/// Whether something in a folder of tables is none, such as `_SUCCESS` or `README.md`. What might be a table that can't be
+/// read is not: half of the tables say something else than all of them.
+fn is_left_out(path: &Path) -> bool {
+    const NO_TABLES: [&str; 5] = ["md", "txt", "json", "crc", "log"];
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
+    let is_none = extension.is_some_and(|extension| NO_TABLES.contains(&extension.as_str()));
+    name.starts_with(['_', '.']) || (path.is_file() && is_none)
 }
 
 impl TableFile {
@@ -102,5 +116,26 @@ impl TableFile {
             Format::Csv(delimiter) => csv::read(&self.path, delimiter, columns, on_row),
             Format::Ndjson => ndjson::read(&self.path, columns, on_row),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_read_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in ["b.csv", "a.parquet", "_SUCCESS", "README.md", ".hidden.gz"] {
+            std::fs::write(at(name), "").unwrap();
+        }
+        let names = || table_files(folder.path()).map(|files| files.len());
+        assert_eq!(names().unwrap(), 2);
+        std::fs::write(at("c.csv.gz"), "").unwrap();
+        assert!(matches!(names(), Err(TableError::UnknownFormat(path)) if path == at("c.csv.gz")));
+        std::fs::remove_file(at("c.csv.gz")).unwrap();
+        std::fs::create_dir(at("day=2")).unwrap();
+        assert!(matches!(names(), Err(TableError::Subfolder(path)) if path == at("day=2")));
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Cell;
 use super::cell::Unusable;
 
-/// Moments that an event may have: after 1970-01-01 and before 2100, in unix seconds.
+/// Moments that there may be: after 1970-01-01 and before 2100, in unix seconds.
 const POSSIBLE: std::ops::Range<i64> = 1..4_102_444_800;
 
 /// How a table writes its times. Declared, because 1,700,000,000 is a second of 2023 and a millisecond of

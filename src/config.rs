@@ -175,21 +175,22 @@ impl StateConfig {
     /// The URL of the store.
     ///
     /// # Errors
-    /// If none is given, and a server used one that is not beside the versions.
+    /// If none is given, and a server used one that is not beside the versions; or for the first parameter that is out of range.
     pub fn url(&self, registry: &Registry) -> Result<String, Error> {
+        self.validate()?;
+        if !self.url.is_empty() {
+            return Ok(self.url.clone());
+        }
         let note = registry.folder().join(ELSEWHERE);
         match std::fs::read_to_string(&note) {
-            Ok(place) if self.url.is_empty() => Err(Error::Usage(format!(
+            Ok(place) => Err(Error::Usage(format!(
                 "what the server was told since, opt-outs among it, is kept in {place}: give state.url in the config, \
                  or KINDRED_STATE__URL; if it is not to count any more, delete {}",
                 note.display()
             ))),
-            _ => Ok(self.own_url(registry)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(sqlite_url(&registry.folder().join("kindred.db"))),
+            Err(e) => Err(Error::file(&note, e)),
         }
-    }
-
-    fn own_url(&self, registry: &Registry) -> String {
-        if self.url.is_empty() { sqlite_url(&registry.folder().join("kindred.db")) } else { self.url.clone() }
     }
 }
 

@@ -121,7 +121,7 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged() {
     let (answered, status) = record_all(&server.channel).await;
     assert!(answered > 0);
     assert_eq!(status.code(), Code::Unavailable, "{status}");
-    mark(&server.channel).await;
+    assert_eq!(mark(&server.channel).await.as_deref(), Some("state-store"), "it can be read, and takes nothing");
     server.kill();
 
     let server = Server::start_after(":", root).await;

@@ -283,6 +283,11 @@ async fn replicas_see_what_each_other_wrote(state: StateConfig) {
     set_consent(&other, "t1", Some(false), None).await;
     let erase = v1::EraseMemberRequest { member_id: "t2".to_owned() };
     members(&other).erase_member(erase).await.unwrap();
+    // What databases write of an id in their own way.
+    let odd = "m'1\" \\u0041 👩‍👧 店 %_";
+    let of_odd = v1::Member { member_id: odd.to_owned(), city: Some(odd.to_owned()), ..v1::Member::default() };
+    let upsert = v1::UpsertMembersRequest { members: vec![of_odd] };
+    members(&other).upsert_members(upsert).await.unwrap();
     let retire = v1::RetireProductsRequest { product_ids: vec!["tea8".to_owned()] };
     CatalogServiceClient::new(one.channel.clone()).retire_products(retire).await.unwrap();
     let follows = async |running: &Running| {
@@ -292,6 +297,7 @@ async fn replicas_see_what_each_other_wrote(state: StateConfig) {
             && !ids(&page).contains(&"tea8")
             && !feed(running, "t1", true).await.personalized
             && member(running, "t2").await.is_err()
+            && member(running, odd).await.is_ok_and(|found| found.member.unwrap().city() == odd)
     };
     for running in [&one, &other] {
         let wait = async {

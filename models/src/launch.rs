@@ -5,6 +5,7 @@
 //! is a choice of its buyers among all members (McFadden 1974, "Conditional logit analysis of qualitative
 //! choice behavior"), so that `exp(score)` is in proportion to the chance of a purchase.
 
+mod ceiling;
 mod expectation;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -13,7 +14,6 @@ mod leanings;
 mod prices;
 mod query;
 mod question;
-mod reach;
 mod scan;
 mod seeds;
 mod signals;
@@ -26,6 +26,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use ceiling::Ceiling;
 pub use expectation::{Expectation, Known, Level, Spread, Z90};
 use folded::{Folded, weights_of_statics};
 pub use leanings::Leanings;
@@ -228,16 +229,35 @@ impl LaunchModel {
         stop: &Stop,
         keep: impl Fn(usize, Scored, &mut T) + Sync,
     ) -> Result<Vec<Vec<T>>, Stopped> {
-        let asked: Vec<(Folded<'_>, f32)> =
-            queries.iter().map(|(query, least)| (Folded::new(self, query, embeddings), *least)).collect();
-        let tasks = (0..self.len().div_ceil(TASK)).into_par_iter();
+        self.scan_first(queries, self.len(), embeddings, stop, keep)
+    }
+
+    /// As [`scan_all`](Self::scan_all), of the first `len` members alone.
+    ///
+    /// # Errors
+    /// [`Stopped`] once `stop` is raised.
+    pub fn scan_first<T: Default + Send>(
+        &self,
+        queries: &[(&LaunchQuery, f32)],
+        len: usize,
+        embeddings: &Embeddings,
+        stop: &Stop,
+        keep: impl Fn(usize, Scored, &mut T) + Sync,
+    ) -> Result<Vec<Vec<T>>, Stopped> {
+        let asked = queries.iter().map(|(query, least)| {
+            let asked = Folded::new(self, query, embeddings);
+            let ceiling = Ceiling::of(&asked, *least);
+            (asked, ceiling)
+        });
+        let asked: Vec<(Folded<'_>, Ceiling)> = asked.collect();
+        let tasks = (0..len.div_ceil(TASK)).into_par_iter();
         let kept = tasks.map_init(Block::default, |block, task| {
             let mut kept: Vec<T> = Vec::new();
             kept.resize_with(queries.len(), T::default);
-            let rows = (task * TASK) as u32..((task + 1) * TASK).min(self.len()) as u32;
+            let rows = (task * TASK) as u32..((task + 1) * TASK).min(len) as u32;
             let each = |query: usize, run: Range<u32>, cursors: &mut [usize]| {
-                let (asked, least) = &asked[query];
-                block.score_likely(asked, run, cursors, *least, |found| keep(query, found, &mut kept[query]));
+                let (asked, ceiling) = &asked[query];
+                block.score_likely(asked, run, cursors, *ceiling, |found| keep(query, found, &mut kept[query]));
             };
             scan(asked.iter().map(|(asked, _)| asked), rows, stop, each)?;
             Ok(kept)

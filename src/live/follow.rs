@@ -36,7 +36,7 @@ impl Live {
             }
             let mut caught_up = self.catch_up().await;
             if caught_up.is_ok() && self.is_store_down() {
-                // One that can be read may take nothing, such as on a full disk.
+                // One that can be read may take nothing, such as on a full disk, or little.
                 caught_up = in_time(self.store.can_write()).await;
             }
             if self.has_gone_back.load(Ordering::Relaxed) {

@@ -273,7 +273,7 @@ impl Live {
         let mut failed_at = self.store_failed_at.lock();
         match outcome {
             Ok(value) => {
-                // On a disk that is nearly full, some of what is to be kept is.
+                // On a full disk, what is small may be kept, and the rest not.
                 if failed_at.is_some_and(|at| at.elapsed() >= HEALED) {
                     *failed_at = None;
                     tracing::info!("the state store answers again");

@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -14,6 +14,10 @@ use tokio_stream::Stream;
 const SILENCE: Duration = Duration::from_secs(20);
 /// How long to wait where none can be taken in.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Time between two lines of the log that say so.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+/// Bytes that a client of HTTP/2 begins with, as does every one of TLS with more.
+const PREFACE: usize = 24;
 /// Connections that have spoken and wait to be served.
 const WAITING: usize = 64;
 
@@ -44,29 +48,45 @@ impl Stream for Spoken {
 }
 
 async fn accept(listener: TcpListener, to: mpsc::Sender<TcpStream>) {
-    let (mut silent, mut is_stuck) = (JoinSet::new(), false);
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    let mut silent = JoinSet::new();
+    let mut told: Option<Instant> = None;
     loop {
         match listener.accept().await {
             Ok((connection, _)) => {
-                is_stuck = false;
                 // A small answer must not wait for the acknowledgement of the one before it.
                 let _ = connection.set_nodelay(true);
                 let to = to.clone();
                 silent.spawn(async move {
-                    if let Ok(Ok(1..)) = tokio::time::timeout(SILENCE, connection.peek(&mut [0])).await {
+                    if let Ok(true) = tokio::time::timeout(SILENCE, speaks(&connection)).await {
                         // Nobody takes it once the server ends.
                         let _ = to.send(connection).await;
                     }
                 });
                 while silent.try_join_next().is_some() {}
             }
+            // Of one connection alone.
+            Err(error) if [ConnectionAborted, ConnectionReset, Interrupted].contains(&error.kind()) => {}
             Err(error) => {
                 // Such as where there are too many open files: the next try would fail as well.
-                if !std::mem::replace(&mut is_stuck, true) {
+                if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
                     tracing::error!(%error, "connections can't be taken in");
+                    told = Some(Instant::now());
                 }
                 tokio::time::sleep(PAUSE).await;
             }
+        }
+    }
+}
+
+/// Waits until a client has said as much as every one does before it is answered; false if it is gone.
+async fn speaks(connection: &TcpStream) -> bool {
+    let mut said = [0; PREFACE];
+    loop {
+        match connection.peek(&mut said).await {
+            Ok(0) | Err(_) => return false,
+            Ok(PREFACE..) => return true,
+            Ok(_) => tokio::time::sleep(PAUSE).await,
         }
     }
 }
@@ -85,11 +105,13 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let mut silent = TcpStream::connect(address).await.unwrap();
         let mut speaking = TcpStream::connect(address).await.unwrap();
-        speaking.write_all(b"P").await.unwrap();
+        speaking.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        silent.write_all(b"PRI").await.unwrap();
         let mut spoken = Spoken::of(listener);
         let connection = spoken.next().await.unwrap().unwrap();
         assert_eq!(connection.peer_addr().unwrap(), speaking.local_addr().unwrap());
-        assert_eq!(silent.read(&mut [0]).await.unwrap(), 0);
-        speaking.shutdown().await.unwrap();
+        let gone = tokio::time::timeout(2 * SILENCE, silent.read(&mut [0])).await.expect("let go");
+        // What it had said was never read.
+        assert!(matches!(gone, Ok(0) | Err(_)), "{gone:?}");
     }
 }

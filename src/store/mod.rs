@@ -117,23 +117,26 @@ impl Store {
         if backend == Backend::Sqlite {
             // A pool tries again what can't come right, and says nothing of why.
             let alone = async { settle(&mut AnyConnection::connect(&url).await?, backend).await };
-            alone.await.map_err(|e| unusable(shown(), e))?;
+            alone.await.map_err(|e| unusable(shown(), backend, e))?;
         }
         let options = AnyPoolOptions::new().max_connections(8).acquire_timeout(ACQUIRE);
         let options = options.after_connect(move |connection, _| Box::pin(settle(connection, backend)));
         // What failed may have left a transaction behind: SQLite rolls back by itself where a disk is full, the library still
         // counts it, and whoever came next would be answered before anything is durable.
-        let options = options.after_release(|connection, _| {
+        let options = options.after_release(move |connection, _| {
             Box::pin(async move {
-                connection.ping().await?;
+                if backend == Backend::Sqlite {
+                    // Until then, what was to be rolled back may wait for it.
+                    connection.ping().await?;
+                }
                 Ok(!connection.is_in_transaction())
             })
         });
-        let pool = options.connect(&url).await.map_err(|e| unusable(shown(), e))?;
+        let pool = options.connect(&url).await.map_err(|e| unusable(shown(), backend, e))?;
         let migrator = Migrator { migrations: Cow::Owned(schema::migrations()), ..Migrator::DEFAULT };
         migrator.run(&pool).await.map_err(|error| match error {
             MigrateError::VersionMissing(version) => StoreError::Newer(shown(), version),
-            MigrateError::Execute(error) => unusable(shown(), error),
+            MigrateError::Execute(error) => unusable(shown(), backend, error),
             error => StoreError::Migrate(shown(), error),
         })?;
         let store = Self { pool, backend, url: url.clone() };
@@ -166,8 +169,12 @@ impl Store {
     /// # Errors
     /// If not.
     pub async fn can_write(&self) -> Result<(), StoreError> {
-        sqlx::query("UPDATE clock SET seq = seq WHERE id = 1").execute(&self.pool).await?;
-        Ok(())
+        let mut tx = self.pool.begin().await?;
+        // SQLite writes nothing where a value stays what it was.
+        for step in ["seq + 1", "seq - 1"] {
+            tx.execute(format!("UPDATE clock SET seq = {step} WHERE id = 1").as_str()).await?;
+        }
+        Ok(tx.commit().await?)
     }
 
     /// Hears of changes by others; `None` where nobody tells, and one has to look.
@@ -249,11 +256,11 @@ async fn settle(connection: &mut AnyConnection, backend: Backend) -> Result<(), 
 }
 
 /// Why a store can't be opened: whether it is broken or can't be reached.
-fn unusable(shown: String, error: sqlx::Error) -> StoreError {
-    // SQLite's own: the file is malformed, or no database.
-    let is_broken = |code: &str| ["11", "26"].contains(&code);
+fn unusable(shown: String, backend: Backend, error: sqlx::Error) -> StoreError {
+    // SQLite's own, whose lowest byte says what they are of: the file is malformed, or no database.
+    let is_broken = |code: &str| code.parse::<u32>().is_ok_and(|code| [11, 26].contains(&(code & 0xff)));
     match error.as_database_error().and_then(|e| e.code()) {
-        Some(code) if is_broken(&code) => StoreError::Broken(shown, error),
+        Some(code) if backend == Backend::Sqlite && is_broken(&code) => StoreError::Broken(shown, error),
         _ => StoreError::Open(shown, error),
     }
 }
@@ -286,8 +293,9 @@ async fn lock(path: PathBuf) -> std::io::Result<File> {
 /// A URL as it may be shown.
 pub fn without_password(url: &str) -> String {
     let url = url.split('?').next().unwrap_or(url);
-    match (url.split_once("://"), url.rsplit_once('@')) {
+    match (url.split_once(':'), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+        (None, Some((_, host))) => format!("…@{host}"),
         _ => url.to_owned(),
     }
 }
@@ -300,6 +308,8 @@ mod tests {
     #[test]
     fn passwords_are_not_shown() {
         assert_eq!(without_password("postgres://kindred:secret@db:5432/state"), "postgres://…@db:5432/state");
+        assert_eq!(without_password("postgres:kindred:secret@db/state"), "postgres://…@db/state");
+        assert_eq!(without_password("kindred secret@db/state"), "…@db/state");
         assert_eq!(without_password("sqlite:/var/kindred.db?mode=rwc"), "sqlite:/var/kindred.db");
     }
 

@@ -189,10 +189,11 @@ impl Changed<'_> {
                 self.after = self.after.max(number);
                 None
             }
-            // The version's events had no times: all are later.
-            From::Moment(moment) if moment < DAY_SECONDS => Some(("time > $3", moment)),
             From::Moment(moment) => {
-                self.after = self.after.max(self.first_event(moment).await? - 1);
+                // Where the version's events had no times, all are later.
+                if self.after == 0 && moment >= DAY_SECONDS {
+                    self.after = self.first_event(moment).await? - 1;
+                }
                 Some(("time > $3", moment))
             }
         };

@@ -5,12 +5,15 @@ use std::time::Instant;
 use crate::index::IndexKind;
 use crate::launch::{LaunchQuery, TASK};
 use crate::model::Model;
+use crate::ranking::Scored;
 use crate::stop::Stop;
 
 /// Tasks per thread that a scan is timed over, at most.
 const TIMED_TASKS: usize = 2;
 /// Members that are scored one by one to time it, at most: far apart, as those whom a filter leaves are.
 const TIMED_PICKS: usize = 1 << 14;
+/// Share of the members that a scan is timed to find: those of a middling audience.
+const TIMED_SHARE: f64 = 0.05;
 /// Times that each way is timed.
 const TIMES: usize = 3;
 /// Members that a walk is timed with.
@@ -66,12 +69,14 @@ impl Costs {
         let per = |count: usize, from: Instant| from.elapsed().as_nanos() as f64 / count.max(1) as f64;
         let timed = model.members.len().min(TIMED_TASKS * TASK * rayon::current_num_threads());
         let has_graph = model.member_index.serving().kind() == IndexKind::Hnsw;
+        let least = some_reach(model, &query, timed);
+        let keep = |_: usize, found: Scored, kept: &mut Vec<Scored>| kept.push(found);
         let (mut scanned, mut picked, mut walked) = (f64::INFINITY, f64::INFINITY, f64::INFINITY);
         // The best of a few: at first what is mapped is not in memory, and requests may take the cores meanwhile.
         for _ in 0..TIMES {
             let start = Instant::now();
             // The flag of a default `Stop` is never raised.
-            let _ = model.launch.score_first(&[&query], timed, &model.embeddings, &Stop::default());
+            let _ = model.launch.scan_first(&[(&query, least)], timed, &model.embeddings, &Stop::default(), keep);
             scanned = scanned.min(per(timed, start));
             let start = Instant::now();
             model.launch.score_some(&query, &model.embeddings, &rows);
@@ -97,6 +102,15 @@ impl Costs {
             None => Way::Scan,
         }
     }
+}
+
+/// The score that [`TIMED_SHARE`] of the first members have.
+fn some_reach(model: &Model, query: &LaunchQuery, members: usize) -> f32 {
+    // The flag of a default `Stop` is never raised.
+    let scores = model.launch.score_first(&[query], members, &model.embeddings, &Stop::default());
+    let mut scores = scores.unwrap_or_default().pop().unwrap_or_default();
+    let rank = (scores.len() as f64 * TIMED_SHARE) as usize;
+    if scores.is_empty() { 0.0 } else { *scores.select_nth_unstable_by(rank, |a, b| b.total_cmp(a)).1 }
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@
 
 use std::ops::Range;
 
+use super::ceiling::Ceiling;
 use super::folded::{COLUMNS, Folded};
 use super::question::Posting;
-use super::reach::Reach;
 use super::strip::Strip;
 use crate::artifact::Array;
 use crate::kernels::{dispatched, ln_1p};
@@ -74,34 +74,34 @@ impl Block {
         &self.scores[..members.len()]
     }
 
-    /// Finds those of a run of members, in order, whose score is `least` or more: to the bit that of [`score`](Self::score).
+    /// Finds those of a run of members, in order, who reach a score: theirs are to the bit those of [`score`](Self::score).
     pub(super) fn score_likely(
         &mut self,
         asked: &Folded<'_>,
         rows: Range<u32>,
         cursors: &mut [usize],
-        least: f32,
+        ceiling: Ceiling,
         mut each: impl FnMut(Scored),
     ) {
         let mut found = |row: u32, score: f32| {
-            if score >= least {
+            if score >= ceiling.least {
                 each(Scored { row, score });
             }
         };
         let members = Members::Run(rows.clone());
-        if least <= NOTHING_KNOWN {
+        if ceiling.least <= NOTHING_KNOWN {
             let scores = self.score(asked, &members, cursors);
             return rows.zip(scores).for_each(|(row, score)| found(row, *score));
         }
         self.add_up(asked, &members, cursors);
-        let (reach, Likely { rows: likely, scores: likely_scores }) = (Reach::of(asked), &mut *self.likely);
+        let Likely { rows: likely, scores: likely_scores } = &mut *self.likely;
         for first in (0..members.len()).step_by(STRIP) {
             let strip = first..members.len().min(first + STRIP);
             let (members, sums) = (members.part(strip.clone()), sums_of(&self.sums, &strip));
             let scores = &mut self.scores[strip];
             self.strip.weigh(asked, &members, sums, scores);
             let lengths = members.take(&asked.embeddings().members.lengths, likely_scores);
-            let count = reach.likely(least, lengths, scores, likely);
+            let count = ceiling.likely(lengths, scores, likely);
             let (likely, likely_scores) = (&mut likely[..count], &mut likely_scores[..count]);
             for (row, score) in likely.iter_mut().zip(&mut *likely_scores) {
                 (*row, *score) = (members.row(*row as usize), scores[*row as usize]);

@@ -99,7 +99,7 @@ impl TagLifts {
 
     /// What a member's tags, times a weight, count together at most.
     pub(super) fn most(&self, weight: f32) -> f32 {
-        let mut counted: Vec<f32> = self.lifts.iter().map(|lift| (weight * lift).max(0.0)).collect();
+        let mut counted: Vec<f32> = self.lifts.iter().map(|lift| weight * lift).filter(|x| *x > 0.0).collect();
         counted.sort_unstable_by(|a, b| b.total_cmp(a));
         let learned = counted.iter().take(self.per_member).sum();
         self.said.iter().fold(learned, |most, (_, sum)| most.max(weight * sum))

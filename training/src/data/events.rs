@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytemuck::{CheckedBitPattern, NoUninit};
+use kindred_models::events::DAY_SECONDS;
 pub use kindred_models::events::Kind;
-use kindred_models::events::{DAY_SECONDS, day};
 use kindred_models::state::KEPT_EVENTS;
 use kindred_models::strings::NONE;
 use rayon::prelude::*;
 
 use super::columns::Columns;
+use super::days::Days;
 use super::ids::{Ids, NoId};
 use super::{files, gate, required};
 use crate::config::{DataConfig, TableConfig};
@@ -72,30 +73,6 @@ impl Events {
         list.par_sort_unstable();
         list.shrink_to_fit();
         Self { list: list.into(), ..self }
-    }
-}
-
-/// How a table of days writes a day: as one second of it, in UTC or by the shops' clocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Days {
-    /// Seconds that the shops' clocks are ahead of UTC.
-    offset: i64,
-    /// Seconds from midnight in UTC of a day of the shops to what the table writes of it.
-    second: i64,
-}
-
-impl Days {
-    /// Of events that all happened at one second of the day; `None` where they tell more than the day.
-    fn of(events: &[Event], offset: i64) -> Option<Self> {
-        let second = events.first()?.time.rem_euclid(DAY_SECONDS);
-        let is_of_days = events.iter().all(|e| e.time.rem_euclid(DAY_SECONDS) == second);
-        let is_local_midnight = second != 0 && (second + offset) % DAY_SECONDS == 0;
-        is_of_days.then_some(Self { offset, second: if is_local_midnight { -offset } else { second } })
-    }
-
-    /// What the table would write of a moment.
-    fn time(self, moment: i64) -> i64 {
-        day(moment + self.offset) * DAY_SECONDS + self.second
     }
 }
 
@@ -261,9 +238,12 @@ impl ReadEvents {
         if kind == Kind::Purchase && quantity.is_some_and(|q| q < 0.0) {
             return Err(Reason::NegativeQuantity);
         }
-        let is_possible = |time: &i64| unit == TimeUnit::None || (EARLIEST..=self.end).contains(time);
-        let time = unit.seconds(columns.get("time", cells)).ok().flatten().filter(is_possible);
-        let time = time.ok_or(Reason::BadTime("time"))?;
+        let time = unit.seconds(columns.get("time", cells)).ok().flatten();
+        let time = match time.ok_or(Reason::BadTime("time"))? {
+            ..EARLIEST if unit != TimeUnit::None => return Err(Reason::BadTime("time")),
+            time if time > self.end => return Err(Reason::Future),
+            time => time,
+        };
         let reason = |missing: Reason| move |e: NoId| if matches!(e, NoId::Missing) { missing } else { Reason::BadId };
         let (member, product) = (columns.get("member_id", cells), columns.get("product_id", cells));
         // Both are looked at before either is numbered, so that a rejected row leaves nothing behind.
@@ -352,23 +332,6 @@ mod tests {
         let events = TableConfig { time_unit: TimeUnit::Ms, ..config.events };
         let seconds_for_milliseconds = super::read(&DataConfig { events, ..config }, 0, 1_800_000_000, &Quiet);
         assert!(seconds_for_milliseconds.unwrap_err().to_string().contains("is time_unit right?"));
-    }
-
-    #[test]
-    fn days_are_written_as_the_table_has_them() {
-        let at = |time| Event { member: 0, product: 0, time, kind: Kind::Purchase, store: 0, channel: 0, price: 0 };
-        let (east, noon) = (8 * 3600, 10 * DAY_SECONDS + 4 * 3600);
-        // 01:00 in the shops, the day before in UTC.
-        let night = 9 * DAY_SECONDS + 17 * 3600;
-        let midnights = [at(3 * DAY_SECONDS), at(9 * DAY_SECONDS)];
-        let naive = Days::of(&midnights, east).unwrap();
-        assert_eq!([naive.time(noon), naive.time(night)], [10 * DAY_SECONDS; 2]);
-        let aware = Days::of(&midnights.map(|e| at(e.time - east)), east).unwrap();
-        assert_eq!([aware.time(noon), aware.time(night)], [10 * DAY_SECONDS - east; 2]);
-        let utc = Days::of(&midnights, 0).unwrap();
-        assert_eq!([utc.time(noon), utc.time(night)], [10 * DAY_SECONDS, 9 * DAY_SECONDS]);
-        assert_eq!(Days::of(&[at(5), at(6)], east), None, "it tells seconds");
-        assert_eq!(Days::of(&[], east), None);
     }
 
     #[test]

@@ -34,7 +34,7 @@ const NO_CONSENT: Consent = Consent { personalization: false, marketing: false, 
 
 /// One member as the table has it.
 #[derive(Clone, Debug)]
-struct Member {
+pub(super) struct Member {
     store: Option<String>,
     city: Option<String>,
     guide: Option<String>,
@@ -128,7 +128,7 @@ fn birthday(cell: &Cell<'_>, unit: TimeUnit) -> Option<Option<i64>> {
 /// The members table, by the numbers of its ids.
 #[derive(Debug)]
 pub(super) struct ReadMembers {
-    list: Vec<Option<Member>>,
+    pub(super) list: Vec<Option<Member>>,
     /// What a member allows who did not say, or whom only events name: nothing where the table asks the others.
     unsaid: Consent,
     /// Columns that Kindred has no name for.

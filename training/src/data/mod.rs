@@ -3,6 +3,7 @@
 mod aside;
 mod audience;
 mod columns;
+mod days;
 mod events;
 mod ids;
 mod members;
@@ -67,8 +68,8 @@ impl Dataset {
         let named = [read.products.len(), read.members.len()];
         let mut products = products::read(config, &mut read.products)?;
         let mut members = members::read(config, &mut read.members)?;
-        notes.extend(joined("products", named[0], read.products.len(), &products.rejects)?);
-        notes.extend(joined("members", named[1], read.members.len(), &members.rejects)?);
+        notes.extend(joined("products", &products.list, named[0])?);
+        notes.extend(joined("members", &members.list, named[1])?);
         let kept = config.state.as_ref().map(|folder| read_kept(&config.root.join(folder))).transpose()?;
         if let Some((kept, key)) = &kept {
             if kept.events.is_some_and(|events| events > 0) && !read.is_kept {
@@ -120,13 +121,12 @@ fn files(config: &DataConfig, table: &TableConfig) -> Result<Vec<crate::tables::
     }
 }
 
-/// What there is to say of a table in which few, or none, of those are whom events name: `named` by events, `all` by both.
-fn joined(table: &'static str, named: usize, all: usize, rejects: &Rejects) -> Result<Option<String>, TableError> {
-    let listed = (rejects.rows - rejects.total()) as usize;
-    let known = (named + listed).saturating_sub(all);
-    match known {
-        _ if listed == 0 => Ok(None),
-        0 => Err(TableError::Unjoined { table, named, listed }),
+/// What there is to say of a table in which few, or none, of those are whom events name: the first `named` of its list.
+fn joined<T>(table: &'static str, list: &[Option<T>], named: usize) -> Result<Option<String>, TableError> {
+    let known = list.iter().take(named).flatten().count();
+    match list.iter().flatten().count() {
+        0 => Ok(None),
+        listed if known == 0 => Err(TableError::Unjoined { table, named, listed }),
         _ if 2 * known < named => Ok(Some(format!(
             "{table}: of {named} that events name, the table has {known}; nothing is known of the others"
         ))),
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
     use crate::progress::Quiet;
 
-    /// Events of members 0001 to 0020, with a members table.
+    /// Events of members 0001 to 0020, with a members table, of which half may be bad.
     fn read(members: &[&str]) -> Result<Dataset, TableError> {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, head: &str, rows: Vec<String>| {
@@ -171,8 +171,10 @@ mod tests {
         };
         let events = (1..21).map(|m| format!("{m:04},tea,1700000000")).collect();
         let events = write("events.csv", "member_id,product_id,time", events);
-        let members = write("members.csv", "member_id", members.iter().map(|m| (*m).to_owned()).collect());
-        let config = DataConfig { root: folder.path().to_owned(), events, members, ..DataConfig::default() };
+        let members = members.iter().map(|m| format!("{m}{}", if m.contains(',') { "" } else { "," })).collect();
+        let members = write("members.csv", "member_id,minor", members);
+        let root = folder.path().to_owned();
+        let config = DataConfig { root, events, members, max_bad_row_share: 0.5, ..DataConfig::default() };
         Dataset::read(&config, 0, 1_800_000_000, &Quiet)
     }
 
@@ -186,5 +188,7 @@ mod tests {
         let half: Vec<String> = (1..11).map(|m| format!("{m:04}")).collect();
         let half = read(&half.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
         assert!(half.notes.is_empty() && read(&[]).unwrap().notes.is_empty());
+        let bad_rows_of_others = read(&["0001", "0002", "x,perhaps", "y,perhaps"]).unwrap();
+        assert!(bad_rows_of_others.notes[0].contains("the table has 2"), "{:?}", bad_rows_of_others.notes);
     }
 }

@@ -21,7 +21,7 @@ const OFFER: [&str; 3] = ["value", "stock", "max_members"];
 
 /// One product as the table has it.
 #[derive(Clone, Debug, Default)]
-struct Product {
+pub(super) struct Product {
     attributes: Attributes,
     launched_at: Option<i64>,
     available: bool,
@@ -87,7 +87,7 @@ fn amount(columns: &Columns, cells: &[Cell<'_>], name: &'static str) -> Result<O
 #[derive(Debug, Default)]
 pub(super) struct ReadProducts {
     /// `None` for a product that only events name.
-    list: Vec<Option<Product>>,
+    pub(super) list: Vec<Option<Product>>,
     /// Names of the columns that Kindred has no name for.
     others: Others,
     /// Products that events name, with a row that can't be used.

@@ -103,7 +103,8 @@ pub(crate) fn summarize(judged: &[Judged], products: usize, seed: u64) -> BTreeM
         // where.
         let off = if k < NAMES.len() { 0.0 } else { value[k] - values.iter().sum::<f64>() / values.len() as f64 };
         let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize] + off;
-        Estimate { value: value[k], low: at(TAIL), high: at(1.0 - TAIL) }
+        // Both, like all others, are shares.
+        Estimate { value: value[k], low: at(TAIL).max(0.0), high: at(1.0 - TAIL).min(1.0) }
     };
     names.enumerate().map(|(k, name)| (name.to_owned(), estimate(k))).collect()
 }

@@ -20,8 +20,10 @@ pub enum Reason {
     NoProductId,
     /// An id that is neither text nor an integer.
     BadId,
-    /// No time, one that can't be read, or one that can't be, such as in the future.
+    /// No time, one that can't be read, or one that can't be.
     BadTime(&'static str),
+    /// An event that is still to come.
+    Future,
     /// A purchase of a negative quantity.
     NegativeQuantity,
     /// An event kind that Kindred does not know.
@@ -44,6 +46,7 @@ impl fmt::Display for Reason {
             Self::NoProductId => f.write_str("no product_id"),
             Self::BadId => f.write_str("id that is neither text nor an integer (write it as one of these)"),
             Self::BadTime(column) => write!(f, "{column}: no time, or an impossible one (is time_unit right?)"),
+            Self::Future => f.write_str("time: in the future (is time_unit right?)"),
             Self::NegativeQuantity => f.write_str("negative quantity on a purchase (refunds have kind = \"refund\")"),
             Self::UnknownKind => {
                 let known = Kind::ALL.map(Kind::name).join(", ");

@@ -75,11 +75,9 @@ pub fn table_files(path: &Path) -> Result<Vec<TableFile>, TableError> {
 /// Whether something in a folder of tables is none, such as `_SUCCESS` or `README.md`. What might be a table that can't be
 /// read is not: half of the tables say something else than all of them.
 fn is_left_out(path: &Path) -> bool {
-    const NO_TABLES: [&str; 5] = ["md", "txt", "json", "crc", "log"];
     let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-    let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
-    let is_none = extension.is_some_and(|extension| NO_TABLES.contains(&extension.as_str()));
-    name.starts_with(['_', '.']) || (path.is_file() && is_none)
+    let is_none = name.starts_with(['_', '.']) || name.to_ascii_lowercase().ends_with(".md");
+    is_none && Format::of(path).is_none()
 }
 
 impl TableFile {
@@ -127,7 +125,7 @@ mod tests {
     fn a_folder_is_read_whole_or_not_at_all() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        for name in ["b.csv", "a.parquet", "_SUCCESS", "README.md", ".hidden.gz"] {
+        for name in ["b.csv", "_a.parquet", "_SUCCESS", "README.md", ".hidden.gz"] {
             std::fs::write(at(name), "").unwrap();
         }
         let names = || table_files(folder.path()).map(|files| files.len());

@@ -103,9 +103,9 @@ fn list(command: &List) -> Result<(), Error> {
         let (members, products, quality) = match registry.manifest(id) {
             Ok((manifest, _)) => {
                 let count = |name: &str| manifest.counts.get(name).map_or_else(String::new, |n| print::count(*n));
-                let metric = |name: &str| manifest.metrics.get(name);
-                // Of events without times, what is new is all that can be judged.
-                let ndcg = metric("feed.all.ndcg@10").or_else(|| metric("feed.new.ndcg@10"));
+                // Of events without times, none of what is held out was bought before.
+                let has_times = manifest.parameters["data"]["events"]["time_unit"] != "none";
+                let ndcg = manifest.metrics.get(if has_times { "feed.all.ndcg@10" } else { "feed.new.ndcg@10" });
                 let ndcg = ndcg.map_or_else(String::new, |x| format!("{x:.4}"));
                 (count("members"), count("products"), ndcg)
             }

@@ -83,6 +83,10 @@ pub fn report(
 ) -> Result<Vec<Outcome>, TableError> {
     let rows = read_audience(audience)?;
     let purchases = read_purchases(data, times, now, progress)?;
+    if !rows.iter().any(|(_, row)| purchases.knows(&row.member_id)) {
+        progress
+            .warn("no event names a member of the audience: are ids written alike, and not 0042 here and 42 there?");
+    }
     let mut launches = BTreeMap::<String, Vec<(AudienceRow, bool)>>::new();
     for (product, row) in rows {
         let bought = purchases.contains(&row.member_id, &product);

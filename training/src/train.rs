@@ -159,15 +159,12 @@ fn ranker(model: &Model, config: &ValidConfig) -> String {
 
 fn summary(evaluation: &Evaluation) -> String {
     let metrics = evaluation.metrics();
-    let metric = |name: &str| metrics.get(name).copied();
-    let of =
-        |task: &str| Some((metric(&format!("feed.{task}.ndcg@10"))?, metric(&format!("popularity.{task}.ndcg@10"))?));
-    match (of("all"), of("new")) {
-        (Some((feed, popularity)), _) => format!("nDCG@10 {feed:.4}, popularity {popularity:.4}"),
-        (None, Some((feed, popularity))) => format!("nDCG@10 of what is new {feed:.4}, popularity {popularity:.4}"),
-        (None, None) => {
-            "nobody to judge by: no member bought before the days that are held out, and in them".to_owned()
-        }
+    // Without times whole products of a member are held out: none of them was bought before.
+    let (task, what) = if evaluation.cut_time == 0 { ("new", " of what is new") } else { ("all", "") };
+    let metric = |ranking: &str| metrics.get(&format!("{ranking}.{task}.ndcg@10"));
+    match (metric("feed"), metric("popularity")) {
+        (Some(feed), Some(popularity)) => format!("nDCG@10{what} {feed:.4}, popularity {popularity:.4}"),
+        _ => "nobody to judge by: no member bought before the days that are held out, and in them".to_owned(),
     }
 }
 

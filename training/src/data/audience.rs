@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use kindred_models::strings::Strings;
+
 use super::columns::Columns;
 use super::events;
 use super::gate;
@@ -68,9 +70,16 @@ pub fn read_audience(path: &Path) -> Result<Vec<(String, AudienceRow)>, TableErr
 #[derive(Debug, Default)]
 pub struct Purchases {
     by_product: HashMap<String, HashSet<String>>,
+    /// Everybody whom events name, whatever they did and when.
+    members: Strings,
 }
 
 impl Purchases {
+    /// Whether events name a member.
+    pub fn knows(&self, member_id: &str) -> bool {
+        self.members.find(member_id).is_some()
+    }
+
     /// Whether a member bought a product.
     pub fn contains(&self, member_id: &str, product_id: &str) -> bool {
         self.by_product.get(product_id).is_some_and(|members| members.contains(member_id))
@@ -104,6 +113,7 @@ pub fn read_purchases(
             buyers.insert(members.get(pair[0].member).to_owned());
         }
     }
+    purchases.members = members;
     Ok(purchases)
 }
 

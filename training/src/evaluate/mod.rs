@@ -195,9 +195,7 @@ pub fn evaluate(
         }
         None => None,
     };
-    // Without times whole products of a member are held out: none of them was bought before, and all that was is none.
-    let tasks: &[Task] = if cut.is_some() { &[Task::All, Task::New] } else { &[Task::New] };
-    for task in tasks.iter().copied() {
+    for task in [Task::All, Task::New] {
         evaluation.tasks.push(judge_feeds(&model, served.as_ref(), &baselines, &test, task, config, stop)?);
     }
     let mut members: Vec<u32> =

@@ -20,6 +20,8 @@ use crate::sparse::gallop;
 pub(super) const BLOCK: usize = 16_384;
 /// Members of a strip, who are weighed together.
 pub(super) const STRIP: usize = 1024;
+/// Where more than one of so many members of a strip may reach a score, to look at all, side by side, is faster.
+const FEW: usize = 4;
 /// Score of a member who bought nothing, or allows nothing to be known: nothing was learned of such, who come last.
 pub(super) const NOTHING_KNOWN: f32 = -1e6;
 
@@ -102,6 +104,11 @@ impl Block {
             self.strip.weigh(asked, &members, sums, scores);
             let lengths = members.take(&asked.embeddings().members.lengths, likely_scores);
             let count = ceiling.likely(lengths, scores, likely);
+            if count > scores.len() / FEW {
+                self.strip.finish(asked, &members, scores);
+                (0..).zip(scores).for_each(|(i, score)| found(members.row(i), *score));
+                continue;
+            }
             let (likely, likely_scores) = (&mut likely[..count], &mut likely_scores[..count]);
             for (row, score) in likely.iter_mut().zip(&mut *likely_scores) {
                 (*row, *score) = (members.row(*row as usize), scores[*row as usize]);

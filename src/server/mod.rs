@@ -101,7 +101,6 @@ pub async fn serve(
     let Config { serve, state, .. } = config;
     // First, as without a version there is nothing to keep a state for.
     registry.current()?;
-    state.validate()?;
     let policy = Arc::new(config.policy()?);
     let jwt = Jwt::new(&serve.jwt)?.map(Arc::new);
     let server = builder(&serve.tls)?;

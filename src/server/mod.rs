@@ -108,10 +108,10 @@ pub async fn serve(
     let store = Store::open(&state.url(&registry)?).await?;
     let has_keys = Keys::new(store.keys().await?, &Keys::default()).are_needed();
     guard(serve, &listener, has_keys || jwt.is_some())?;
-    state.note(&registry)?;
     let (reload, retain) = (Duration::from_secs(serve.reload_seconds), days(state.retain_days));
     let metrics = Metrics::new();
     let compute = Compute::new(serve.threads, metrics.clone())?;
+    state.note(&registry)?;
     let mut ended = Box::pin(ended);
     // A large base takes minutes to load.
     let (live, tasks) = tokio::select! {

@@ -89,6 +89,25 @@ fn the_main_job_from_the_command_line() {
 }
 
 #[test]
+fn what_is_sold_already_is_known_by_its_buyers() {
+    use kindred_training::tables::{Cell, table_files};
+    let folder = folder();
+    let at = folder.path();
+    ok(at, "train --config kindred.toml --test-days 0");
+    // Whoever drinks tea has bought tea1, whatever this table says of it.
+    std::fs::write(at.join("sold.csv"), "product_id,category\ntea1,drinks/coffee\n").unwrap();
+    ok(at, "audience --products sold.csv --out sold.parquet --size 10");
+    let mut members = Vec::new();
+    let file = &table_files(&at.join("sold.parquet")).unwrap()[0];
+    file.read(&["member_id".to_owned()], &mut |(_, cells)| match cells.unwrap() {
+        [Cell::Text(id)] => members.push(id.to_string()),
+        other => panic!("{other:?}"),
+    })
+    .unwrap();
+    assert!(members.len() == 10 && members.iter().all(|id| id.starts_with('t')), "{members:?}");
+}
+
+#[test]
 fn generated_tables_train_without_a_config() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();

@@ -9,18 +9,18 @@ use kindred_models::audience::{
     Audience as Answer, AudienceRequest, AudienceSize, Excluded, Quota, ReachPoint, Subject, Trait, audiences,
 };
 use kindred_models::catalogue::IdType;
-use kindred_training::data::NewProducts;
+use kindred_training::data::{NewProduct, NewProducts};
 use kindred_training::progress::Progress;
 use kindred_training::tables::{Column, TableWriter};
 use serde::Serialize;
 
-use super::launches::{HoldoutArgs, Launches, ROWS_AT_ONCE};
+use super::launches::{HoldoutArgs, Launches, ROWS_AT_ONCE, sold, warn_of_sold};
 use super::{FromVersion, print};
 use crate::error::Error;
 use crate::progress::Terminal;
 use crate::signal::stop_flag;
 
-/// Ranks members for products that were never sold, by their attributes alone, into a Parquet table with
+/// Ranks members for products, those that were never sold by their attributes alone, into a Parquet table with
 /// the columns product_id, member_id, rank (1 is best), score, probability (of a purchase within the horizon;
 /// empty where too few launches could be replayed to say), held_out and day (of the campaign, from 1). Members
 /// without consent to marketing and minors are left out. What to expect of each audience is printed as a table, or
@@ -100,14 +100,17 @@ impl Audience {
     pub(super) fn run(self) -> Result<(), Error> {
         let model = self.from.load()?;
         let (progress, stop) = (Terminal::new(), stop_flag());
-        let NewProducts { list: products, id_type, .. } = self.launches.read(&model, false, &progress)?;
+        let products = self.launches.read(&model, false, &progress)?;
+        let known = "they are known by their sales, as FindAudience knows them; who bought them may be in the audience";
+        warn_of_sold(&model, &products, known, &progress);
+        let NewProducts { list: products, id_type, .. } = products;
         let filter = self.launches.filter()?;
         progress.start("audience", products.len() as u64);
         let columns = ["product_id", "member_id", "rank", "score", "probability", "held_out", "day"];
         let mut table = TableWriter::create(&self.out, &columns)?;
         let quota = Quota { per_store: self.per_store, per_guide: self.per_guide, days: self.days };
         let asked = products.iter().map(|product| AudienceRequest {
-            subject: Subject::New(product.attributes.clone()),
+            subject: subject(&model, product),
             seeds: Vec::new(),
             size: self.size.0,
             filter: filter.clone(),
@@ -131,6 +134,11 @@ impl Audience {
         let expectation = model.launch.fit.expectation.as_ref();
         print_summaries(&summaries, expectation.map(|e| e.horizon_days))
     }
+}
+
+/// As FindAudience takes it: what is sold already is known by its buyers, whatever the table says.
+fn subject(model: &Model, product: &NewProduct) -> Subject {
+    sold(model, &product.id).map_or_else(|| Subject::New(product.attributes.clone()), Subject::Known)
 }
 
 /// What to expect of one audience.

@@ -37,19 +37,6 @@ impl Launches {
         if rejects.total() > 0 {
             progress.warn(&format!("{} of {} products rejected\n{rejects}", rejects.total(), rejects.rows));
         }
-        let sold: Vec<&str> = products
-            .list
-            .iter()
-            .filter(|product| is_sold(model, &product.id))
-            .map(|product| product.id.as_str())
-            .collect();
-        if let Some(first) = sold.first() {
-            progress.warn(&format!(
-                "{} of the products are sold already, such as {first}: they are taken for launches, and who bought them \
-                 is not left out; FindAudience asks for a product that is sold",
-                sold.len()
-            ));
-        }
         Ok(products)
     }
 
@@ -64,9 +51,18 @@ impl Launches {
     }
 }
 
-/// Whether the model knows buyers of a product.
-fn is_sold(model: &Model, product_id: &str) -> bool {
-    model.products.ids.find(product_id).is_some_and(|row| !model.launch.buyers.row(row).0.is_empty())
+/// The row of a product that the model knows buyers of.
+pub(super) fn sold(model: &Model, product_id: &str) -> Option<u32> {
+    model.products.ids.find(product_id).filter(|row| !model.launch.buyers.row(*row).0.is_empty())
+}
+
+/// Warns of products that are sold already, and says how they are taken.
+pub(super) fn warn_of_sold(model: &Model, products: &NewProducts, what: &str, progress: &Terminal) {
+    let sold: Vec<&str> =
+        products.list.iter().map(|product| product.id.as_str()).filter(|id| sold(model, id).is_some()).collect();
+    if let Some(first) = sold.first() {
+        progress.warn(&format!("{} of the products are sold already, such as {first}: {what}", sold.len()));
+    }
 }
 
 /// Who is held out.

@@ -21,6 +21,7 @@ on_both!(
     a_plan_asked_for_again_is_the_same_plan,
     a_plan_that_broke_off_takes_no_more_of_a_product_when_it_goes_on,
     a_plan_that_could_not_be_made_is_none,
+    plans_hold_out_others_unless_they_share_a_seed,
     who_bought_a_new_product_is_not_told_of_it,
     whatever_fits_is_what_the_member_likes,
     only_who_consents_is_told_anything_and_until_it_goes_out,
@@ -107,8 +108,30 @@ async fn a_plan_that_broke_off_takes_no_more_of_a_product_when_it_goes_on(state:
     sqlx::query("UPDATE plans SET state = 0").execute(&store).await.unwrap();
     let (summary, pushes) = plan(&running, capped(1000)).await;
     assert_eq!((summary.is_repeated, summary.contact_count, pushes.len()), (false, 7, 7));
-    assert!(summary.unplanned.unwrap().over_budget_count > 0, "{summary:?}");
+    let left = summary.unplanned.unwrap();
+    assert!(left.over_budget_count > 0, "{summary:?}");
+    let all = left.unreachable_count + left.capped_count + left.not_worth_count + left.over_budget_count;
+    assert_eq!(summary.eligible_count, all + 7, "each once, those of the call that broke off too: {summary:?}");
     store.close().await;
+    running.end().await.unwrap();
+}
+
+async fn plans_hold_out_others_unless_they_share_a_seed(state: StateConfig) {
+    let trained = shop();
+    let running = serve(&trained, state).await;
+    let held_out = async |plan_id: &str, holdout_seed: u64| {
+        let request = v1::PlanPushesRequest { holdout_share: 0.5, holdout_seed, ..tea(plan_id) };
+        let (_, pushes) = plan(&running, request).await;
+        let request = v1::CancelPlanRequest { plan_id: plan_id.to_owned() };
+        client(&running).cancel_plan(request).await.unwrap();
+        pushes.into_iter().filter(|push| push.held_out).map(|push| push.member_id).collect::<BTreeSet<_>>()
+    };
+    assert_ne!(held_out("a", 0).await, held_out("b", 0).await);
+    assert_eq!(held_out("c", 7).await, held_out("d", 7).await);
+    // However many are held out, as many are told as may be.
+    let few = v1::PlanPushesRequest { holdout_share: 0.75, holdout_seed: 7, max_contacts: 3, ..tea("e") };
+    let (summary, _) = plan(&running, few).await;
+    assert!(summary.contact_count == 3 && summary.holdout_count > 3, "{summary:?}");
     running.end().await.unwrap();
 }
 

@@ -17,6 +17,8 @@ use crate::store::{Budget, Learned, Reservation, StoredContact, Wanted, Write};
 const PART: usize = 1000;
 /// Members for whom room is looked for in one go.
 const LOOKED_AT: usize = 20_000;
+/// Members of a plan who are held out, at most.
+const MAX_HELD_OUT: usize = 1_000_000;
 
 /// What is told of a member: a contact that has a place, or, of one who is held out, what it would have been.
 pub(super) type Planned = Vec<(StoredContact, bool)>;
@@ -28,8 +30,17 @@ struct Places {
     held_out: Planned,
     /// How many are reserved.
     reserved: usize,
-    /// Contacts that the plan has, where another call reserved some of them meanwhile.
-    overtaken: Option<i64>,
+}
+
+/// How reserving ended.
+#[derive(Debug)]
+enum Reserved {
+    /// The plan has its places.
+    Done(Places),
+    /// Another call reserved for it meanwhile: so many contacts the plan has now.
+    Overtaken(i64),
+    /// Another call filled it, or called it off.
+    Closed,
 }
 
 impl Outreach {
@@ -39,14 +50,15 @@ impl Outreach {
     }
 
     /// Plans, and reserves as much of it as there is room for, beside so many contacts that were reserved before it broke off.
-    /// Where another call reserves for the same plan meanwhile, what is left is planned anew.
+    /// Where another call reserves for the same plan meanwhile, what is left is planned anew; where nothing is, that call alone
+    /// tells who is held out.
     pub(super) async fn plan(
         &self,
         question: PlanQuestion,
         reserved: i64,
     ) -> Result<(v1::PlanSummary, Planned), Problem> {
         let mut known = reserved;
-        let (planner, total, got, model_version) = loop {
+        let (planner, got, model_version) = loop {
             // Both know what the plan reserved until then.
             let taken = self.shared.live.plan(&question.plan_id).await.map_err(Problem::Store)?;
             let model = self.shared.live.snapshot();
@@ -56,22 +68,23 @@ impl Outreach {
                 self.shared.compute.run(move |_| asked.ask(&model, &taken)).await?
             };
             let (planner, pushes) = self.pushes(wanted, &model).await?;
-            let total = pushes.len();
-            let got = self.reserve(&question, &model, pushes, known).await?;
-            match got.overtaken {
-                Some(reserved) => known = reserved,
-                None => break (planner, total, got, model.info.version.clone()),
+            match self.reserve(&question, &model, pushes, known).await? {
+                Reserved::Done(got) => break (planner, got, model.info.version.clone()),
+                Reserved::Overtaken(reserved) => known = reserved,
+                Reserved::Closed => return self.repeated(&question).await,
             }
         };
         self.shared.live.keep(Write::FinishPlan(question.plan_id.clone())).await?;
+        let (summary, mut planned) = self.repeated(&question).await?;
         let (left, count) = (planner.left, |n: usize| n as i64);
+        let others = left.unreachable + left.capped + left.not_worth + got.held_out.len();
         let unplanned = v1::UnplannedMembers {
             unreachable_count: count(left.unreachable),
             capped_count: count(left.capped),
             not_worth_count: count(left.not_worth),
-            over_budget_count: count(left.passed_over + total - got.reserved - got.held_out.len()),
+            // All others; who had a place before a call that broke off goes on is none of them.
+            over_budget_count: (count(planner.eligible) - count(others) - summary.contact_count).max(0),
         };
-        let (summary, mut planned) = self.repeated(&question).await?;
         let summary = v1::PlanSummary {
             is_repeated: false,
             holdout_count: count(got.held_out.len()),
@@ -143,11 +156,11 @@ impl Outreach {
         model: &Model,
         pushes: Vec<Push>,
         mut known: i64,
-    ) -> Result<Places, Problem> {
+    ) -> Result<Reserved, Problem> {
         let (mut got, mut pushes) = (Places::default(), pushes.into_iter().peekable());
         let room = question.max_contacts.saturating_sub(usize::try_from(known).unwrap_or(0));
-        // Stops at as many who are held out, too: all of them stay in memory until the client has read the stream.
-        while got.reserved < room && got.held_out.len() < room && pushes.peek().is_some() {
+        // All who are held out stay in memory until the client has read the stream.
+        while got.reserved < room && got.held_out.len() < MAX_HELD_OUT && pushes.peek().is_some() {
             let mut wanted = Vec::new();
             for push in pushes.by_ref().take(CHUNK.min(room - got.reserved)) {
                 let want = want(model, &push);
@@ -172,12 +185,13 @@ impl Outreach {
             got.reserved += kept.accepted;
             known += kept.accepted as i64;
             match kept.plan {
+                None if kept.accepted == 0 => return Ok(Reserved::Closed),
                 None => break,
-                Some(plan) if plan.reserved != known => return Ok(Places { overtaken: Some(plan.reserved), ..got }),
+                Some(plan) if plan.reserved != known => return Ok(Reserved::Overtaken(plan.reserved)),
                 Some(_) => {}
             }
         }
-        Ok(got)
+        Ok(Reserved::Done(got))
     }
 
     /// What a member who is held out would have got.

@@ -13,6 +13,11 @@ pub struct Holdout {
 }
 
 impl Holdout {
+    /// A seed of a name's own: the first bytes of its BLAKE3 hash.
+    pub fn seed_of(name: &str) -> u64 {
+        first_bytes(&blake3::hash(name.as_bytes()))
+    }
+
     /// Whether a member is held out: by a hash (BLAKE3) of the seed and the id.
     pub fn contains(&self, member_id: &str) -> bool {
         if self.share <= 0.0 {
@@ -20,8 +25,7 @@ impl Holdout {
         }
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.seed.to_le_bytes()).update(member_id.as_bytes());
-        let [a, b, c, d, e, f, g, h, ..] = *hasher.finalize().as_bytes();
-        let uniform = u64::from_le_bytes([a, b, c, d, e, f, g, h]) as f64 / u64::MAX as f64;
+        let uniform = first_bytes(&hasher.finalize()) as f64 / u64::MAX as f64;
         uniform < self.share
     }
 
@@ -33,6 +37,11 @@ impl Holdout {
         }
         members.par_iter().map(|member| self.contains(id(member))).collect()
     }
+}
+
+fn first_bytes(hash: &blake3::Hash) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *hash.as_bytes();
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
 #[cfg(test)]

@@ -77,8 +77,6 @@ pub struct Left {
     pub capped: usize,
     /// Nothing is worth disturbing them.
     pub not_worth: usize,
-    /// What would be worth it has gone to others, as far as its cap goes.
-    pub passed_over: usize,
 }
 
 /// Plans pushes.
@@ -169,7 +167,6 @@ impl Planner {
             true => (self.fitting(openings, stop)?, 0),
             false => self.offered(openings, stop)?,
         };
-        self.left.passed_over += passed_over;
         self.left.not_worth += openings.len() - pushes.len() - passed_over;
         pushes.sort_by(|a, b| b.value.total_cmp(&a.value).then(a.member.cmp(&b.member)));
         Ok(pushes)

@@ -90,6 +90,14 @@ impl Bought {
         }
     }
 
+    /// The same with so much of every count.
+    pub(crate) fn scaled(&self, by: f32) -> Self {
+        let mut by_product = Counts::default();
+        self.by_product.iter().for_each(|(product, count)| by_product.set(product, count * by));
+        let best = self.best.iter().map(|counted| Counted { count: counted.count * by, ..*counted }).collect();
+        Self { by_product, total: self.total * by, best, most_outside: self.most_outside * by }
+    }
+
     /// The `k` allowed products bought most, in no order.
     pub(super) fn top(&self, k: usize, allowed: impl Fn(u32) -> bool) -> Vec<u32> {
         let is_wanted = |counted: &Counted| counted.count > 0.0 && allowed(counted.product);

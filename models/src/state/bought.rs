@@ -8,6 +8,9 @@ use crate::events::{DAY_SECONDS, decayed, kept_purchases};
 use crate::model::Model;
 use crate::popularity::{Bought, Since, daypart};
 
+/// How much one purchase may count at most, before all are counted from a later moment: far from what a number holds.
+const MOST_COUNTED: f32 = 1e15;
+
 impl Model {
     /// The same model with what its state says was bought since.
     pub fn with_popularity(&self, learned: &Self) -> Self {
@@ -65,10 +68,23 @@ impl State {
         }
     }
 
+    /// Counts from a later moment.
+    fn count_from(&mut self, moment: i64) {
+        let faded = self.faded(moment - self.counted_from);
+        let scaled = |counts: &[f32; 3]| std::array::from_fn(|k| counts[k] * faded[k]);
+        self.bought = self.bought.iter().map(|(product, counts)| (*product, scaled(counts))).collect();
+        for parts in &mut self.bought_in {
+            *parts = parts.iter().map(|(part, bought)| (*part, bought.scaled(faded[0]))).collect();
+        }
+        self.counted_from = moment;
+    }
+
     /// Counts a purchase, or a refund, in what is popular.
     pub(super) fn count(&mut self, model: &Model, row: u32, event: LiveEvent, store: Option<&str>, sign: f32) {
         if self.bought.is_empty() {
             self.counted_from = event.time;
+        } else if self.faded(self.counted_from - event.time).iter().any(|more| *more > MOST_COUNTED) {
+            self.count_from(event.time);
         }
         let counts = self.bought.get(&event.product).copied().unwrap_or_default();
         // What comes later than that moment counts more than 1, and what `bought` gives of it no more than that.

@@ -366,7 +366,8 @@ fn a_campaign_is_held_against_its_holdout() {
     let events = "member_id,product_id,time,kind\n\
         c0,tea,2026-01-02,purchase\nc1,tea,2026-01-05,purchase\nh0,tea,2026-01-03,purchase\n\
         c2,tea,2026-02-03,purchase\nc3,gin,2026-01-02,purchase\nnobody,tea,2026-01-02,purchase\n\
-        h1,tea,2026-01-02,purchase\nh1,tea,2026-01-03,refund\nh2,tea,2026-01-02,view\n";
+        h1,tea,2026-01-02,purchase\nh1,tea,2026-01-03,refund\nh2,tea,2026-01-02,view\n\
+        h3,tea,2026-01-28,purchase\nh3,tea,2026-02-02,refund\n";
     std::fs::write(at.join("events.csv"), events).unwrap();
     std::fs::write(at.join("kindred.toml"), "[data.events]\ntime_unit = \"date\"\n").unwrap();
     let report = "campaign-report --config kindred.toml --audience audience.csv --events events.csv --json \

@@ -20,7 +20,7 @@ use crate::tables::{Reason, Rejects, TableError, TimeUnit, table_files};
 pub struct AudienceRow {
     /// The member.
     pub member_id: String,
-    /// Whether the member was held out; not, where the table does not say.
+    /// Whether the member was held out.
     pub held_out: bool,
     /// The chance of a purchase; `None` where the table does not say.
     pub probability: Option<f64>,
@@ -34,7 +34,7 @@ pub fn read_audience(path: &Path) -> Result<Vec<(String, AudienceRow)>, TableErr
     let (table, mut list, mut rejects) = (TableConfig::default(), Vec::new(), Rejects::default());
     let mut seen = HashSet::new();
     for file in table_files(path)? {
-        let columns = Columns::of(&file, &table, &["product_id", "member_id"], &["held_out", "probability"], false)?;
+        let columns = Columns::of(&file, &table, &["product_id", "member_id", "held_out"], &["probability"], false)?;
         file.read(&columns.names, &mut |(row, cells)| {
             rejects.rows += 1;
             let parsed = cells.ok_or(Reason::Malformed).and_then(|cells| {
@@ -43,11 +43,12 @@ pub fn read_audience(path: &Path) -> Result<Vec<(String, AudienceRow)>, TableErr
                     Err(NoId::Missing) => Err(missing),
                     Err(NoId::Bad) => Err(Reason::BadId),
                 };
-                let held_out = columns.get("held_out", cells).flag().map_err(|_| Reason::BadFlag("held_out"))?;
+                let held_out = columns.get("held_out", cells).flag().ok().flatten();
+                let held_out = held_out.ok_or(Reason::BadFlag("held_out"))?;
                 let probability =
                     columns.get("probability", cells).number().map_err(|_| Reason::BadNumber("probability"))?;
                 let member_id = id("member_id", Reason::NoMemberId)?;
-                let row = AudienceRow { member_id, held_out: held_out.unwrap_or(false), probability };
+                let row = AudienceRow { member_id, held_out, probability };
                 Ok((id("product_id", Reason::NoProductId)?, row))
             });
             match parsed {
@@ -86,7 +87,7 @@ impl Purchases {
     }
 }
 
-/// Purchases of the events table within some time (unix seconds) that were not brought back within it.
+/// Purchases of the events table within some time (unix seconds) that were not brought back, then or later.
 ///
 /// # Errors
 /// If the table can't be read, or too many rows of it can't be used.
@@ -103,12 +104,10 @@ pub fn read_purchases(
     let read = events::read(config, 0, now, progress)?;
     let ((members, _), member_rows) = read.members.into_sorted();
     let ((products, _), product_rows) = read.products.into_sorted();
-    let mut list = read.list;
-    list.retain(|e| times.contains(&e.time));
-    let events = read.events.with(list, &member_rows, &product_rows);
+    let events = read.events.with(read.list, &member_rows, &product_rows);
     let mut purchases = Purchases::default();
     for pair in pairs(&events.list) {
-        if !kept_purchases(pair).is_empty() {
+        if kept_purchases(pair).iter().any(|time| times.contains(time)) {
             let buyers = purchases.by_product.entry(products.get(pair[0].product).to_owned()).or_default();
             buyers.insert(members.get(pair[0].member).to_owned());
         }
@@ -130,6 +129,9 @@ mod tests {
             read_audience(&path)
         };
         assert_eq!(read("tea,a,true\nnuts,a,false\n").unwrap().len(), 2);
+        for unsaid in ["tea,a,\n", "tea,a,maybe\n"] {
+            assert!(read(unsaid).unwrap_err().to_string().contains("held_out"), "{unsaid}");
+        }
         let twice = read("tea,a,true\ntea,a,false\n").unwrap_err().to_string();
         assert!(twice.contains("an earlier row has") && twice.contains("audience.csv:3"), "{twice}");
     }

@@ -6,15 +6,15 @@ use std::str::FromStr;
 use clap::Args;
 use kindred_models::Model;
 use kindred_models::audience::{
-    Audience as Answer, AudienceRequest, AudienceSize, Excluded, Quota, ReachPoint, Subject, Trait, audiences,
+    Audience as Answer, AudienceRequest, AudienceSize, Excluded, Quota, ReachPoint, Trait, audiences,
 };
 use kindred_models::catalogue::IdType;
-use kindred_training::data::{NewProduct, NewProducts};
+use kindred_training::data::NewProducts;
 use kindred_training::progress::Progress;
 use kindred_training::tables::{Column, TableWriter};
 use serde::Serialize;
 
-use super::launches::{HoldoutArgs, Launches, ROWS_AT_ONCE, sold, warn_of_sold};
+use super::launches::{HoldoutArgs, Launches, ROWS_AT_ONCE, subject, warn_of_sold};
 use super::{FromVersion, print};
 use crate::error::Error;
 use crate::progress::Terminal;
@@ -101,7 +101,7 @@ impl Audience {
         let model = self.from.load()?;
         let (progress, stop) = (Terminal::new(), stop_flag());
         let products = self.launches.read(&model, false, &progress)?;
-        let known = "they are known by their sales, as FindAudience knows them; who bought them may be in the audience";
+        let known = "they are known by who bought them, as FindAudience knows them";
         warn_of_sold(&model, &products, known, &progress);
         let NewProducts { list: products, id_type, .. } = products;
         let filter = self.launches.filter()?;
@@ -109,12 +109,9 @@ impl Audience {
         let columns = ["product_id", "member_id", "rank", "score", "probability", "held_out", "day"];
         let mut table = TableWriter::create(&self.out, &columns)?;
         let quota = Quota { per_store: self.per_store, per_guide: self.per_guide, days: self.days };
-        let asked = products.iter().map(|product| AudienceRequest {
-            subject: subject(&model, product),
-            seeds: Vec::new(),
-            size: self.size.0,
-            filter: filter.clone(),
-            quota,
+        let asked = products.iter().map(|product| {
+            let (subject, seeds) = subject(&model, product);
+            AudienceRequest { subject, seeds, size: self.size.0, filter: filter.clone(), quota }
         });
         let (mut rows, mut summaries) = (0, Vec::new());
         audiences(&model, &asked.collect::<Vec<_>>(), &stop, |i, answer| {
@@ -134,11 +131,6 @@ impl Audience {
         let expectation = model.launch.fit.expectation.as_ref();
         print_summaries(&summaries, expectation.map(|e| e.horizon_days))
     }
-}
-
-/// As FindAudience takes it: what is sold already is known by its buyers, whatever the table says.
-fn subject(model: &Model, product: &NewProduct) -> Subject {
-    sold(model, &product.id).map_or_else(|| Subject::New(product.attributes.clone()), Subject::Known)
 }
 
 /// What to expect of one audience.
@@ -195,7 +187,7 @@ fn print_summaries(summaries: &[Summary], horizon_days: Option<u32>) -> Result<(
     print::table(&columns, rows)?;
     match horizon_days {
         Some(days) => print::line(format!(
-            "buyers within {days} days of launch, as many as the middle one of past launches had; \
+            "buyers within {days} days, of a launch as many as the middle one of past launches had; \
              a tenth of them had fewer than 10%, a tenth more than 90%"
         )),
         None => print::line("too few past launches to say how many buy: rank and lift only"),

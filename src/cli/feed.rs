@@ -173,6 +173,8 @@ impl Feed {
             let unknown = || Error::NotFound(format!("the model knows no product '{id}'"));
             request.basket.push(model.products.find(id).ok_or_else(unknown)?);
         }
+        request.basket.sort_unstable();
+        request.basket.dedup();
         let persona = Persona::of(&model, visitor, &[]).with_basket(&request.basket);
         let items = feed_for(&model, &request, &persona);
         let reasons = Reasons::of(&model, &persona, &request);

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use kindred_models::Model;
-use kindred_models::audience::{Holdout, MemberFilter};
-use kindred_training::data::{NewProducts, read_new_products};
+use kindred_models::audience::{Holdout, MemberFilter, Subject};
+use kindred_training::data::{NewProduct, NewProducts, read_new_products};
 use kindred_training::progress::Progress;
 use kindred_training::train::data_config;
 
@@ -52,8 +52,19 @@ impl Launches {
 }
 
 /// The row of a product that the model knows buyers of.
-pub(super) fn sold(model: &Model, product_id: &str) -> Option<u32> {
-    model.products.ids.find(product_id).filter(|row| !model.launch.buyers.row(*row).0.is_empty())
+fn sold(model: &Model, product_id: &str) -> Option<u32> {
+    let has_buyers = |row: &u32| match model.products.is_added(*row) {
+        true => model.state.buyers(model, *row).next().is_some(),
+        false => !model.launch.buyers.row(*row).0.is_empty(),
+    };
+    model.products.find(product_id).filter(has_buyers)
+}
+
+/// What an audience is for, as FindAudience takes it, and the seeds: a product of the table that was sold already is known
+/// by its buyers.
+pub(super) fn subject(model: &Model, product: &NewProduct) -> (Subject, Vec<u32>) {
+    let known = sold(model, &product.id).map(|row| Subject::now(model, row));
+    known.unwrap_or_else(|| (Subject::New(product.attributes.clone()), Vec::new()))
 }
 
 /// Warns of products that are sold already, and says how they are taken.

@@ -79,7 +79,7 @@ enum Command {
     State(state::State),
     /// Scores the whole member base into a table.
     Score(score::Score),
-    /// Ranks members for products that were never sold, into a table.
+    /// Ranks members for new products, into a table.
     Audience(audience::Audience),
     /// Decides which one of several launches, if any, each member gets.
     Allocate(allocate::Allocate),

@@ -16,6 +16,7 @@ pub fn path_levels(path: &str) -> impl Iterator<Item = &str> {
 
 /// Whether a category path is another one, or below it.
 pub fn is_within(path: &str, top: &str) -> bool {
+    let top = top.strip_suffix('/').unwrap_or(top);
     path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
@@ -93,6 +94,12 @@ impl CategoryTree {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_within_those_above_it() {
+        assert!(is_within("a/b", "a/b") && is_within("a/b", "a") && is_within("a/b", "a/"));
+        assert!(!is_within("ab", "a") && !is_within("ab", "a/") && !is_within("a", "a/b"));
+    }
 
     #[test]
     fn levels_go_from_the_finest_up() {

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::artifact::{Array, ArtifactError, Reader, Writer};
 use crate::history::{Past, UNKNOWN_DAYS};
 
+/// Gaps after which who has not bought again does not any more.
+pub(crate) const LAPSED_GAPS: f32 = 2.0;
 /// Gaps' worth of the product's usual gap that a member's own gaps are shrunk by.
 const GAP_PRIOR: f32 = 1.0;
 /// Upper ends of the classes of trips, of days since the last over the gap, and of the share that comes back.

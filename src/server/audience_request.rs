@@ -91,9 +91,11 @@ impl AudienceQuestion {
         }
         seeds.sort_unstable();
         seeds.dedup();
-        if seeds.is_empty() && subject == Subject::SeedsOnly {
+        // Of members who never bought anything, or whose purchases are nobody's business, nobody can be alike.
+        let has_bought = |row: &u32| !model.history.rows.range(*row).is_empty();
+        if subject == Subject::SeedsOnly && !seeds.iter().any(has_bought) {
             let mut check = Check::default();
-            check.that(false, "seed_member_ids", "must name at least one member that the model knows");
+            check.that(false, "seed_member_ids", "must name at least one member whose purchases the model knows");
             check.finish()?;
         }
         unknown.truncate(MAX_UNKNOWN_SEEDS);

@@ -129,7 +129,7 @@ fn check_members(members: &[v1::Member]) -> Result<(), Problem> {
             check.text(&field(name), text.as_deref().unwrap_or(""), 256);
         }
         check.ids(&field("tags"), &member.tags, MAX_TAGS);
-        let is_day = member.birthday.as_deref().is_none_or(|text| birthday(text).is_some());
+        let is_day = member.birthday.as_deref().is_none_or(|text| text.is_empty() || birthday(text).is_some());
         check.that(is_day, &field("birthday"), "must be a day such as 1990-01-31");
     }
     check.finish()

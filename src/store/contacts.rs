@@ -124,21 +124,25 @@ impl Tx {
             self.becomes(contact, status, said_at, number).await?;
             outcome.accepted += 1;
             if status == ContactStatus::Complained {
-                self.leave_alone(&contact.member_id.clone(), said_at, number).await?;
+                let member_id = contact.member_id.clone();
+                // Others of them may be spoken of in the same breath.
+                for cancelled in self.leave_alone(&member_id, said_at, number).await? {
+                    known.entry(cancelled.contact_id.clone()).and_modify(|known| *known = cancelled);
+                }
             }
         }
         Ok(())
     }
 
-    /// Calls off what a member was about to get.
-    async fn leave_alone(&mut self, member_id: &str, now: i64, number: i64) -> Result<(), StoreError> {
+    /// Calls off what a member was about to get; gives it.
+    async fn leave_alone(&mut self, member_id: &str, now: i64, number: i64) -> Result<Vec<StoredContact>, StoreError> {
         let text = "SELECT * FROM contacts WHERE member_id = $1 AND status = $2";
         let rows = self.rows(text, &[member_id], &[ContactStatus::Reserved as i64]).await?;
         let mut contacts: Vec<StoredContact> = rows.iter().map(contact).collect::<Result<_, _>>()?;
         for chunk in contacts.chunks_mut(ROWS) {
             self.become_all(chunk, ContactStatus::Cancelled, now, number).await?;
         }
-        Ok(())
+        Ok(contacts)
     }
 
     async fn contacts_named(&mut self, ids: &[&str]) -> Result<HashMap<String, StoredContact>, StoreError> {

@@ -11,10 +11,8 @@ use super::filter::is_of_category;
 use crate::catalogue::month_day;
 use crate::history::Past;
 use crate::model::Model;
+use crate::repeat::LAPSED_GAPS;
 use crate::state::Said;
-
-/// Gaps after which who has not bought again does not any more.
-const LAPSED_GAPS: f32 = 2.0;
 
 /// A birthday soon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -142,7 +142,7 @@ impl Persona {
     /// Where a feed is shown: as the request says, else the member's home, if it may be used.
     pub(super) fn context(&self, model: &Model, request: &FeedRequest) -> Context {
         let mut context = request.context.clone();
-        context.store = context.store.or_else(|| request.filter.store.clone());
+        context.store = request.filter.store.clone().or(context.store);
         if context.store.is_none() && context.city.is_none() {
             Home { store: context.store, city: context.city } = self.home(model);
         }

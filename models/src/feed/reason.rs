@@ -5,6 +5,7 @@ use crate::history::{Past, UNKNOWN_DAYS};
 use crate::kernels::dot;
 use crate::model::Model;
 use crate::popularity::Here;
+use crate::repeat::LAPSED_GAPS;
 use crate::sparse::Matrix;
 use crate::strings::NONE;
 
@@ -108,8 +109,9 @@ impl Persona {
         if !model.popularity.is_new(product, NEW_DAYS) || node == NONE {
             return None;
         }
-        let total: f32 = self.past.iter().map(|p| p.decayed).sum();
-        let here: f32 = self.past.iter().filter(|p| label(p.product) == label(product)).map(|p| p.decayed).sum();
+        let bought = || self.past.iter().filter(|p| p.count > 0);
+        let total: f32 = bought().map(|p| p.decayed).sum();
+        let here: f32 = bought().filter(|p| label(p.product) == label(product)).map(|p| p.decayed).sum();
         (here > OFTEN * total && here >= 2.0).then_some(Reason::NewInCategory(node))
     }
 
@@ -142,7 +144,8 @@ impl Persona {
 fn bought(model: &Model, past: &Past) -> Reason {
     let days_since = (past.days_since != UNKNOWN_DAYS).then_some(past.days_since);
     match (model.repeat.gap(past), days_since) {
-        (Some(gap), Some(days_since)) if past.trips >= 3 => {
+        // Who has stopped, as far as one can tell, buys it regularly no more.
+        (Some(gap), Some(days_since)) if past.trips >= 3 && f32::from(days_since) <= LAPSED_GAPS * gap => {
             Reason::BoughtRegularly { every_days: gap.round().max(1.0) as u16, days_since }
         }
         _ => Reason::BoughtBefore { count: past.count, days_since },

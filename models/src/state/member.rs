@@ -38,10 +38,10 @@ pub struct LiveMember {
 }
 
 impl LiveMember {
-    /// Adds what they did, in order of time. What goes beyond what a person does is not remembered: the oldest is forgotten,
-    /// of purchases and refunds last.
+    /// Adds what they did, in order of time; at one time, what is brought back was bought before. What goes beyond what a
+    /// person does is not remembered: the oldest is forgotten, of purchases and refunds last.
     pub(super) fn add(&mut self, event: LiveEvent) {
-        let at = self.events.partition_point(|e| e.time <= event.time);
+        let at = self.events.partition_point(|e| (e.time, e.kind) <= (event.time, event.kind));
         self.events.insert(at, event);
         if self.events.len() > MOST_EVENTS {
             let is_more = |e: &LiveEvent| !matches!(e.kind, Kind::Purchase | Kind::Refund);
@@ -66,6 +66,15 @@ impl LiveMember {
 mod tests {
     use super::*;
     use crate::state::NO_CHANNEL;
+
+    #[test]
+    fn what_is_brought_back_was_bought_before_at_one_time() {
+        let mut member = LiveMember::default();
+        for kind in [Kind::Refund, Kind::Purchase] {
+            member.add(LiveEvent { time: 7, product: 0, kind, channel: NO_CHANNEL });
+        }
+        assert_eq!(member.events.iter().map(|e| e.kind).collect::<Vec<_>>(), [Kind::Purchase, Kind::Refund]);
+    }
 
     #[test]
     fn of_too_many_events_the_oldest_views_are_forgotten_first() {

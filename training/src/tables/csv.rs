@@ -7,12 +7,20 @@ use std::path::Path;
 use super::{Cell, Row, TableError};
 
 fn open(path: &Path, delimiter: u8) -> Result<csv::Reader<File>, TableError> {
-    csv::ReaderBuilder::new().delimiter(delimiter).from_path(path).map_err(|e| TableError::malformed(path, e))
+    csv::ReaderBuilder::new().delimiter(delimiter).from_path(path).map_err(|e| failed(path, e))
+}
+
+/// That the file can't be read, or that it is none.
+fn failed(path: &Path, error: csv::Error) -> TableError {
+    match error.is_io_error() {
+        true => TableError::io(path, error.into()),
+        false => TableError::malformed(path, error),
+    }
 }
 
 pub(super) fn columns(path: &Path, delimiter: u8) -> Result<Vec<String>, TableError> {
     let mut reader = open(path, delimiter)?;
-    let header = reader.headers().map_err(|e| TableError::malformed(path, e))?;
+    let header = reader.headers().map_err(|e| failed(path, e))?;
     if header.is_empty() {
         return Err(TableError::malformed(path, "empty file; the first row must name the columns"));
     }
@@ -29,7 +37,7 @@ pub(super) fn read(
     let at: Vec<Option<usize>> = wanted.iter().map(|name| present.iter().position(|p| p == name)).collect();
     let mut reader = open(path, delimiter)?;
     let mut record = csv::StringRecord::new();
-    reader.headers().map_err(|e| TableError::malformed(path, e))?;
+    reader.headers().map_err(|e| failed(path, e))?;
     // Of lines that end in CR LF, the LF is taken with the next record.
     let behind = u64::from(reader.position().line() == 1);
     loop {
@@ -44,7 +52,7 @@ pub(super) fn read(
                 let cells: Vec<Cell<'_>> = at.iter().map(cell).collect();
                 on_row((line, Some(&cells)));
             }
-            Err(e) if matches!(e.kind(), csv::ErrorKind::Io(_)) => return Err(TableError::malformed(path, e)),
+            Err(e) if e.is_io_error() => return Err(failed(path, e)),
             Err(_) => on_row((line, None)),
         }
     }

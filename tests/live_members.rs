@@ -162,7 +162,12 @@ async fn members_are_what_was_last_said_of_them(state: StateConfig) {
     assert!(!in_chengdu.contains(&"t3".to_owned()) && in_chengdu.contains(&"t1".to_owned()));
     let vips = of(v1::MemberFilter { tags: vec!["vip".to_owned()], ..v1::MemberFilter::default() }).await.1;
     assert!(!vips.contains(&"t3".to_owned()) && vips.contains(&"t6".to_owned()));
-    let again = v1::Member { member_id: "t3".to_owned(), tags: vec!["vip".to_owned()], ..v1::Member::default() };
+    let again = v1::Member {
+        member_id: "t3".to_owned(),
+        tags: vec!["vip".to_owned()],
+        birthday: Some(String::new()),
+        ..v1::Member::default()
+    };
     client.upsert_members(v1::UpsertMembersRequest { members: vec![again] }).await.unwrap();
     let vips = of(v1::MemberFilter { tags: vec!["vip".to_owned()], ..v1::MemberFilter::default() }).await.1;
     assert!(vips.contains(&"t3".to_owned()), "as the version knows");

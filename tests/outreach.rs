@@ -324,7 +324,16 @@ async fn who_complains_is_left_alone(state: StateConfig) {
     let (_, second) = plan(&running, other("q")).await;
     let annoyed = first.iter().find(|a| second.iter().any(|b| b.member_id == a.member_id)).unwrap();
     let next = second.iter().find(|push| push.member_id == annoyed.member_id).unwrap();
-    confirm(&running, annoyed, v1::ContactStatus::Complained).await;
+    // What is called off so has not failed, though both are said at once.
+    let said = [(annoyed, v1::ContactStatus::Complained), (next, v1::ContactStatus::Failed)];
+    let said = said.map(|(push, status)| v1::ContactOutcome {
+        contact_id: push.contact_id.clone(),
+        status: status.into(),
+        time: None,
+    });
+    let request = v1::ConfirmContactsRequest { outcomes: said.to_vec() };
+    let answer = client(&running).confirm_contacts(request).await.unwrap().into_inner();
+    assert_eq!((answer.accepted_count, answer.duplicate_count), (1, 1));
     assert_eq!(reasons(&claim(&running, &[next]).await), [v1::RefusalReason::Cancelled]);
     let product = v1::ProductToPush { product_id: "tea5".to_owned(), ..v1::ProductToPush::default() };
     let (_, third) = plan(&running, v1::PlanPushesRequest { products: vec![product], ..tea("r") }).await;

@@ -125,6 +125,15 @@ async fn every_invalid_field_is_named() {
             v1::FindAudienceRequest { product_id: String::new(), seed_member_ids: vec!["who".into()], ..good() },
             vec!["seed_member_ids"],
         ),
+        // One who bought nothing is like nobody, and whose purchases may not be used as well.
+        (
+            v1::FindAudienceRequest {
+                product_id: String::new(),
+                seed_member_ids: vec!["kid".into(), "shy".into()],
+                ..good()
+            },
+            vec!["seed_member_ids"],
+        ),
         (
             v1::FindAudienceRequest {
                 filter: Some(v1::MemberFilter { cities: vec![String::new()], ..Default::default() }),

@@ -7,7 +7,7 @@ use kindred_models::outreach::{self, ContactStatus, Planner, Push, PushRequest};
 
 use super::audience::excluded;
 use super::outreach::{CHUNK, Outreach};
-use super::outreach_request::PlanQuestion;
+use super::outreach_request::{MAX_CONTACTS, PlanQuestion};
 use super::status::Problem;
 use crate::clock::unix_now;
 use crate::proto::v1;
@@ -18,7 +18,7 @@ const PART: usize = 1000;
 /// Members for whom room is looked for in one go.
 const LOOKED_AT: usize = 20_000;
 /// Members of a plan who are held out, at most.
-const MAX_HELD_OUT: usize = 1_000_000;
+const MAX_HELD_OUT: usize = MAX_CONTACTS as usize;
 
 /// What is told of a member: a contact that has a place, or, of one who is held out, what it would have been.
 pub(super) type Planned = Vec<(StoredContact, bool)>;

@@ -16,7 +16,7 @@ use crate::proto::v1::product_to_push::Cap as GivenCap;
 use crate::store::{Said, StoredContact};
 
 /// Contacts of a plan at most.
-const MAX_CONTACTS: i64 = 1_000_000;
+pub(super) const MAX_CONTACTS: i64 = 1_000_000;
 /// Days that a plan looks ahead at most.
 const MAX_DAYS: i64 = 31;
 /// How much a campaign can come first.

@@ -160,3 +160,24 @@ impl Persona {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Visitor;
+    use super::super::fixture::model;
+    use super::*;
+
+    #[test]
+    fn popularity_is_that_of_the_store_that_is_asked_for() {
+        let model = model(&[("tea", "a", [1.0, 0.0], 900)], &[]);
+        let store = |filter: Option<&str>, shown: Option<&str>| {
+            let mut request = FeedRequest::new(Visitor::Unknown, 1);
+            request.filter.store = filter.map(str::to_owned);
+            request.context.store = shown.map(str::to_owned);
+            Persona::default().context(&model, &request).store
+        };
+        assert_eq!(store(Some("a"), Some("b")).as_deref(), Some("a"));
+        assert_eq!(store(None, Some("b")).as_deref(), Some("b"));
+        assert_eq!(store(None, None), None);
+    }
+}

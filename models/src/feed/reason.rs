@@ -156,3 +156,31 @@ fn bought(model: &Model, past: &Past) -> Reason {
 fn best(values: impl Iterator<Item = (u32, f32)>) -> Option<u32> {
     values.filter(|v| v.1 > 0.0).max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0))).map(|v| v.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::model;
+    use super::*;
+
+    #[test]
+    fn who_has_stopped_buys_nothing_regularly() {
+        let mut model = model(&[("tea", "a", [1.0, 0.0], 900)], &[]);
+        model.repeat.gaps = vec![10.0].into();
+        // Five shopping days within 40 days: ten days between them, as with others.
+        let past = |days_since| Past { count: 5, trips: 5, span_days: 40, days_since, ..Past::new(0) };
+        assert_eq!(bought(&model, &past(20)), Reason::BoughtRegularly { every_days: 10, days_since: 20 });
+        assert_eq!(bought(&model, &past(21)), Reason::BoughtBefore { count: 5, days_since: Some(21) });
+    }
+
+    #[test]
+    fn nobody_buys_often_what_they_looked_at() {
+        let model = model(&[("tea", "a", [1.0, 0.0], 900), ("tea", "b", [1.0, 0.0], 3)], &[]);
+        let of = |count| {
+            let mut persona = Persona::default();
+            persona.past.push(Past { count, decayed: 3.0, ..Past::new(0) });
+            persona
+        };
+        assert!(matches!(of(3).new_in_category(&model, 1), Some(Reason::NewInCategory(_))));
+        assert_eq!(of(0).new_in_category(&model, 1), None);
+    }
+}

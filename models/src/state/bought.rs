@@ -112,3 +112,29 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::Kind;
+    use crate::feed::fixture::model;
+    use crate::state::NO_CHANNEL;
+
+    #[test]
+    fn counts_stay_finite_whatever_lies_between_them() {
+        let model = model(&[("tea", "a", [1.0, 0.0], 900), ("nuts", "b", [0.0, 1.0], 900)], &[]);
+        let mut state = State::default();
+        state.counting.popularity_half_life_days = [30.0, 0.0, 7.0];
+        // In half-lives of a week: 143, which is more than a number holds, and one.
+        for (product, day) in [(0, 0), (1, 1000), (0, 1007), (1, 1007)] {
+            let event = LiveEvent { time: day * DAY_SECONDS, product, kind: Kind::Purchase, channel: NO_CHANNEL };
+            state.count(&model, 0, event, None, 1.0);
+        }
+        state.newest = 1007 * DAY_SECONDS;
+        let counts: std::collections::BTreeMap<u32, [f32; 3]> = state.bought().collect();
+        let near = |a: f32, b: f64| (f64::from(a) - b).abs() < 1e-4;
+        assert!(near(counts[&0][0], 1.0) && counts[&0][1] == 2.0 && near(counts[&0][2], 1.0), "{counts:?}");
+        let week = (-7.0 / 30.0_f64).exp2();
+        assert!(near(counts[&1][0], 1.0 + week) && counts[&1][1] == 2.0 && near(counts[&1][2], 1.5), "{counts:?}");
+    }
+}

@@ -104,7 +104,10 @@ pub fn read_purchases(
     let read = events::read(config, 0, now, progress)?;
     let ((members, _), member_rows) = read.members.into_sorted();
     let ((products, _), product_rows) = read.products.into_sorted();
-    let events = read.events.with(read.list, &member_rows, &product_rows);
+    let mut list = read.list;
+    // What was brought back later must be known; what was bought before says nothing.
+    list.retain(|e| e.time >= *times.start());
+    let events = read.events.with(list, &member_rows, &product_rows);
     let mut purchases = Purchases::default();
     for pair in pairs(&events.list) {
         if kept_purchases(pair).iter().any(|time| times.contains(time)) {

@@ -58,3 +58,18 @@ pub(super) fn read(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_t_be_read_is_not_called_bad_data() {
+        let folder = tempfile::tempdir().unwrap();
+        // It opens, as a file does, and can't be read.
+        assert!(matches!(columns(folder.path(), b','), Err(TableError::Io { .. })));
+        assert!(matches!(columns(&folder.path().join("none.csv"), b','), Err(TableError::Io { .. })));
+        std::fs::write(folder.path().join("empty.csv"), "").unwrap();
+        assert!(matches!(columns(&folder.path().join("empty.csv"), b','), Err(TableError::Malformed { .. })));
+    }
+}

@@ -16,6 +16,7 @@ mod persona;
 mod reason;
 mod rules;
 mod signals;
+mod unsold;
 
 use std::collections::HashSet;
 
@@ -28,6 +29,7 @@ pub use persona::Persona;
 pub use reason::{Reason, Reasons};
 pub use rules::{LAUNCH_DAYS, Rule, Rules};
 pub use signals::{FEATURES, Feature, Features, Signals};
+pub use unsold::Unsold;
 
 use crate::model::Model;
 use crate::popularity::Context;
@@ -121,7 +123,8 @@ pub struct FeedItem {
     /// The product.
     pub product: u32,
     /// The chance of a purchase within the ranker's horizon, 0 to 1, where a ranker was learned; of a visitor of whom
-    /// nothing is known, the product's share of purchases here. Less for what was seen lately; with a basket, and of a
+    /// nothing is known, the product's share of purchases here, or, of a new one that nobody bought, that of those most like
+    /// it. Less for what was seen lately; with a basket, and of a
     /// group, no chance. Higher is better.
     pub score: f32,
     /// Where it came from.
@@ -225,7 +228,7 @@ fn score_among(
 ) -> Vec<FeedItem> {
     if !persona.is_personal() {
         let item = |(product, share): (&u32, f32)| FeedItem::new(*product, share, Source::Popular);
-        return sorted(products.iter().zip(signals.here.shares(products)).map(item).collect());
+        return sorted(products.iter().zip(signals.shares_here(products)).map(item).collect());
     }
     let mut items = Vec::with_capacity(products.len());
     for (scorer, purchased) in [(&model.ranker.repeat, true), (&model.ranker.fresh, false)] {

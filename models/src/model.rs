@@ -14,7 +14,7 @@ use crate::catalogue::{Members, Products};
 use crate::categories::CategoryTree;
 use crate::content::ContentIndex;
 use crate::embeddings::Embeddings;
-use crate::feed::Facts;
+use crate::feed::{Facts, Unsold};
 use crate::groups::Groups;
 use crate::history::History;
 use crate::index::{ExactIndex, GatedIndex, Table, Vectors};
@@ -59,6 +59,8 @@ pub struct Model {
     pub tree: Arc<CategoryTree>,
     /// What feeds ask of each product, as the parts above have it; not stored.
     pub facts: Arc<[Facts]>,
+    /// Its new products that nobody bought yet, by row; not stored.
+    pub unsold: Arc<[Unsold]>,
     /// Finds products by vector.
     pub product_index: GatedIndex,
     /// Finds members by vector.
@@ -201,6 +203,7 @@ impl Model {
             tree: CategoryTree::new(&products.categories, &popularity.overall).into(),
             popularity,
             facts: Arc::default(),
+            unsold: Arc::default(),
             product_index: GatedIndex::read("product_index", from, Vectors::Table(Self::product_table(&embeddings)))?,
             member_index: GatedIndex::read("member_index", from, Vectors::Coded(embeddings.members.clone()))?,
             audience_costs: Costs::default(),
@@ -222,7 +225,7 @@ impl Model {
             model.ranker = Ranker::read(from)?;
         }
         model.state = State::of(&model);
-        Ok(model.with_facts())
+        Ok(model.with_unsold())
     }
 }
 

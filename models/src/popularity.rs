@@ -35,7 +35,8 @@ pub struct Popularity {
     /// Members who bought it for the first time, decayed as of that day: how many try it, whoever goes on buying it. All 0 in
     /// versions of older formats; of purchases since a version was made nothing is added.
     pub trials: Array<f32>,
-    /// Days from a product's first purchase to the newest event; 0 where there is none, or no time.
+    /// Days from a product's first purchase to the newest event; of one that nobody bought, from when it was launched, 1 at
+    /// least; 0 where neither is known, or no time.
     pub age_days: Array<u16>,
     /// Products by overall popularity, best first.
     pub order: Array<u32>,
@@ -108,8 +109,8 @@ impl Popularity {
         }
         let [overall, long, short] = counts.map(Array::from);
         let [stores, cities, channels, dayparts] = bought_in;
-        // What was not sold yet does not get older.
-        let aged = |(age, count): (&u16, &f32)| if *count > 0.0 { age.saturating_add(days) } else { *age };
+        // What was neither sold nor launched yet does not get older.
+        let aged = |(age, count): (&u16, &f32)| if *age > 0 || *count > 0.0 { age.saturating_add(days) } else { *age };
         Self {
             age_days: self.age_days.iter().zip(self.long.iter()).map(aged).collect::<Vec<u16>>().into(),
             overall,
@@ -151,14 +152,15 @@ impl Popularity {
         if trials > 0.0 { trials / self.totals[3] } else { self.share(product) }
     }
 
-    /// Whether a product was first sold within so many days, as far as events have a time; to a history that has
-    /// just begun, nothing is new. A product that was added since is.
+    /// Whether a product was first sold within so many days, or launched and not sold yet, as far as events have a time; to
+    /// a history that has just begun, nothing is new. A product that was added since is.
     pub fn is_new(&self, product: u32, days: u16) -> bool {
         if product as usize + self.added >= self.overall.len() {
             return true;
         }
         let age = self.age_days[product as usize];
-        self.long[product as usize] > 0.0 && age <= days && age.saturating_add(days) <= self.history_days
+        let is_there = age > 0 || self.long[product as usize] > 0.0;
+        is_there && age <= days && age.saturating_add(days) <= self.history_days
     }
 
     /// Writes them as a section of a version.
@@ -333,6 +335,8 @@ mod tests {
     fn products_get_older_and_are_new_no_more() {
         let learned =
             Popularity { age_days: vec![300, 20, 0].into(), long: vec![9.0, 1.0, 0.0].into(), ..popularity() }.ranked();
+        let launched = Popularity { age_days: vec![300, 20, 7].into(), ..learned.clone() };
+        assert_eq!([&learned, &launched].map(|popularity| popularity.is_new(2, 30)), [false, true], "none bought it");
         let none = || Since { left: 1.0, scale: 1.0, parts: std::iter::empty().collect() };
         let later = |days| learned.with_purchases(days, [1.0; 3], std::iter::empty(), [none(), none(), none(), none()]);
         assert_eq!(later(15).age_days[..], [315, 35, 0], "the last was not sold yet");

@@ -34,7 +34,7 @@ pub(crate) use catalogue::extended;
 pub use contact::{LiveContact, LoadedContacts, NO_CHANNEL};
 pub use described::{Said, TagChange};
 pub use kept::{KEPT_EVENTS, KEPT_FILE, Kept, hash, store_name};
-pub use member::{LiveEvent, LiveMember};
+pub use member::{LiveEvent, LiveMember, SEEN_DAYS};
 pub use past::Pasts;
 pub use profile::{ADULT_YEARS, Profile};
 
@@ -222,6 +222,14 @@ impl State {
         if event.product != NONE {
             self.count(model, row, event, store, sign);
             self.note_buyer(model, row, event.product);
+        }
+    }
+
+    /// A product that a member looked at lately, and the model learned of: what it is liked by that, it knows.
+    pub fn see(&mut self, model: &Model, member_id: &str, product: u32, time: i64) {
+        let row = self.row(model, member_id);
+        if product != NONE && !self.is_erased(row) {
+            self.member_mut(row).see(product, time);
         }
     }
 

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 use super::Shared;
 use super::status::Problem;
 use super::validate::Check;
+use crate::clock::unix_now;
 use crate::proto::v1;
 use crate::proto::v1::catalog_service_server::{CatalogService, CatalogServiceServer};
 use crate::store::Write;
@@ -44,7 +45,8 @@ impl CatalogService for Catalog {
         check_products(&products)?;
         let model = self.shared.live.snapshot();
         let is_new: Vec<bool> = products.iter().map(|p| model.products.find(&p.product_id).is_none()).collect();
-        let patches = products.into_iter().map(patch).collect();
+        let now = unix_now();
+        let patches = products.into_iter().zip(&is_new).map(|(p, is_new)| patch(p, is_new.then_some(now))).collect();
         let kept = self.shared.live.keep(Write::Products(patches)).await.map_err(Problem::from)?;
         // Who else adds the same one at this moment does not add it a second time.
         let added_count = kept.new.iter().filter(|at| is_new[**at]).count() as i64;
@@ -95,8 +97,8 @@ fn check_products(products: &[v1::Product]) -> Result<(), Problem> {
     check.finish()
 }
 
-fn patch(product: v1::Product) -> (String, ProductPatch) {
+fn patch(product: v1::Product, launched_at: Option<i64>) -> (String, ProductPatch) {
     let v1::Product { product_id, title, category, brand, price, tags, stores, available } = product;
     let (tags, stores) = (tags.map(|list| list.tags), stores.map(|list| list.store_ids));
-    (product_id, ProductPatch { title, category, brand, price, tags, stores, available })
+    (product_id, ProductPatch { title, category, brand, price, tags, stores, available, launched_at })
 }

@@ -93,6 +93,7 @@ pub fn fit(
         LaunchFit { deviations: deviations(&model, &described.attributes), own_share: OWN_SHARE, ..learned };
     model.launch.add_up_leanings();
     model.ranker = ranked.ranker;
+    let model = model.with_unsold();
     progress.part("launch signals");
     Ok(Fitted { model, scorers: ranked.comparisons, launches })
 }
@@ -168,6 +169,7 @@ fn base(
         tree: Default::default(),
         popularity: Popularity::default(),
         facts: Default::default(),
+        unsold: Default::default(),
         state: State::default(),
         info: ModelInfo { as_of_time: slice.as_of, ..ModelInfo::default() },
         content: ContentIndex::default(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kindred_models::events::day;
+use kindred_models::events::{DAY_SECONDS, day};
 use kindred_models::popularity::{DAYPARTS, Popularity, Segment, daypart};
 use kindred_models::ranking::Scored;
 use kindred_models::strings::{NONE, Strings};
@@ -32,7 +32,7 @@ pub fn fit(dataset: &Dataset, slice: &Slice, params: &PopularityParams) -> Popul
         long: overall(params.long_half_life_days).into(),
         short: overall(params.short_half_life_days).into(),
         trials: trials(slice, products, params.trial_half_life_days).into(),
-        age_days: ages(slice, products).into(),
+        age_days: ages(slice, &dataset.launched_at, products).into(),
         cities: segment(cities.values.iter().map(str::to_owned).collect(), &|e| known(cities.rows[e.member as usize])),
         channels: segment(dataset.events.channels.clone(), &|e| (e.channel != u16::MAX).then_some(e.channel.into())),
         dayparts: if slice.has_hours() { segment(dayparts, &of_day) } else { segment(Vec::new(), &|_| None) },
@@ -73,15 +73,26 @@ fn trials(slice: &Slice, products: usize, half_life: f32) -> Vec<f32> {
     counts.into_iter().map(|x| x as f32).collect()
 }
 
-/// Days from the first purchase of each product.
-fn ages(slice: &Slice, products: usize) -> Vec<u16> {
+/// Days from the first purchase of each product; of one that nobody bought, from its launch within the history, or in the
+/// night after it.
+fn ages(slice: &Slice, launched_at: &[Option<i64>], products: usize) -> Vec<u16> {
+    if !slice.has_time() {
+        return vec![0; products];
+    }
     let mut first = vec![i64::MAX; products];
     for event in slice.events().filter(|e| e.kind == Kind::Purchase) {
         let first = &mut first[event.product as usize];
         *first = event.time.min(*first);
     }
-    let age = |first: i64| if slice.has_time() { day(slice.as_of) - day(first) } else { 0 };
-    first.into_iter().map(|f| if f == i64::MAX { 0 } else { age(f).clamp(0, i64::from(u16::MAX)) as u16 }).collect()
+    let oldest = first.iter().copied().min().unwrap_or(i64::MAX);
+    let history = oldest..=slice.as_of.saturating_add(DAY_SECONDS);
+    let launched = |row: usize| launched_at.get(row).copied().flatten().filter(|at| history.contains(at));
+    let age = |(row, first): (usize, i64)| match (first, launched(row)) {
+        (i64::MAX, None) => 0,
+        (i64::MAX, Some(launched)) => (day(slice.as_of) - day(launched)).max(1),
+        (first, _) => day(slice.as_of) - day(first),
+    };
+    first.into_iter().enumerate().map(|of| age(of).clamp(0, i64::from(u16::MAX)) as u16).collect()
 }
 
 /// Counts by a part of the chain; `of` gives a row of `names`, which need not be sorted.
@@ -211,6 +222,8 @@ mod tests {
         let east = p.stores.names.find("east").unwrap();
         assert_eq!(p.cities.names.get(p.city_of_store[east as usize]), "Wuhan", "of those whose city is known");
         assert_eq!(p.age_days.to_vec(), [30, 0, 0]);
+        let age_of_unsold = |launched: i64| ages(&slice, &[None, None, None, Some(launched * DAY)], 4)[3];
+        assert_eq!([9, 10, 38, 41, 42].map(age_of_unsold), [0, 30, 2, 1, 0], "within the history");
         let later = PopularityParams { utc_offset_minutes: 8 * 60, ..params };
         let p = fit(&dataset, &slice, &later);
         assert_eq!(count(&p.dayparts, "morning", 0), 1.0, "midnight in UTC is eight in the morning there");

@@ -32,7 +32,14 @@ impl Signals<'_> {
             rows.extend(found.iter().map(|s| s.row));
         }
         rows.extend(self.here.top(at_least(POPULAR), allowed));
+        rows.extend(self.unsold_candidates(page_size, allowed));
         distinct(rows, self.model.products.len())
+    }
+
+    /// The allowed new products that nobody bought yet and that fit the visitor best, in no order.
+    fn unsold_candidates(&self, page_size: usize, allowed: &(dyn Fn(u32) -> bool + Sync)) -> Vec<u32> {
+        let unsold = self.model.unsold.iter().map(|unsold| unsold.product);
+        self.fitting(unsold.filter(|row| allowed(*row)).collect(), page_size)
     }
 
     /// The allowed products first sold lately that fit the visitor best, in no order.
@@ -40,11 +47,16 @@ impl Signals<'_> {
         let popularity = &self.model.popularity;
         let is_launch = |row: &u32| popularity.is_new(*row, LAUNCH_DAYS) && allowed(*row);
         let launches: Vec<u32> = (0..popularity.overall.len() as u32).filter(is_launch).collect();
+        self.fitting(launches, page_size)
+    }
+
+    /// Those of some launches that fit the visitor best, in no order.
+    fn fitting(&self, launches: Vec<u32>, page_size: usize) -> Vec<u32> {
         let fits =
             |vector: &Vec<f32>| launches.iter().map(|row| dot(vector, self.model.embeddings.product(*row))).collect();
-        let scores: Vec<f32> = self.persona.vector.as_ref().map_or_else(|| self.here.shares(&launches), fits);
+        let scores: Vec<f32> = self.persona.vector.as_ref().map_or_else(|| self.shares_here(&launches), fits);
         let launches = launches.into_iter().zip(scores).map(|(row, score)| Scored { row, score }).collect();
-        best(launches, LAUNCHES.max(2 * page_size), |_| true).iter().map(|s| s.row).collect()
+        best(launches, LAUNCHES.max(2 * page_size), |_| true).into_iter().map(|s| s.row).collect()
     }
 
     /// The most popular allowed products of categories that the member never bought.

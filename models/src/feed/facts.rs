@@ -39,6 +39,8 @@ pub struct Facts {
     pub(crate) nodes: [u32; LEVELS],
     /// Its brand; [`NONE`] where it has none.
     pub(crate) brand: u32,
+    /// Its place among the model's [`Unsold`](super::Unsold); [`NONE`] where it is none of these.
+    pub(crate) unsold: u32,
 }
 
 const _: () = assert!(size_of::<Facts>() == 64, "as much as a line of cache");
@@ -47,7 +49,11 @@ impl Model {
     /// The same model, with the facts of its products looked up anew: after any of what they are made of has changed.
     /// Costs time in proportion to the products.
     pub fn with_facts(mut self) -> Self {
-        self.facts = (0..self.products.len() as u32).into_par_iter().map(|product| Facts::of(&self, product)).collect();
+        let mut facts: Vec<Facts> =
+            (0..self.products.len() as u32).into_par_iter().map(|product| Facts::of(&self, product)).collect();
+        let of_unsold: Vec<Facts> = (0..self.unsold.len()).map(|at| Facts::of_unsold(&self, &facts, at)).collect();
+        self.unsold.iter().zip(of_unsold).for_each(|(unsold, of_it)| facts[unsold.product as usize] = of_it);
+        self.facts = facts.into();
         self
     }
 }
@@ -72,6 +78,30 @@ impl Facts {
             price: (price > 0.0).then(|| price.ln()),
             nodes,
             brand: products.brands.rows[row],
+            unsold: NONE,
+        }
+    }
+
+    /// Of a new product that nobody had bought when the model learned: its sales are those of the products most like it, or
+    /// its own since, where these are more.
+    fn of_unsold(model: &Model, facts: &[Self], at: usize) -> Self {
+        let unsold = &model.unsold[at];
+        let own = facts[unsold.product as usize];
+        let mean = |of: fn(&Self) -> f32| unsold.mean(|row| of(&facts[row as usize]));
+        let share = mean(|facts| facts.share).max(own.share);
+        let in_category = |node: u32| (share / (model.tree.share(node) + share)).ln();
+        Self {
+            share,
+            popularity: share.ln(),
+            long_trend: mean(|facts| facts.long_trend),
+            short_trend: mean(|facts| facts.short_trend),
+            trial: mean(|facts| facts.trial.exp()).max(own.trial.exp()).ln(),
+            age: mean(|facts| facts.age),
+            return_rate: mean(|facts| facts.return_rate),
+            gap: mean(|facts| facts.gap),
+            share_in_category: if own.nodes[0] == NONE { 0.0 } else { in_category(own.nodes[0]) },
+            unsold: at as u32,
+            ..own
         }
     }
 }

@@ -85,6 +85,7 @@ pub(crate) fn model(given: &[Given], baskets: &[(u32, u32, f32)]) -> Model {
         embeddings,
         popularity,
         facts: Default::default(),
+        unsold: Default::default(),
     }
     .with_facts()
 }

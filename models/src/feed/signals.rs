@@ -160,7 +160,7 @@ impl<'a> Signals<'a> {
     pub fn features(&self, candidates: &[u32], wanted: impl Fn(usize) -> bool) -> Vec<Features> {
         let sources = self.sources_of(candidates);
         let scales = Scales::of(&sources);
-        let here = self.here.shares(candidates);
+        let here = self.shares_here(candidates);
         let wanted: Vec<usize> = (0..candidates.len()).filter(|at| wanted(*at)).collect();
         let mut rows = vec![[0.0; FEATURES.len()]; wanted.len()];
         for (at, row) in wanted.into_iter().zip(&mut rows) {
@@ -171,13 +171,24 @@ impl<'a> Signals<'a> {
 
     /// The features of products, relative to candidates that they may not be among.
     pub(super) fn features_among(&self, products: &[u32], candidates: &[u32]) -> Vec<Features> {
-        let (scales, here) = (Scales::of(&self.sources_of(candidates)), self.here.shares(products));
+        let (scales, here) = (Scales::of(&self.sources_of(candidates)), self.shares_here(products));
         let mut rows = vec![[0.0; FEATURES.len()]; products.len()];
         for (((row, product), sources), here) in rows.iter_mut().zip(products).zip(self.sources_of(products)).zip(here)
         {
             self.fill(row, *product, &sources, here, &scales);
         }
         rows
+    }
+
+    /// Products' shares of purchases here, 0 to 1. Of a new one that nobody bought, nothing is known of one place more than of
+    /// another.
+    pub(super) fn shares_here(&self, products: &[u32]) -> Vec<f32> {
+        let mut shares = self.here.shares(products);
+        for (share, product) in shares.iter_mut().zip(products) {
+            let facts = &self.model.facts[*product as usize];
+            *share = if facts.unsold == NONE { *share } else { facts.share };
+        }
+        shares
     }
 
     /// The scores of candidates, in the order of [`SCALED`].
@@ -203,8 +214,11 @@ impl<'a> Signals<'a> {
     fn sources(&self, product: u32) -> [f32; SCALED.len()] {
         let vector = self.persona.vector.as_ref();
         let taste = vector.map_or(0.0, |vector| dot(vector, self.model.embeddings.product(product)));
-        let root_of = |scatter: &Scatter| scatter.get(product).sqrt();
-        let affinity = self.affinity.get(product) / self.root;
+        // What speaks for products like one that nobody bought speaks for it.
+        let unsold = self.model.unsold.get(self.model.facts[product as usize].unsold as usize);
+        let of = |score: &dyn Fn(u32) -> f32| unsold.map_or_else(|| score(product), |unsold| unsold.mean(score));
+        let root_of = |scatter: &Scatter| of(&|row| scatter.get(row).sqrt());
+        let affinity = of(&|row| self.affinity.get(row)) / self.root;
         [taste, affinity, root_of(&self.recent), root_of(&self.basket), root_of(&self.neighbours)]
     }
 

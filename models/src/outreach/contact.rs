@@ -43,6 +43,11 @@ impl ContactStatus {
         Self::Cancelled,
     ];
 
+    /// Whether it was never sent, and never will be.
+    pub fn is_void(self) -> bool {
+        (Self::Failed..=Self::Cancelled).contains(&self)
+    }
+
     /// Whether it went out, or may have.
     pub fn is_out(self) -> bool {
         (Self::Claimed..=Self::Complained).contains(&self)

@@ -41,12 +41,15 @@ pub struct ProductPatch {
     /// Whether it can be sold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub available: Option<bool>,
+    /// When it was first said what it is, in unix seconds, of one that no version knew then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub launched_at: Option<i64>,
 }
 
 impl ProductPatch {
-    /// Takes over what a later word says; what it does not say stays.
+    /// Takes over what a later word says; what it does not say stays, and when the product was launched.
     pub fn merge(&mut self, later: Self) {
-        let Self { title, category, brand, price, tags, stores, available } = later;
+        let Self { title, category, brand, price, tags, stores, available, launched_at } = later;
         self.title = title.or(self.title.take());
         self.category = category.or(self.category.take());
         self.brand = brand.or(self.brand.take());
@@ -54,6 +57,7 @@ impl ProductPatch {
         self.tags = tags.or(self.tags.take());
         self.stores = stores.or(self.stores.take());
         self.available = available.or(self.available);
+        self.launched_at = self.launched_at.or(launched_at);
     }
 
     /// What the product is made of now, where a version learned this of it.
@@ -86,6 +90,7 @@ impl ProductPatch {
             tags: list(self.tags, &products.tags, &products.tag_names),
             stores: list(self.stores, &products.stores, &products.store_names),
             available: self.available.filter(|is| products.available.get(at) != Some(&u8::from(*is))),
+            launched_at: None,
         }
     }
 }
@@ -124,7 +129,7 @@ impl Model {
             let table = Table { values: model.embeddings.products.clone(), dimension: model.embeddings.factors };
             model.product_index = self.product_index.extended(table);
         }
-        model.with_facts()
+        model.with_unsold()
     }
 }
 
@@ -246,6 +251,7 @@ mod tests {
             tags: list(&["b", "a", "b"]),
             stores: list(&[]),
             available: Some(true),
+            launched_at: Some(7),
         };
         let ProductPatch { brand, price, tags, .. } = said.clone();
         let beyond = ProductPatch { brand, price, tags, ..ProductPatch::default() };

@@ -163,7 +163,8 @@ impl ReadProducts {
             self.list.resize_with(self.list.len().max(ids.len()), || None);
             let known = self.list[number].take().unwrap_or_else(|| Product { available: true, ..Product::default() });
             let available = patch.available.unwrap_or(known.available);
-            self.list[number] = Some(Product { attributes: patch.applied(known.attributes), available, ..known });
+            let (attributes, launched_at) = (patch.applied(known.attributes), known.launched_at.or(patch.launched_at));
+            self.list[number] = Some(Product { attributes, launched_at, available, ..known });
         }
     }
 

@@ -75,14 +75,23 @@ async fn each_member_is_told_of_one_product_at_most(state: StateConfig) {
 async fn a_plan_asked_for_again_is_the_same_plan(state: StateConfig) {
     let trained = shop();
     let running = serve(&trained, state.clone()).await;
-    let (first, pushes) = plan(&running, tea("p")).await;
-    assert!(first.contact_count > 20 && !first.is_repeated);
+    let request = v1::PlanPushesRequest { holdout_share: 0.3, ..tea("p") };
+    let (first, pushes) = plan(&running, request.clone()).await;
+    assert!(first.contact_count > 20 && first.holdout_count > 5 && !first.is_repeated);
     running.end().await.unwrap();
     let running = serve(&trained, state).await;
-    let (second, again) = plan(&running, tea("p")).await;
+    let (second, again) = plan(&running, request.clone()).await;
     assert!(second.is_repeated && second.contact_count == first.contact_count);
-    let ids = |pushes: &[v1::Push]| pushes.iter().map(|p| (p.contact_id.clone(), p.time)).collect::<BTreeMap<_, _>>();
-    assert_eq!(ids(&pushes), ids(&again));
+    assert_eq!((second.holdout_count, second.expected_buyers), (first.holdout_count, first.expected_buyers));
+    assert_eq!(pushes, again, "who is held out, too");
+    let gone = pushes.iter().find(|push| push.held_out).unwrap().member_id.clone();
+    let erase = v1::EraseMemberRequest { member_id: gone.clone() };
+    members(&running).erase_member(erase).await.unwrap();
+    client(&running).cancel_plan(v1::CancelPlanRequest { plan_id: "p".to_owned() }).await.unwrap();
+    let (third, again) = plan(&running, request).await;
+    assert!(again.iter().all(|push| push.member_id != gone), "nothing is kept of who is erased");
+    assert_eq!((third.contact_count, third.holdout_count), (first.contact_count, first.holdout_count - 1));
+    assert_eq!(third.expected_buyers, 0.0, "of what is called off");
     running.end().await.unwrap();
 }
 

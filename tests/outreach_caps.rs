@@ -117,6 +117,7 @@ impl Desk {
         (after, most): (i64, usize),
     ) -> (usize, Option<i64>) {
         let wanted = Wanted {
+            is_held_out: false,
             member_id: member_id.to_owned(),
             product_id: plan_id.to_owned(),
             channel: 0,

@@ -1,6 +1,6 @@
 //! What was kept, bound to the rows of one version.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,8 @@ use kindred_models::strings::NONE;
 use crate::clock::unix_now;
 use crate::store::{Change, Changes, ContactNow, From};
 
+/// Products that are not known, and that events or messages name, to be remembered at most.
+const MOST_UNKNOWN: usize = 100_000;
 /// Time between two counts of what is popular.
 const RANK_EVERY: Duration = Duration::from_secs(1);
 
@@ -36,6 +38,10 @@ pub(super) struct Bound {
     /// What was said of products and the version does not know, in the order in which they were first heard of.
     products: Vec<(String, ProductPatch)>,
     product_rows: HashMap<String, usize>,
+    /// Products that something names and nobody described.
+    unknown_products: HashSet<String>,
+    /// Whether one of these was described since: what names it is known once the version is loaded again.
+    pub(super) is_outdated: bool,
     hash_key: [u8; 32],
 }
 
@@ -56,6 +62,8 @@ impl Bound {
             learned: Arc::new(model),
             products: Vec::new(),
             product_rows: HashMap::new(),
+            unknown_products: HashSet::new(),
+            is_outdated: false,
             hash_key,
         }
     }
@@ -105,19 +113,22 @@ impl Bound {
 
     fn change_members(&mut self, state: &mut State, change: &Change, loading: Option<&mut LoadedContacts>) {
         let model = &self.catalogued;
+        let mut product = |id: &str| model.products.find(id).unwrap_or_else(|| unknown(&mut self.unknown_products, id));
         match change {
             Change::Event { member_id, product_id, kind, time, store, channel } => {
                 if matches!(self.unlearned, From::Moment(moment) if *time <= moment) {
                     return;
                 }
-                let product = model.products.find(product_id).unwrap_or(NONE);
                 let channel = state.channel(channel.as_deref());
-                let event = LiveEvent { time: *time, product, kind: *kind, channel };
+                let event = LiveEvent { time: *time, product: product(product_id), kind: *kind, channel };
                 state.record(model, member_id, event, store.as_deref());
                 self.is_unranked = true;
             }
+            Change::Seen { member_id, product_id, time } => {
+                state.see(model, member_id, product(product_id), *time);
+            }
             Change::Contact(contact) => {
-                let live = live_contact(model, state, contact);
+                let live = live_contact(product(&contact.product_id), state, contact);
                 match loading {
                     Some(loading) => state.add_contact(model, &contact.member_id, &live, loading),
                     None => state.contact(model, &contact.member_id, live),
@@ -145,6 +156,7 @@ impl Bound {
                 Some(at) => (self.products[*at].1, is_changed) = (patch, true),
                 None if known.is_some() && patch == ProductPatch::default() => {}
                 None => {
+                    self.is_outdated |= self.unknown_products.remove(id);
                     self.product_rows.insert(id.clone(), self.products.len());
                     self.products.push((id.clone(), patch));
                     is_changed = true;
@@ -160,10 +172,17 @@ impl Bound {
     }
 }
 
-fn live_contact(model: &Model, state: &mut State, contact: &ContactNow) -> LiveContact {
+/// Remembers a product that nobody described yet.
+fn unknown(products: &mut HashSet<String>, id: &str) -> u32 {
+    if products.len() < MOST_UNKNOWN && !id.is_empty() && !products.contains(id) {
+        products.insert(id.to_owned());
+    }
+    NONE
+}
+
+fn live_contact(product: u32, state: &mut State, contact: &ContactNow) -> LiveContact {
     let ContactNow { id, times, status, priority, said_at, .. } = *contact;
     let held = Held { place: Place::Unknown, times, status, priority, said_at };
-    let product = model.products.find(&contact.product_id).unwrap_or(NONE);
     LiveContact { id, product, channel: state.channel(Some(&contact.channel)), held }
 }
 

@@ -10,13 +10,15 @@ use crate::store::StoreError;
 
 /// Time between two looks at what others wrote, and at what became popular.
 const FOLLOW: Duration = Duration::from_secs(1);
+/// Time between two looks at what was told of products before they were described: the version is loaded again for it.
+const DESCRIBED: Duration = Duration::from_secs(60);
 /// Time between two looks for events that are kept long enough.
 const CLEAR: Duration = Duration::from_secs(3600);
 
 impl Live {
     /// Takes over what others wrote, soon after they did.
     pub(super) async fn follow_store(self: Arc<Self>) {
-        let mut listener = None;
+        let (mut listener, mut described_at) = (None, None);
         loop {
             if listener.is_none() {
                 listener = self.store.listener().await.ok().flatten();
@@ -41,6 +43,11 @@ impl Live {
             }
             if self.has_gone_back.load(Ordering::Relaxed) {
                 self.start_over().await;
+            } else if self.is_outdated.load(Ordering::Relaxed)
+                && described_at.is_none_or(|at: Instant| at.elapsed() >= DESCRIBED)
+            {
+                described_at = Some(Instant::now());
+                self.bind_again().await;
             }
             // Whoever is erased meanwhile asks for another.
             if self.must_checkpoint.swap(false, Ordering::Relaxed) && !matches!(self.store.checkpoint().await, Ok(true))
@@ -102,6 +109,14 @@ impl Live {
             Err(error) => {
                 tracing::error!(%error, "the state store was restored, and what it holds can't be served yet")
             }
+        }
+    }
+
+    /// Binds the version that serves to the store again, as products were described that it names.
+    async fn bind_again(&self) {
+        match self.reload().await {
+            Ok(()) => tracing::info!("what was told of products before they were described counts now"),
+            Err(error) => tracing::warn!(%error, "what was told of products before they were described can't be read"),
         }
     }
 

@@ -96,6 +96,8 @@ pub struct Live {
     keys_seq: AtomicI64,
     /// Whether the store was found to stand before what serves: it was restored.
     has_gone_back: AtomicBool,
+    /// Whether a product was described that something named before.
+    is_outdated: AtomicBool,
     /// Places for those who read plans.
     plans: Semaphore,
     /// Changes of the store that were not served when it was last looked at.
@@ -149,6 +151,7 @@ impl Live {
             seq: AtomicI64::new(bound.seq),
             keys_seq: AtomicI64::new(i64::MIN),
             has_gone_back: AtomicBool::new(false),
+            is_outdated: AtomicBool::new(false),
             plans: Semaphore::new(PLANS_AT_ONCE),
             bound: Arc::new(Mutex::new(bound)),
             jobs,
@@ -198,10 +201,22 @@ impl Live {
     /// # Errors
     /// If the store does not answer.
     pub async fn plan(&self, plan_id: &str) -> Result<Vec<StoredContact>, StoreError> {
+        self.read_plan(self.store.plan(plan_id)).await
+    }
+
+    /// What those who are held out of a plan would have got.
+    ///
+    /// # Errors
+    /// If the store does not answer.
+    pub async fn held_out(&self, plan_id: &str) -> Result<Vec<StoredContact>, StoreError> {
+        self.read_plan(self.store.held_out(plan_id)).await
+    }
+
+    async fn read_plan<T>(&self, answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         // A few at a time: a plan may be long, and writes need connections, too.
         let read = async {
             let _place = self.plans.acquire().await;
-            self.store.plan(plan_id).await
+            answer.await
         };
         in_time(read).await
     }
@@ -263,6 +278,7 @@ impl Live {
 
     fn publish(&self, bound: &Bound) {
         self.seq.store(bound.seq, Ordering::Relaxed);
+        self.is_outdated.store(bound.is_outdated, Ordering::Relaxed);
         let model = Arc::new(bound.served.clone());
         // The old one may be the last of its kind, and large: dropped after the lock.
         let old = std::mem::replace(&mut *self.serving.write(), model);

@@ -163,7 +163,7 @@ fn message(model: &Model, contact: &StoredContact, held_out: bool) -> v1::Push {
     let time = |seconds| Some(Timestamp { seconds, nanos: 0 });
     let status = if held_out { v1::ContactStatus::Unspecified } else { status(contact.status) };
     v1::Push {
-        contact_id: contact.contact_id.clone(),
+        contact_id: if held_out { String::new() } else { contact.contact_id.clone() },
         member_id: contact.member_id.clone(),
         product_id: contact.product_id.clone(),
         channel: contact.channel.clone(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kindred_models::Model;
-use kindred_models::outreach::{self, ContactStatus, Planner, Push, PushRequest};
+use kindred_models::outreach::{self, Planner, Push, PushRequest};
 
 use super::audience::excluded;
 use super::outreach::{CHUNK, Outreach};
@@ -20,23 +20,14 @@ const LOOKED_AT: usize = 20_000;
 /// Members of a plan who are held out, at most.
 const MAX_HELD_OUT: usize = MAX_CONTACTS as usize;
 
-/// What is told of a member: a contact that has a place, or, of one who is held out, what it would have been.
+/// What is told of a member: a contact that has a place, or, of one who is held out (`true`), what it would have been.
 pub(super) type Planned = Vec<(StoredContact, bool)>;
-
-/// The places that a plan got.
-#[derive(Debug, Default)]
-struct Places {
-    /// Who is held out.
-    held_out: Planned,
-    /// How many are reserved.
-    reserved: usize,
-}
 
 /// How reserving ended.
 #[derive(Debug)]
 enum Reserved {
     /// The plan has its places.
-    Done(Places),
+    Done,
     /// Another call reserved for it meanwhile: so many contacts the plan has now.
     Overtaken(i64),
     /// Another call filled it, or called it off.
@@ -50,15 +41,14 @@ impl Outreach {
     }
 
     /// Plans, and reserves as much of it as there is room for, beside so many contacts that were reserved before it broke off.
-    /// Where another call reserves for the same plan meanwhile, what is left is planned anew; where nothing is, that call alone
-    /// tells who is held out.
+    /// Where another call reserves for the same plan meanwhile, what is left is planned anew.
     pub(super) async fn plan(
         &self,
         question: PlanQuestion,
         reserved: i64,
     ) -> Result<(v1::PlanSummary, Planned), Problem> {
         let mut known = reserved;
-        let (planner, got, model_version) = loop {
+        let (planner, model_version) = loop {
             // Both know what the plan reserved until then.
             let taken = self.shared.live.plan(&question.plan_id).await.map_err(Problem::Store)?;
             let model = self.shared.live.snapshot();
@@ -69,25 +59,25 @@ impl Outreach {
             };
             let (planner, pushes) = self.pushes(wanted, &model).await?;
             match self.reserve(&question, &model, pushes, known).await? {
-                Reserved::Done(got) => break (planner, got, model.info.version.clone()),
+                Reserved::Done => break (planner, model.info.version.clone()),
                 Reserved::Overtaken(reserved) => known = reserved,
                 Reserved::Closed => return self.repeated(&question).await,
             }
         };
         self.shared.live.keep(Write::FinishPlan(question.plan_id.clone())).await?;
-        let (summary, mut planned) = self.repeated(&question).await?;
+        let (summary, planned) = self.repeated(&question).await?;
         let (left, count) = (planner.left, |n: usize| n as i64);
-        let others = left.unreachable + left.capped + left.not_worth + got.held_out.len();
+        let others = left.unreachable + left.capped + left.not_worth;
         let unplanned = v1::UnplannedMembers {
             unreachable_count: count(left.unreachable),
             capped_count: count(left.capped),
             not_worth_count: count(left.not_worth),
             // All others; who had a place before a call that broke off goes on is none of them.
-            over_budget_count: (count(planner.eligible) - count(others) - summary.contact_count).max(0),
+            over_budget_count: (count(planner.eligible - others) - summary.contact_count - summary.holdout_count)
+                .max(0),
         };
         let summary = v1::PlanSummary {
             is_repeated: false,
-            holdout_count: count(got.held_out.len()),
             eligible_count: count(planner.eligible),
             excluded: Some(excluded(&planner.excluded)),
             unplanned: Some(unplanned),
@@ -95,26 +85,31 @@ impl Outreach {
             model_version,
             ..summary
         };
-        planned.extend(got.held_out);
+        Ok((summary, planned))
+    }
+
+    /// What was reserved by a plan, and who is held out of it.
+    pub(super) async fn repeated(&self, question: &PlanQuestion) -> Result<(v1::PlanSummary, Planned), Problem> {
+        let contacts = self.shared.live.plan(&question.plan_id).await.map_err(Problem::Store)?;
+        let held_out = self.shared.live.held_out(&question.plan_id).await.map_err(Problem::Store)?;
+        // Of what is not sent nothing follows.
+        let sent = || contacts.iter().filter(|contact| !contact.status.is_void());
+        let summary = v1::PlanSummary {
+            is_repeated: true,
+            contact_count: contacts.len() as i64,
+            holdout_count: held_out.len() as i64,
+            expected_buyers: sent().map(|contact| contact.probability).sum(),
+            expected_value: sent().map(|contact| contact.value).sum(),
+            model_version: self.shared.live.snapshot().info.version.clone(),
+            ..v1::PlanSummary::default()
+        };
         let sorted = self.shared.compute.run(move |_| {
+            let held_out = held_out.into_iter().map(|contact| (contact, true));
+            let mut planned: Planned = contacts.into_iter().map(|contact| (contact, false)).chain(held_out).collect();
             planned.sort_by(|(a, _), (b, _)| b.value.total_cmp(&a.value).then(a.member_id.cmp(&b.member_id)));
             Ok(planned)
         });
         Ok((summary, sorted.await?))
-    }
-
-    /// What was reserved by a plan.
-    pub(super) async fn repeated(&self, question: &PlanQuestion) -> Result<(v1::PlanSummary, Planned), Problem> {
-        let contacts = self.shared.live.plan(&question.plan_id).await.map_err(Problem::Store)?;
-        let summary = v1::PlanSummary {
-            is_repeated: true,
-            contact_count: contacts.len() as i64,
-            expected_buyers: contacts.iter().map(|contact| contact.probability).sum(),
-            expected_value: contacts.iter().map(|contact| contact.value).sum(),
-            model_version: self.shared.live.snapshot().info.version.clone(),
-            ..v1::PlanSummary::default()
-        };
-        Ok((summary, contacts.into_iter().map(|contact| (contact, false)).collect()))
     }
 
     /// What is worth most for each member whom there is room for, as the snapshot has it.
@@ -157,22 +152,12 @@ impl Outreach {
         pushes: Vec<Push>,
         mut known: i64,
     ) -> Result<Reserved, Problem> {
-        let (mut got, mut pushes) = (Places::default(), pushes.into_iter().peekable());
+        let (mut reserved, mut held_out, mut pushes) = (0, 0, pushes.into_iter().peekable());
         let room = question.max_contacts.saturating_sub(usize::try_from(known).unwrap_or(0));
         // All who are held out stay in memory until the client has read the stream.
-        while got.reserved < room && got.held_out.len() < MAX_HELD_OUT && pushes.peek().is_some() {
-            let mut wanted = Vec::new();
-            for push in pushes.by_ref().take(CHUNK.min(room - got.reserved)) {
-                let want = want(model, &push);
-                match question.holdout.contains(&want.member_id) {
-                    true => got.held_out.push((self.untold(question, want), true)),
-                    false => wanted.push(want),
-                }
-            }
-            if wanted.is_empty() {
-                tokio::task::yield_now().await;
-                continue;
-            }
+        while reserved < room && held_out < MAX_HELD_OUT && pushes.peek().is_some() {
+            let wanted =
+                pushes.by_ref().take(CHUNK.min(room - reserved)).map(|push| want(model, question, &push)).collect();
             let reservation = Reservation {
                 plan_id: question.plan_id.clone(),
                 campaign_id: question.campaign_id.clone(),
@@ -182,7 +167,8 @@ impl Outreach {
                 wanted,
             };
             let kept = self.shared.live.keep(Write::Reserve(reservation)).await?;
-            got.reserved += kept.accepted;
+            reserved += kept.accepted;
+            held_out += kept.held_out;
             known += kept.accepted as i64;
             match kept.plan {
                 None if kept.accepted == 0 => return Ok(Reserved::Closed),
@@ -191,31 +177,15 @@ impl Outreach {
                 Some(_) => {}
             }
         }
-        Ok(Reserved::Done(got))
-    }
-
-    /// What a member who is held out would have got.
-    fn untold(&self, question: &PlanQuestion, wanted: Wanted) -> StoredContact {
-        StoredContact {
-            contact_id: String::new(),
-            plan_id: question.plan_id.clone(),
-            campaign_id: question.campaign_id.clone(),
-            member_id: wanted.member_id,
-            product_id: wanted.product_id,
-            channel: self.shared.policy.names[wanted.channel as usize].clone(),
-            priority: question.priority(),
-            times: wanted.times,
-            status: ContactStatus::Cancelled,
-            said_at: 0,
-            probability: wanted.probability,
-            value: wanted.value,
-        }
+        Ok(Reserved::Done)
     }
 }
 
-fn want(model: &Model, push: &Push) -> Wanted {
+fn want(model: &Model, question: &PlanQuestion, push: &Push) -> Wanted {
+    let member_id = model.members.ids.get(push.member);
     Wanted {
-        member_id: model.members.ids.get(push.member).to_owned(),
+        is_held_out: question.holdout.contains(member_id),
+        member_id: member_id.to_owned(),
         product_id: model.products.ids.get(push.product).to_owned(),
         channel: push.channel,
         times: push.times,

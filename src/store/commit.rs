@@ -53,6 +53,8 @@ pub enum Write {
 pub struct Outcome {
     /// Events that are kept now, and contacts that were reserved, may go out, changed or were called off.
     pub accepted: usize,
+    /// Members who are held out of those whom contacts were to be reserved for.
+    pub held_out: usize,
     /// Places of products of which nothing was said before.
     pub new: Vec<usize>,
     /// Events that were kept already, and contacts of which nothing new was said.
@@ -104,7 +106,7 @@ impl Write {
             Self::Reserve(reservation) => reservation.wanted.len(),
             Self::Claim(claims, _) => claims.len(),
             Self::Confirm(said) => said.len(),
-            Self::Erase(..) => 6,
+            Self::Erase(..) => 7,
             Self::BeginPlan(..) | Self::FinishPlan(_) | Self::CancelPlan(..) => 3,
             Self::Audit(entries) => 3 * entries.len(),
         }
@@ -193,6 +195,7 @@ impl Store {
         for (table, name, old, time) in [
             ("events", "event_id", "time < $1", time),
             ("contacts", "contact_id", "time < $1 AND said_at < $1", forgotten),
+            ("held_out", "contact_id", "time < $1", forgotten),
             ("plans", "plan_id", "time < $1", forgotten),
         ] {
             let old = format!("SELECT {name} FROM {table} WHERE {old} {some}");
@@ -324,7 +327,7 @@ impl Tx {
 
     async fn erase(&mut self, id: &str) -> Result<(), StoreError> {
         let (number, hash) = (self.number(), self.hash(id));
-        for table in ["events", "contacts", "members"] {
+        for table in ["events", "contacts", "held_out", "members"] {
             let gone = format!("DELETE FROM {table} WHERE member_id = $1");
             sqlx::query(&gone).bind(id).execute(&mut *self.transaction).await?;
         }

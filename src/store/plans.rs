@@ -146,7 +146,18 @@ impl Store {
     /// # Errors
     /// If the database does not answer, or holds what can't be understood.
     pub async fn plan(&self, plan_id: &str) -> Result<Vec<StoredContact>, StoreError> {
-        let text = "SELECT * FROM contacts WHERE plan_id = $1 ORDER BY value DESC, member_id";
+        self.of_plan("SELECT * FROM contacts WHERE plan_id = $1 ORDER BY value DESC, member_id", plan_id).await
+    }
+
+    /// What those who are held out of a plan would have got; such contacts have no status.
+    ///
+    /// # Errors
+    /// As [`plan`](Self::plan).
+    pub async fn held_out(&self, plan_id: &str) -> Result<Vec<StoredContact>, StoreError> {
+        self.of_plan("SELECT * FROM held_out WHERE plan_id = $1 ORDER BY value DESC, member_id", plan_id).await
+    }
+
+    async fn of_plan(&self, text: &str, plan_id: &str) -> Result<Vec<StoredContact>, StoreError> {
         let mut rows = sqlx::query(text).bind(plan_id).fetch(&self.pool);
         let mut contacts = Vec::new();
         // One by one: a row as the database gives it takes several times the memory.

@@ -3,7 +3,7 @@
 use futures_util::TryStreamExt;
 use kindred_models::events::{DAY_SECONDS, Kind};
 use kindred_models::outreach::{ContactStatus, REMEMBERED_DAYS, Times};
-use kindred_models::state::{Kept, ProductPatch, Profile};
+use kindred_models::state::{Kept, ProductPatch, Profile, SEEN_DAYS};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 use tokio::sync::mpsc;
@@ -83,6 +83,7 @@ impl Store {
             changed.members().await?;
             changed.products().await?;
             changed.contacts().await?;
+            changed.seen(events).await?;
             changed.events(events).await?;
         }
         tx.rollback().await?;
@@ -179,6 +180,31 @@ impl Changed<'_> {
         let mut pages = self.pages("contacts", columns, Some(("(time > $3 OR said_at > $3)", since)));
         while let Some(page) = pages.next(self.tx).await? {
             self.send(page.into_iter().map(contact_now).collect::<Result<_, StoreError>>()?).await;
+        }
+        Ok(())
+    }
+
+    /// What members looked at lately, of what the version learned: it knows how much they like it by that, and not that they
+    /// saw it these days. Whoever asks for what came later has it.
+    async fn seen(&mut self, unlearned: From) -> Result<(), StoreError> {
+        let newest = sqlx::query("SELECT max(time) FROM events").fetch_one(&mut **self.tx).await?;
+        let Some(newest) = newest.try_get::<Option<i64>, _>(0)?.filter(|_| self.after == 0) else { return Ok(()) };
+        let since = newest.min(crate::clock::unix_now()) - SEEN_DAYS * DAY_SECONDS;
+        let (upto, until) = match unlearned {
+            From::Number(number) => (number.min(self.last), i64::MAX),
+            From::Moment(moment) => (self.last, moment),
+        };
+        let after = self.first_event(since).await? - 1;
+        // Of views: their place among the kinds.
+        let condition = Some(("kind = 2 AND time > $3", since));
+        let of = Of { table: "events", columns: "member_id, product_id, time", since: condition };
+        let mut pages = Pages::new(self.backend, of, (after, upto));
+        while let Some(page) = pages.next::<(String, String, i64)>(self.tx).await? {
+            let learned = page.into_iter().filter(|(.., time)| *time <= until);
+            self.send(
+                learned.map(|(member_id, product_id, time)| Change::Seen { member_id, product_id, time }).collect(),
+            )
+            .await;
         }
         Ok(())
     }

@@ -91,6 +91,8 @@ pub struct Wanted {
     pub value: f64,
     /// What the version learned of the member.
     pub learned: Learned,
+    /// Whether the member is held out: noted, if there is room, and neither reserved nor sent.
+    pub is_held_out: bool,
 }
 
 /// What the store knows of a member that decides whether there is room.
@@ -125,8 +127,8 @@ impl Known {
 }
 
 impl Tx {
-    /// Takes as many of the places as there is room for, in the budgets of members and of the plan. The outcome has the plan
-    /// as long as there is room in it.
+    /// Takes as many of the places as there is room for, in the budgets of members and of the plan, and notes who is held out
+    /// of those who have room. The outcome has the plan as long as there is room in it.
     pub(super) async fn reserve(&mut self, wanted: &Reservation, outcome: &mut Outcome) -> Result<(), StoreError> {
         let plan = self.plan_row(&wanted.plan_id).await?;
         let Some(mut plan) = plan.filter(|plan| plan.state == PlanState::Open && plan.reserved < plan.most) else {
@@ -140,25 +142,28 @@ impl Tx {
             let number = self.number();
             let ids: Vec<&str> = chunk.iter().map(|w| w.member_id.as_str()).collect();
             let mut known = self.known(&ids, &wanted.budget).await?;
-            let mut taken = Vec::new();
+            let (mut taken, mut held_out) = (Vec::new(), Vec::new());
             for place in chunk {
                 if plan.reserved + taken.len() as i64 == plan.most {
                     break;
                 }
                 let member = known.entry(place.member_id.clone()).or_default();
-                taken.extend(self.take(member, place, wanted, number).await?);
+                let into = if place.is_held_out { &mut held_out } else { &mut taken };
+                into.extend(self.take(member, place, wanted, number).await?);
             }
             plan.reserved += taken.len() as i64;
-            self.insert_contacts(number, &taken).await?;
+            self.insert_contacts("contacts", number, &taken).await?;
+            self.insert_contacts("held_out", number, &held_out).await?;
             self.count_reserved(&wanted.plan_id, taken.len()).await?;
             outcome.accepted += taken.len();
+            outcome.held_out += held_out.len();
             self.changes.extend(taken.iter().map(|contact| Change::Contact(contact.into())));
         }
         outcome.plan = Some(plan).filter(|plan| plan.reserved < plan.most);
         Ok(())
     }
 
-    /// The place of one contact, if there is room for it now; what gives way to it does.
+    /// The place of one contact, if there is room for it now; what gives way to it does, unless the member is held out.
     async fn take(
         &mut self,
         member: &mut Known,
@@ -198,7 +203,7 @@ impl Tx {
             return Ok(None);
         };
         // Only reserved contacts give way, and these are the first of `held`, in the order of `live`.
-        for at in giving_way {
+        for at in giving_way.into_iter().filter(|_| !wanted.is_held_out) {
             self.becomes(live[at], ContactStatus::Displaced, *now, number).await?;
         }
         Ok(Some(contact))
@@ -249,14 +254,19 @@ impl Tx {
         Ok(known)
     }
 
-    async fn insert_contacts(&mut self, number: i64, contacts: &[StoredContact]) -> Result<(), StoreError> {
+    async fn insert_contacts(
+        &mut self,
+        table: &'static str,
+        number: i64,
+        contacts: &[StoredContact],
+    ) -> Result<(), StoreError> {
         if contacts.is_empty() {
             return Ok(());
         }
         // One of the same name that nobody remembers, and that was not deleted yet, is this one now.
         let replaced: Vec<String> = COLUMNS[3..].iter().map(|column| format!("{column} = excluded.{column}")).collect();
         let sql = format!(
-            "INSERT INTO contacts ({}) VALUES {} ON CONFLICT (contact_id) DO UPDATE SET {}",
+            "INSERT INTO {table} ({}) VALUES {} ON CONFLICT (contact_id) DO UPDATE SET {}",
             COLUMNS.join(", "),
             values(self.backend, contacts.len(), COLUMNS.len()),
             replaced.join(", ")

@@ -135,6 +135,15 @@ pub enum Change {
         /// The channel.
         channel: Option<String>,
     },
+    /// A member looked at a product lately, and the version learned of it.
+    Seen {
+        /// The member.
+        member_id: String,
+        /// The product.
+        product_id: String,
+        /// Unix seconds.
+        time: i64,
+    },
     /// A contact as it is now.
     Contact(ContactNow),
     /// All that was said of a member, by id.

@@ -13,6 +13,7 @@ pub(super) fn migrations() -> Vec<Migration> {
         (1, "events, members, products, keys, audit", FIRST),
         (2, "contacts", CONTACTS),
         (3, "contacts among events, plans by status", INDEXES),
+        (4, "members who are held out", HELD_OUT),
     ];
     steps.map(step).to_vec()
 }
@@ -108,4 +109,28 @@ const INDEXES: &str = "
 DROP INDEX contacts_by_plan;
 CREATE INDEX contacts_by_plan ON contacts (plan_id, status);
 CREATE INDEX events_contacts ON events (member_id, time) WHERE kind = 6;
+";
+
+/// What those who are held out of a plan would have got: as contacts are, but apart from them, so that nothing that sends,
+/// counts or follows contacts ever sees one.
+const HELD_OUT: &str = "
+CREATE TABLE held_out (
+    contact_id TEXT PRIMARY KEY,
+    seq BIGINT NOT NULL,
+    plan_id TEXT NOT NULL,
+    campaign_id TEXT NOT NULL,
+    member_id TEXT NOT NULL,
+    product_id TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    priority SMALLINT NOT NULL,
+    time BIGINT NOT NULL,
+    until BIGINT NOT NULL,
+    status SMALLINT NOT NULL,
+    said_at BIGINT NOT NULL,
+    probability DOUBLE PRECISION NOT NULL,
+    value DOUBLE PRECISION NOT NULL
+);
+CREATE INDEX held_out_by_member ON held_out (member_id);
+CREATE INDEX held_out_by_plan ON held_out (plan_id);
+CREATE INDEX held_out_by_time ON held_out (time);
 ";

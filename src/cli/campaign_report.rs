@@ -1,5 +1,6 @@
 //! `kindred campaign-report`.
 
+use kindred_models::events::DAY_SECONDS;
 use std::path::PathBuf;
 
 use chrono::{DateTime, NaiveDate};
@@ -11,9 +12,6 @@ use crate::clock::unix_now;
 use crate::config::Config;
 use crate::error::Error;
 use crate::progress::Terminal;
-
-/// Seconds of a day.
-const DAY: i64 = 86_400;
 
 /// Tells what a campaign did: the share of buyers among the members of an audience who were contacted, against
 /// those who were held out, with 95% intervals.
@@ -58,7 +56,7 @@ impl CampaignReport {
             data.events.path = Some(std::path::absolute(events)?);
         }
         let start = self.since.unwrap_or(i64::MIN);
-        let end = self.days.map_or(i64::MAX, |days| start + i64::from(days) * DAY - 1);
+        let end = self.days.map_or(i64::MAX, |days| start + i64::from(days) * DAY_SECONDS - 1);
         let outcomes = report(&self.audience, &data, &(start..=end), unix_now(), &Terminal::new())?;
         if self.json {
             return print::json(&serde_json::to_value(&outcomes).unwrap_or_default());
@@ -77,9 +75,11 @@ fn print_outcomes(outcomes: &[Outcome]) -> Result<(), Error> {
     };
     // One product is all there is.
     let shown = if outcomes.len() == 2 { &outcomes[..1] } else { outcomes };
+    let has_others = outcomes.iter().any(|o| o.uplift.is_some()) && outcomes.iter().any(|o| o.uplift.is_none());
+    let all = if has_others { "all with a holdout" } else { "all" };
     let rows = shown.iter().map(|o| {
         vec![
-            if o.product_id.is_empty() { "all".to_owned() } else { o.product_id.clone() },
+            if o.product_id.is_empty() { all.to_owned() } else { o.product_id.clone() },
             group(o.contacted),
             group(o.held_out),
             difference(o.uplift, 100.0, "%"),
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn times_are_days_or_moments() {
-        assert_eq!(moment("1970-01-02"), Ok(DAY));
+        assert_eq!(moment("1970-01-02"), Ok(DAY_SECONDS));
         assert_eq!(moment("1970-01-01T08:00:01+08:00"), Ok(1));
         for wrong in ["", "yesterday", "2026-13-01", "2026-02-30"] {
             assert!(moment(wrong).is_err(), "{wrong}");

@@ -134,9 +134,7 @@ impl Events {
         let events = std::mem::take(&mut self.waiting);
         let text =
             |of: fn(&StoredEvent) -> Option<&String>| Column::Text(events.iter().map(|e| of(e).cloned()).collect());
-        let number = |of: fn(&StoredEvent) -> Option<f64>| {
-            Column::Float(events.iter().map(|e| of(e).map(|x| x as f32)).collect())
-        };
+        let number = |of: fn(&StoredEvent) -> Option<f64>| Column::Double(events.iter().map(of).collect());
         let columns = vec![
             text(|e| Some(&e.event_id)),
             text(|e| Some(&e.member_id)),

@@ -55,7 +55,7 @@ pub struct Difference {
 /// What a campaign did for one product, or for all.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Outcome {
-    /// The product; empty for all.
+    /// The product; empty for all of which somebody was held out, or all, where nobody was of any.
     pub product_id: String,
     /// Who was contacted.
     pub contacted: Group,
@@ -126,7 +126,7 @@ fn uplift(contacted: Group, held_out: Group) -> Option<Difference> {
     Some(Difference { value, low: (middle - half).min(value), high: (middle + half).max(value) })
 }
 
-/// All products together. Each is compared with its own held-out members, and the extra buyers are added up:
+/// All products together, of which somebody was held out, if any was of any. Each is compared with its own held-out members, and the extra buyers are added up:
 /// launches that differ in size and in the share held out do not mix. The interval is as wide as those of the products
 /// make it, where nobody bought, too; of several it is around what was seen, as what each is shrunk by would add up.
 /// Products count as independent, though a member who is held out of several campaigns by one seed is the same member
@@ -135,15 +135,17 @@ fn total(outcomes: &[Outcome]) -> Outcome {
     if let [only] = outcomes {
         return Outcome { product_id: String::new(), ..only.clone() };
     }
+    let with_holdout: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.uplift.is_some()).collect();
+    let summed = if with_holdout.is_empty() { outcomes.iter().collect() } else { with_holdout };
     let sum = |of: fn(&Outcome) -> Group| {
-        outcomes.iter().map(of).fold(Group::default(), |sum, group| Group {
+        summed.iter().map(|outcome| of(outcome)).fold(Group::default(), |sum, group| Group {
             members: sum.members + group.members,
             buyers: sum.buyers + group.buyers,
         })
     };
     let (contacted, held_out) = (sum(|o| o.contacted), sum(|o| o.held_out));
     let (mut compared, mut extra, mut variance) = (0.0, 0.0, 0.0);
-    for outcome in outcomes.iter().filter(|o| o.uplift.is_some()) {
+    for outcome in summed.iter().filter(|outcome| outcome.uplift.is_some()) {
         let n = outcome.contacted.members as f64;
         compared += n;
         extra += n * (outcome.contacted.rate() - outcome.held_out.rate());
@@ -157,7 +159,7 @@ fn total(outcomes: &[Outcome]) -> Outcome {
         held_out,
         uplift: extra_buyers.map(|d| times(d, 1.0 / compared)),
         extra_buyers,
-        expected_buyers: outcomes.iter().map(|o| o.expected_buyers).sum(),
+        expected_buyers: summed.iter().map(|outcome| outcome.expected_buyers).sum(),
     }
 }
 
@@ -212,5 +214,7 @@ mod tests {
         let extra = all.extra_buyers.unwrap();
         assert!(extra.value.abs() < 1e-9 && extra.low < 0.0 && extra.high > 0.0, "{extra:?}");
         assert!(all.uplift.unwrap().value.abs() < 1e-9, "though 32% of the contacted bought, and 9% of the others");
+        let with_others = total(&[of((900, 450), (100, 50)), of((500, 5), (500, 5)), of((800, 8), (0, 0))]);
+        assert_eq!(with_others, all, "of a product without a holdout nothing can be said");
     }
 }

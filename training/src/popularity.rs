@@ -20,7 +20,7 @@ pub fn fit(dataset: &Dataset, slice: &Slice, params: &PopularityParams) -> Popul
     let cities = &dataset.members.cities;
     let dayparts: Vec<String> = DAYPARTS.map(str::to_owned).to_vec();
     let of_day = |e: &Event| {
-        let hour = (e.time + i64::from(params.utc_offset_minutes) * 60).rem_euclid(86_400) / 3600;
+        let hour = (e.time + i64::from(params.utc_offset_minutes) * 60).rem_euclid(DAY_SECONDS) / 3600;
         DAYPARTS.iter().position(|name| *name == daypart(hour as u8)).map(|row| row as u32)
     };
     let known = |row: u32| (row != u32::MAX).then_some(row);
@@ -74,7 +74,7 @@ fn trials(slice: &Slice, products: usize, half_life: f32) -> Vec<f32> {
 }
 
 /// Days from the first purchase of each product; of one that nobody bought, from its launch within the history, or in the
-/// night after it.
+/// night after it, whose day a table of days does not name yet.
 fn ages(slice: &Slice, launched_at: &[Option<i64>], products: usize) -> Vec<u16> {
     if !slice.has_time() {
         return vec![0; products];
@@ -85,8 +85,10 @@ fn ages(slice: &Slice, launched_at: &[Option<i64>], products: usize) -> Vec<u16>
         *first = event.time.min(*first);
     }
     let oldest = first.iter().copied().min().unwrap_or(i64::MAX);
-    let history = oldest..=slice.as_of.saturating_add(DAY_SECONDS);
-    let launched = |row: usize| launched_at.get(row).copied().flatten().filter(|at| history.contains(at));
+    let history = oldest..=i64::MAX;
+    let is_over = |at: i64| day(at) <= day(slice.as_of) + 1;
+    let launched =
+        |row: usize| launched_at.get(row).copied().flatten().filter(|at| history.contains(at) && is_over(*at));
     let age = |(row, first): (usize, i64)| match (first, launched(row)) {
         (i64::MAX, None) => 0,
         (i64::MAX, Some(launched)) => (day(slice.as_of) - day(launched)).max(1),

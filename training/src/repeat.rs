@@ -2,7 +2,7 @@
 
 use kindred_models::catalogue::Products;
 use kindred_models::categories::CategoryTree;
-use kindred_models::events::day;
+use kindred_models::events::{DAY_SECONDS, day};
 use kindred_models::history::{History, Past};
 use kindred_models::repeat::{CLASSES, Hazards, Repeat};
 use kindred_models::strings::NONE;
@@ -86,7 +86,7 @@ fn usual(history: &History, products: &Products) -> (Vec<f32>, Vec<f32>) {
 
 /// Counts, for pairs as they stood before the last days of the slice, how many were bought again in them.
 fn hazards(slice: &Slice, history: &History, repeat: &Repeat) -> Hazards {
-    let cut = slice.as_of - HORIZON_DAYS * 86_400;
+    let cut = slice.as_of - HORIZON_DAYS * DAY_SECONDS;
     let mut classes = vec![(0f64, 0f64); CLASSES];
     for events in slice.pairs().filter(|events| !history.rows.range(events[0].member).is_empty()) {
         let Some((past, again)) = as_of(events, cut) else { continue };
@@ -113,7 +113,7 @@ fn as_of(events: &[Event], cut: i64) -> Option<(Past, bool)> {
     let past = Past {
         count: u16::try_from(times.len()).unwrap_or(u16::MAX),
         // As `Slice::days_since` counts them, which the hazard is asked with.
-        days_since: u16::try_from((cut - last) / 86_400).unwrap_or(u16::MAX - 1),
+        days_since: u16::try_from((cut - last) / DAY_SECONDS).unwrap_or(u16::MAX - 1),
         trips: u16::try_from(trips).unwrap_or(u16::MAX),
         span_days: days(*first, *last),
         ..Past::new(before[0].product)

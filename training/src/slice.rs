@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kindred_models::events::{self, day, decayed};
+use kindred_models::events::{self, DAY_SECONDS, day, decayed};
 use kindred_models::history::UNKNOWN_DAYS;
 use kindred_models::strings::NONE;
 use rayon::prelude::*;
@@ -93,7 +93,7 @@ impl Slice {
     pub(crate) fn has_hours(&self) -> bool {
         let mut times = self.events().map(|e| e.time);
         let first = times.next();
-        self.has_time && times.any(|time| first.is_some_and(|first| (time - first) % 86_400 != 0))
+        self.has_time && times.any(|time| first.is_some_and(|first| (time - first) % DAY_SECONDS != 0))
     }
 
     /// What an event counts: a half if it is `half_life_days` old; 1 without times or decay.
@@ -105,7 +105,7 @@ impl Slice {
     pub(crate) fn days_since(&self, time: Option<i64>) -> u16 {
         match time {
             Some(time) if self.has_time => {
-                ((self.as_of - time).max(0) / 86_400).min(i64::from(UNKNOWN_DAYS - 1)) as u16
+                ((self.as_of - time).max(0) / DAY_SECONDS).min(i64::from(UNKNOWN_DAYS - 1)) as u16
             }
             _ => UNKNOWN_DAYS,
         }

@@ -47,6 +47,9 @@ pub fn read_audience(path: &Path) -> Result<Vec<(String, AudienceRow)>, TableErr
                 let held_out = held_out.ok_or(Reason::BadFlag("held_out"))?;
                 let probability =
                     columns.get("probability", cells).number().map_err(|_| Reason::BadNumber("probability"))?;
+                if probability.is_some_and(|chance| !(0.0..=1.0).contains(&chance)) {
+                    return Err(Reason::NoChance("probability"));
+                }
                 let member_id = id("member_id", Reason::NoMemberId)?;
                 let row = AudienceRow { member_id, held_out, probability };
                 Ok((id("product_id", Reason::NoProductId)?, row))

@@ -1,5 +1,6 @@
 //! Whether what the ranker calls a probability is one.
 
+use kindred_models::events::DAY_SECONDS;
 use std::collections::HashSet;
 
 use kindred_models::Model;
@@ -52,7 +53,7 @@ pub(super) fn judge(
     if days == 0 || days > test_days {
         return Ok(None);
     }
-    let horizon = i64::from(days) * 86_400;
+    let horizon = i64::from(days) * DAY_SECONDS;
     let pairs: Vec<Vec<(f64, bool)>> = members
         .par_iter()
         .map(|member| {

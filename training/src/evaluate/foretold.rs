@@ -1,5 +1,6 @@
 //! Audiences of a tenth of the members: the buyers that were expected, and those that came.
 
+use kindred_models::events::DAY_SECONDS;
 use std::collections::HashMap;
 
 use kindred_models::Model;
@@ -46,7 +47,7 @@ pub(super) fn judge(
     if model.launch.fit.expectation.is_none() {
         return Ok(Vec::new());
     }
-    let (horizon, end) = (i64::from(params.horizon_days) * 86_400, test.iter().map(|e| e.time).max().unwrap_or(0));
+    let (horizon, end) = (i64::from(params.horizon_days) * DAY_SECONDS, test.iter().map(|e| e.time).max().unwrap_or(0));
     let mut first_sold = HashMap::<u32, i64>::new();
     for event in test.iter().filter(|event| event.kind == Kind::Purchase) {
         first_sold.entry(event.product).and_modify(|at| *at = event.time.min(*at)).or_insert(event.time);

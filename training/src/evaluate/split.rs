@@ -1,5 +1,6 @@
 //! Cuts the history in two.
 
+use kindred_models::events::DAY_SECONDS;
 use kindred_models::history::History;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
@@ -17,7 +18,7 @@ const RANDOM_SHARE: f64 = 0.2;
 /// both sides.
 pub fn split(all: &Slice, test_days: u32, seed: u64) -> (Slice, Vec<Event>) {
     if all.has_time() {
-        let cut = all.as_of - i64::from(test_days) * 86_400;
+        let cut = all.as_of - i64::from(test_days) * DAY_SECONDS;
         let test = all.events().filter(|e| e.time > cut).copied().collect();
         return (all.until(cut), test);
     }

@@ -1,5 +1,6 @@
 //! What the retailer sells, and where.
 
+use kindred_models::events::DAY_SECONDS;
 use std::path::Path;
 
 use rand::{Rng, RngExt};
@@ -67,7 +68,7 @@ impl Catalogue {
         let names = ["product_id", "title", "category", "brand", "price", "tags", "launched_at", "stores"];
         let mut table = TableWriter::create(path, &names)?;
         let all = || self.products.iter();
-        let day = |p: &Product| Some(FIRST_SECOND + p.launch_day * 86_400).filter(|_| p.launch_day > 0);
+        let day = |p: &Product| Some(FIRST_SECOND + p.launch_day * DAY_SECONDS).filter(|_| p.launch_day > 0);
         let stores = |p: &Product| {
             let carried = p.stores.iter().enumerate().filter(|(_, carries)| **carries);
             carried.map(|(store, _)| store_id(store)).collect()

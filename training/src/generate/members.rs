@@ -1,5 +1,6 @@
 //! Who buys.
 
+use kindred_models::events::DAY_SECONDS;
 use rand::{Rng, RngExt};
 use rand_distr::{Distribution, Gamma};
 
@@ -77,7 +78,7 @@ impl Member {
             id: format!("m{i:07}"),
             store: store.min(catalogue.cities.len().saturating_sub(1)),
             guide: rng.random_range(0..GUIDES),
-            birthday: FIRST_SECOND + (days - age_days) * 86_400,
+            birthday: FIRST_SECOND + (days - age_days) * DAY_SECONDS,
             joined_day: if rng.random_bool(0.3) { rng.random_range(0..(days * 3 / 4).max(1)) } else { -30 },
             consent_personalization: rng.random_bool(0.95),
             consent_marketing: rng.random_bool(0.85),
@@ -97,7 +98,7 @@ impl Member {
     }
 
     fn is_minor(&self, retailer_end: i64) -> bool {
-        (retailer_end - self.birthday) / 86_400 <= MINOR_DAYS
+        (retailer_end - self.birthday) / DAY_SECONDS <= MINOR_DAYS
     }
 }
 
@@ -111,9 +112,9 @@ pub(super) fn columns<'a>(
     retailer: &Retailer,
     catalogue: &Catalogue,
 ) -> Vec<Column> {
-    let end = FIRST_SECOND + i64::from(retailer.days) * 86_400;
+    let end = FIRST_SECOND + i64::from(retailer.days) * DAY_SECONDS;
     let all = || members.clone();
-    let moment = |day: i64| FIRST_SECOND + day * 86_400;
+    let moment = |day: i64| FIRST_SECOND + day * DAY_SECONDS;
     vec![
         texts(all(), |m| m.id.clone()),
         texts(all(), |m| store_id(m.store)),

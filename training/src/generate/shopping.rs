@@ -1,5 +1,6 @@
 //! What members do, visit by visit.
 
+use kindred_models::events::DAY_SECONDS;
 use std::collections::BTreeMap;
 
 use rand::{Rng, RngExt};
@@ -67,7 +68,7 @@ struct Shopper<'a> {
 impl Shopper<'_> {
     fn visit(&mut self, basket: u32, day: i64, end: i64, rng: &mut impl Rng) {
         let hour = (self.member.hour + rng.random_range(-2.5..2.5)).clamp(7.0, 22.9);
-        let second = FIRST_SECOND + day * 86_400 + (hour * 3600.0) as i64;
+        let second = FIRST_SECOND + day * DAY_SECONDS + (hour * 3600.0) as i64;
         let online = rng.random_bool(self.member.online);
         let items = Poisson::new(BASKET).map_or(1, |d| d.sample(rng) as usize).max(1);
         let due: Vec<usize> = self.due.iter().filter(|(_, when)| **when <= day).map(|(product, _)| *product).collect();
@@ -124,7 +125,7 @@ impl Shopper<'_> {
         self.events.push(Event { product, second, kind: "purchase", quantity, online, basket });
         let returned = day + rng.random_range(1..8);
         if rng.random_bool(REFUND_SHARE) && returned < end {
-            let second = second + (returned - day) * 86_400;
+            let second = second + (returned - day) * DAY_SECONDS;
             self.events.push(Event { product, second, kind: "refund", quantity, online, basket });
             self.due.remove(&product);
             return;

@@ -1,5 +1,6 @@
 //! How many buy a launch, from how many bought those before.
 
+use kindred_models::events::DAY_SECONDS;
 use std::collections::BTreeMap;
 
 use kindred_models::categories::path_levels;
@@ -128,7 +129,7 @@ pub(super) fn quantile(values: &mut [f64], share: f64) -> f64 {
 
 /// Foretells every launch from those alone whose days had ended when it was replayed.
 pub(super) fn foretell(moments: &[(i64, &[Past])], params: &LaunchParams, report: &mut LaunchReport) {
-    let days = i64::from(params.step_days + params.horizon_days) * 86_400;
+    let days = i64::from(params.step_days + params.horizon_days) * DAY_SECONDS;
     let (mut base, mut head, mut widths) = (Vec::new(), Vec::new(), Vec::new());
     for (cut, launches) in moments {
         let before: Vec<(i64, &[Past])> = moments.iter().filter(|(c, _)| c + days <= *cut).copied().collect();

@@ -14,6 +14,7 @@ mod selling;
 mod statics;
 pub(crate) mod tags;
 
+use kindred_models::events::DAY_SECONDS;
 use std::collections::BTreeMap;
 
 use kindred_models::launch::{Expectation, LaunchFit, OWN_SHARE, SeedFit, Signals, prior};
@@ -158,6 +159,6 @@ fn cuts(slice: &Slice, config: &ValidConfig) -> Vec<i64> {
         return Vec::new();
     }
     let first = slice.start();
-    let cut = |k: u32| slice.as_of - i64::from(params.horizon_days + (k + 1) * params.step_days) * 86_400;
-    (0..params.replays).map(cut).take_while(|cut| *cut - first >= MIN_HISTORY_DAYS * 86_400).collect()
+    let cut = |k: u32| slice.as_of - i64::from(params.horizon_days + (k + 1) * params.step_days) * DAY_SECONDS;
+    (0..params.replays).map(cut).take_while(|cut| *cut - first >= MIN_HISTORY_DAYS * DAY_SECONDS).collect()
 }

@@ -1,5 +1,6 @@
 //! Launches of the past, asked for as they were when nobody had bought them.
 
+use kindred_models::events::DAY_SECONDS;
 use std::collections::BTreeMap;
 
 use kindred_models::Model;
@@ -149,7 +150,7 @@ fn buyers(
     cut: i64,
     is_active: impl Fn(u32) -> bool,
 ) -> BTreeMap<u32, Vec<u32>> {
-    const DAY: i64 = 86_400;
+    const DAY: i64 = DAY_SECONDS;
     let times = launch_times(dataset, slice);
     let (step, horizon) = (i64::from(params.step_days) * DAY, i64::from(params.horizon_days) * DAY);
     let mut buyers = BTreeMap::<u32, Vec<u32>>::new();

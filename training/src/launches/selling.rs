@@ -1,5 +1,6 @@
 //! How many buy a product that has sold already, from its sales of late.
 
+use kindred_models::events::DAY_SECONDS;
 use kindred_models::launch::{Expectation, Known, Z90};
 
 use super::expectation::{quantile, spread};
@@ -60,7 +61,7 @@ struct Sales<'a> {
 
 impl<'a> Sales<'a> {
     fn new(dataset: &'a Dataset, slice: &'a Slice, params: &LaunchParams, expectation: &'a Expectation) -> Self {
-        let horizon = i64::from(params.horizon_days) * 86_400;
+        let horizon = i64::from(params.horizon_days) * DAY_SECONDS;
         Self { dataset, slice, expectation, horizon, launched: launch_times(dataset, slice) }
     }
 

@@ -1,5 +1,6 @@
 //! What the launch score knows of a member whatever the product.
 
+use kindred_models::events::DAY_SECONDS;
 use kindred_models::history::{History, UNKNOWN_DAYS};
 use kindred_models::launch::Statics;
 use rayon::prelude::*;
@@ -9,7 +10,7 @@ use crate::data::{Dataset, Kind, PRICE_STEP};
 use crate::slice::Slice;
 
 /// Seconds after its launch within which who buys a product is early.
-const EARLY_SECONDS: i64 = 28 * 86_400;
+const EARLY_SECONDS: i64 = 28 * DAY_SECONDS;
 /// How far below its usual price a bargain is, in natural logarithms.
 const BARGAIN: f64 = 0.1;
 /// Purchases' worth of the base's shares that a member's own are pulled by.

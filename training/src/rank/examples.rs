@@ -1,5 +1,6 @@
 //! Examples: candidates as they stood at a cut, and whether they were bought in the days that followed.
 
+use kindred_models::events::DAY_SECONDS;
 use std::collections::HashSet;
 
 use kindred_models::Model;
@@ -47,7 +48,7 @@ pub(super) type Member = (u32, HashSet<u32>);
 
 impl Horizon {
     pub(super) fn new(model: Model, slice: &Slice, cut: i64, params: &RankerParams) -> Self {
-        let end = cut + i64::from(params.horizon_days) * 86_400;
+        let end = cut + i64::from(params.horizon_days) * DAY_SECONDS;
         let has_history = |member: &u32| model.history.member(*member).any(|p| p.count > 0);
         let mut members: Vec<u32> = (0..model.members.len() as u32).filter(has_history).collect();
         // By a hash, not in order: ids may follow when members joined.

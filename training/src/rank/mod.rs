@@ -15,6 +15,7 @@ mod inputs;
 mod logistic;
 mod select;
 
+use kindred_models::events::DAY_SECONDS;
 use std::collections::BTreeMap;
 
 use kindred_models::blend::Blend;
@@ -152,13 +153,13 @@ fn cuts(slice: &Slice, params: &RankerParams) -> Vec<i64> {
         return Vec::new();
     }
     let first = slice.start();
-    let cut = |k: u32| slice.as_of - i64::from(params.horizon_days + k * params.step_days) * 86_400;
-    (0..params.slices).map(cut).take_while(|cut| *cut - first >= MIN_HISTORY_DAYS * 86_400).collect()
+    let cut = |k: u32| slice.as_of - i64::from(params.horizon_days + k * params.step_days) * DAY_SECONDS;
+    (0..params.slices).map(cut).take_while(|cut| *cut - first >= MIN_HISTORY_DAYS * DAY_SECONDS).collect()
 }
 
 /// The cuts whose horizons share no day with that of `cut`.
 fn apart(cuts: &[i64], cut: i64, params: &RankerParams) -> Vec<i64> {
-    let horizon = i64::from(params.horizon_days) * 86_400;
+    let horizon = i64::from(params.horizon_days) * DAY_SECONDS;
     cuts.iter().copied().filter(|other| (other - cut).abs() >= horizon).collect()
 }
 

@@ -32,6 +32,8 @@ pub enum Reason {
     BadNumber(&'static str),
     /// A number below 0 where there can be none.
     BelowZero(&'static str),
+    /// A number that is no chance.
+    NoChance(&'static str),
     /// Neither true nor false.
     BadFlag(&'static str),
     /// An id that an earlier row has.
@@ -54,6 +56,7 @@ impl fmt::Display for Reason {
             }
             Self::BadNumber(column) => write!(f, "{column}: not a number"),
             Self::BelowZero(column) => write!(f, "{column}: a number below 0, or without end"),
+            Self::NoChance(column) => write!(f, "{column}: a number that is not from 0 to 1"),
             Self::BadFlag(column) => write!(f, "{column}: neither true nor false"),
             Self::DuplicateId => f.write_str("id that an earlier row has"),
         }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use arrow_array::builder::{ListBuilder, StringBuilder};
 use arrow_array::{
-    ArrayRef, BooleanArray, Float32Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+    ArrayRef, BooleanArray, Float32Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
+    TimestampMillisecondArray,
 };
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -26,6 +27,8 @@ pub enum Column {
     Small(Vec<i32>),
     /// Numbers.
     Float(Vec<Option<f32>>),
+    /// Numbers that others gave, to the last digit.
+    Double(Vec<Option<f64>>),
     /// True or false.
     Boolean(Vec<bool>),
     /// Moments, in unix seconds.
@@ -55,6 +58,7 @@ impl Column {
             Self::Integer(values) => Arc::new(Int64Array::from(values)),
             Self::Small(values) => Arc::new(Int32Array::from(values)),
             Self::Float(values) => Arc::new(Float32Array::from(values)),
+            Self::Double(values) => Arc::new(Float64Array::from(values)),
             Self::Boolean(values) => Arc::new(BooleanArray::from(values)),
             Self::Moment(values) => {
                 let millis = values.into_iter().map(|seconds| seconds.map(|s| s * 1000));

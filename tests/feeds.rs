@@ -31,7 +31,7 @@ async fn a_visit_sharpens_the_feed_of_a_stranger() {
     let sharpened = client.recommend_feed(request(seen)).await.unwrap().into_inner();
     assert!(sharpened.personalized);
     assert!(sharpened.items.iter().all(|i| i.product_id.starts_with("coffee")), "{sharpened:?}");
-    assert_eq!(sharpened.items[1].reason.as_ref().unwrap().code(), v1::ReasonCode::GoesWithVisit);
+    assert_eq!(sharpened.items[1].reason.as_ref().unwrap().code(), v1::ReasonCode::LikedByBuyersOf, "another coffee");
     let cart = || vec![v1::VisitEvent { product_id: "coffee1".into(), kind: v1::VisitEventKind::Cart.into() }];
     record(&running, vec![event("e", "never seen", "tea1", v1::EventKind::View)]).await;
     let known_now = client.recommend_feed(request(cart())).await.unwrap().into_inner();
@@ -84,8 +84,8 @@ async fn a_product_ranked_by_itself_has_the_score_and_reason_that_it_has_in_a_fe
 async fn reasons_of_what_is_popular_are_true() {
     // All of s1 buy tea, all of s2 coffee, which are more.
     let mut tables = Tables::new();
-    for m in 0..90 {
-        let (product, store) = if m < 30 { ("tea", "s1") } else { ("coffee", "s2") };
+    for m in 0..300 {
+        let (product, store) = if m < 100 { ("tea", "s1") } else { ("coffee", "s2") };
         tables.event_in(&format!("m{m}"), product, 1, "purchase", store);
     }
     let trained = trained(&tables);
@@ -99,15 +99,16 @@ async fn reasons_of_what_is_popular_are_true() {
         let context = Some(v1::FeedContext { store_id: store.into(), ..Default::default() });
         let request = v1::RecommendFeedRequest { context, rules, ..Default::default() };
         let items = client.recommend_feed(request).await.unwrap().into_inner().items;
-        items.into_iter().map(|i| (i.product_id, i.reason.unwrap().code())).collect::<BTreeMap<_, _>>()
+        items.into_iter().map(|i| (i.product_id, i.reason.map(|reason| reason.code()))).collect::<BTreeMap<_, _>>()
     };
     use v1::ReasonCode::{New, Popular, PopularHere};
-    let of =
-        |tea, coffee| [("coffee", coffee), ("new", New), ("tea", tea)].map(|(id, code)| (id.to_owned(), code)).into();
-    assert_eq!(reasons("").await, of(Popular, Popular));
-    assert_eq!(reasons("s1").await, of(PopularHere, Popular));
-    assert_eq!(reasons("s2").await, of(Popular, PopularHere));
-    assert_eq!(reasons("s3").await, of(Popular, Popular), "nobody knows that store");
+    let of = |tea, coffee| {
+        [("coffee", coffee), ("new", Some(New)), ("tea", tea)].map(|(id, code)| (id.to_owned(), code)).into()
+    };
+    assert_eq!(reasons("").await, of(None, Some(Popular)), "tea is a third of what is bought, of two products");
+    assert_eq!(reasons("s1").await, of(Some(PopularHere), Some(Popular)));
+    assert_eq!(reasons("s2").await, of(None, Some(PopularHere)));
+    assert_eq!(reasons("s3").await, of(None, Some(Popular)), "nobody knows that store");
     running.end().await.unwrap();
 }
 

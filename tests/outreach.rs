@@ -79,11 +79,20 @@ async fn a_plan_asked_for_again_is_the_same_plan(state: StateConfig) {
     let (first, pushes) = plan(&running, request.clone()).await;
     assert!(first.contact_count > 20 && first.holdout_count > 5 && !first.is_repeated);
     running.end().await.unwrap();
-    let running = serve(&trained, state).await;
+    let running = serve(&trained, state.clone()).await;
     let (second, again) = plan(&running, request.clone()).await;
     assert!(second.is_repeated && second.contact_count == first.contact_count);
     assert_eq!((second.holdout_count, second.expected_buyers), (first.holdout_count, first.expected_buyers));
     assert_eq!(pushes, again, "who is held out, too");
+    // As if its caller had gone, and another went on without a holdout: who is held out stays so.
+    sqlx::any::install_default_drivers();
+    let store = sqlx::AnyPool::connect(&state.url(&trained.registry).unwrap()).await.unwrap();
+    sqlx::query("UPDATE plans SET state = 0").execute(&store).await.unwrap();
+    store.close().await;
+    let (_, again) = plan(&running, v1::PlanPushesRequest { holdout_share: 0.0, ..request.clone() }).await;
+    let by_member =
+        |pushes: &[v1::Push]| pushes.iter().map(|p| (p.member_id.clone(), p.held_out)).collect::<BTreeSet<_>>();
+    assert_eq!(by_member(&pushes), by_member(&again));
     let gone = pushes.iter().find(|push| push.held_out).unwrap().member_id.clone();
     let erase = v1::EraseMemberRequest { member_id: gone.clone() };
     members(&running).erase_member(erase).await.unwrap();

@@ -74,15 +74,16 @@ impl Popularity {
         self
     }
 
-    /// With so many products more, that nobody bought yet.
-    pub(crate) fn extended(&self, more: usize) -> Self {
+    /// With products more, that nobody bought yet, by the days since they were launched.
+    pub(crate) fn extended(&self, ages: &[u16]) -> Self {
+        let more = ages.len();
         let extended = |counts: &Array<f32>| state::extended(counts, more, 0.0);
         Self {
             overall: extended(&self.overall),
             long: extended(&self.long),
             short: extended(&self.short),
             trials: extended(&self.trials),
-            age_days: state::extended(&self.age_days, more, 0),
+            age_days: [&self.age_days[..], ages].concat().into(),
             added: self.added + more,
             ..self.clone()
         }
@@ -153,12 +154,12 @@ impl Popularity {
     }
 
     /// Whether a product was first sold within so many days, or launched and not sold yet, as far as events have a time; to
-    /// a history that has just begun, nothing is new. A product that was added since is.
+    /// a history that has just begun, nothing is new but what was added since.
     pub fn is_new(&self, product: u32, days: u16) -> bool {
-        if product as usize + self.added >= self.overall.len() {
-            return true;
-        }
         let age = self.age_days[product as usize];
+        if product as usize + self.added >= self.overall.len() {
+            return age <= days;
+        }
         let is_there = age > 0 || self.long[product as usize] > 0.0;
         is_there && age <= days && age.saturating_add(days) <= self.history_days
     }
@@ -273,7 +274,7 @@ mod tests {
     fn what_nobody_had_bought_is_tried_as_it_is_bought() {
         let learned = Popularity { trials: vec![3.0, 1.0, 0.0].into(), ..popularity() }.ranked();
         assert_eq!([0, 1, 2].map(|product| learned.trial_share(product)), [0.75, 0.25, learned.share(2)]);
-        let extended = learned.extended(1);
+        let extended = learned.extended(&[0]);
         assert_eq!(extended.trial_share(3), 0.0, "nobody has bought it yet");
         let none = || Since { left: 1.0, scale: 1.0, parts: std::iter::empty().collect() };
         let bought =
@@ -319,8 +320,9 @@ mod tests {
         let there = (10_000.0 + 200.0 * chain) / 10_200.0;
         let found = popularity().here(&both).shares(&[0])[0];
         assert!((found - there).abs() < 1e-6, "the channel says more than the store, and {found} is its share");
-        assert!(popularity().here(&both).is_favorite(0) && !popularity().here(&both).is_favorite(2));
-        assert!(!popularity().here(&Context::default()).is_favorite(0), "nobody knows where it is");
+        let favored = |context: &Context, product| popularity().here(context).favored_share(product);
+        assert_eq!([favored(&both, 0), favored(&both, 2)].map(|share| share.is_some()), [true, false]);
+        assert_eq!(favored(&Context::default(), 0), None, "nobody knows where it is");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod kept;
 mod member;
 mod past;
 mod profile;
+mod view;
 
 use std::sync::Arc;
 
@@ -34,9 +35,10 @@ pub(crate) use catalogue::extended;
 pub use contact::{LiveContact, LoadedContacts, NO_CHANNEL};
 pub use described::{Said, TagChange};
 pub use kept::{KEPT_EVENTS, KEPT_FILE, Kept, hash, store_name};
-pub use member::{LiveEvent, LiveMember, SEEN_DAYS};
+pub use member::{LiveEvent, LiveMember};
 pub use past::Pasts;
 pub use profile::{ADULT_YEARS, Profile};
+pub use view::{LoadedViews, SEEN_DAYS};
 
 /// Channels that are told apart, at most.
 const MAX_CHANNELS: usize = 100;
@@ -62,6 +64,8 @@ pub struct State {
     acted: Arc<RoaringBitmap>,
     /// Contacts that were known when the model was loaded; those of a member that changed since stand with the member, too.
     loaded: Arc<LoadedContacts>,
+    /// What was looked at lately before the model learned.
+    views: Arc<LoadedViews>,
     /// Members of the model of whom a contact is new or changed since.
     contacted: Arc<RoaringBitmap>,
     /// Members of the model who bought a product that was added since.
@@ -80,6 +84,15 @@ pub struct State {
     channels: Arc<Vec<String>>,
     /// How the model counts.
     counting: Counting,
+}
+
+/// What is taken over when a model is loaded, and hardly changes.
+#[derive(Clone, Debug, Default)]
+pub struct Loaded {
+    /// Messages.
+    pub contacts: LoadedContacts,
+    /// What members looked at lately before the model learned.
+    pub views: LoadedViews,
 }
 
 impl State {
@@ -222,14 +235,6 @@ impl State {
         if event.product != NONE {
             self.count(model, row, event, store, sign);
             self.note_buyer(model, row, event.product);
-        }
-    }
-
-    /// A product that a member looked at lately, and the model learned of: what it is liked by that, it knows.
-    pub fn see(&mut self, model: &Model, member_id: &str, product: u32, time: i64) {
-        let row = self.row(model, member_id);
-        if product != NONE && !self.is_erased(row) {
-            self.member_mut(row).see(product, time);
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tonic::transport::Channel;
 
 use super::evaluate::print_evaluation;
+use super::phrase::{Language, phrase};
 use super::serve::{listen, runtime};
 use super::train::train;
 use super::{feed, print};
@@ -161,14 +162,9 @@ async fn show_feed(model: &Model, channel: Channel) -> Result<(), Error> {
     let answer = RecommendationServiceClient::new(channel).recommend_feed(request).await;
     let answer = answer.map_err(|e| Error::Serve(e.to_string()))?.into_inner();
     print::line(format!("\nRecommendFeed answers, with what {id} never bought:"))?;
-    let title = |id: &str| model.products.find(id).map_or("", |row| model.products.titles.get(row)).to_owned();
     let rows = answer.items.iter().enumerate().filter_map(|(i, item)| {
         let mut row = feed::product_row(model, i + 1, model.products.find(&item.product_id)?, item.score);
-        let reason = item.reason.as_ref()?;
-        row.push(match reason.product_id.as_str() {
-            "" => "popular".to_owned(),
-            other => format!("goes with {}", title(other)),
-        });
+        row.push(item.reason.as_ref().map_or_else(String::new, |reason| phrase(model, reason, Language::En)));
         Some(row)
     });
     print::table(&["", "product", "title", "category", "price", "score", "why"], rows)

@@ -2,7 +2,9 @@
 
 use clap::Args;
 use kindred_models::Model;
-use kindred_models::feed::{FeedRequest, Persona, ProductFilter, Reasons, Rules, Visitor, feed_for};
+use kindred_models::feed::{
+    FeedItem, FeedRequest, Persona, ProductFilter, Reasons, Rules, SEEN_DECAY, Visitor, feed_for,
+};
 use kindred_models::popularity::Context;
 use kindred_models::similar::similar;
 use serde_json::json;
@@ -12,6 +14,7 @@ use super::{FromVersion, print};
 use crate::batch::visitor;
 use crate::error::Error;
 use crate::progress::say;
+use crate::server::recommendation::reason;
 
 /// Shows a member's feed, with the reason for every product.
 #[derive(Debug, Args)]
@@ -145,6 +148,7 @@ impl From<Place> for Context {
 impl From<PageRules> for Rules {
     fn from(r: PageRules) -> Self {
         Self {
+            seen_decay: SEEN_DECAY,
             explore_share: r.explore_share,
             launch_share: r.launch_share,
             max_per_category: Some(r.max_per_category).filter(|cap| *cap > 0),
@@ -178,6 +182,7 @@ impl Feed {
         let persona = Persona::of(&model, visitor, &[]).with_basket(&request.basket);
         let items = feed_for(&model, &request, &persona);
         let reasons = Reasons::of(&model, &persona, &request);
+        let why = |item: &FeedItem| Some(phrase(&model, &reason(&model, reasons.reason(item)?), self.language));
         if self.json {
             let items: Vec<serde_json::Value> = items
                 .iter()
@@ -185,7 +190,7 @@ impl Feed {
                     let mut item = product_json(&model, i.product, i.score);
                     item["source"] = json!(i.source);
                     item["rule"] = json!(i.rule);
-                    item["reason"] = json!(phrase(&model, reasons.reason(i), self.language));
+                    item["reason"] = json!(why(i));
                     item
                 })
                 .collect();
@@ -198,7 +203,7 @@ impl Feed {
         }
         let rows = items.iter().enumerate().map(|(i, item)| {
             let mut row = product_row(&model, i + 1, item.product, item.score);
-            row.push(phrase(&model, reasons.reason(item), self.language));
+            row.push(why(item).unwrap_or_default());
             row
         });
         print::table(&["", "product", "title", "category", "price", "score", "why"], rows)

@@ -8,7 +8,7 @@ use kindred_models::Model;
 use kindred_models::events::{Counting, DAY_SECONDS};
 use kindred_models::model::ModelInfo;
 use kindred_models::outreach::{Held, Place};
-use kindred_models::state::{LiveContact, LiveEvent, LoadedContacts, ProductPatch, State, store_name};
+use kindred_models::state::{LiveContact, LiveEvent, Loaded, ProductPatch, State, store_name};
 use kindred_models::strings::NONE;
 
 use crate::clock::unix_now;
@@ -81,17 +81,17 @@ impl Bound {
 
     /// Takes over all that was kept when the version was loaded.
     pub(super) fn take_over(&mut self, batches: impl Iterator<Item = Vec<Change>>) {
-        let mut contacts = LoadedContacts::default();
+        let mut loaded = Loaded::default();
         for batch in batches {
-            self.apply_some(&batch, Some(&mut contacts));
+            self.apply_some(&batch, Some(&mut loaded));
         }
-        self.served.state.load_contacts(contacts);
+        self.served.state.load(loaded);
         self.rank();
     }
 
     /// Takes over some changes; contacts are added to those that are being loaded, if any are. Products come first: others
     /// speak of them.
-    fn apply_some(&mut self, changes: &[Change], mut loading: Option<&mut LoadedContacts>) {
+    fn apply_some(&mut self, changes: &[Change], mut loading: Option<&mut Loaded>) {
         self.change_products(changes);
         // A copy shares what does not change; should this break off, what serves is as before.
         let mut state = self.served.state.clone();
@@ -111,7 +111,7 @@ impl Bound {
         }
     }
 
-    fn change_members(&mut self, state: &mut State, change: &Change, loading: Option<&mut LoadedContacts>) {
+    fn change_members(&mut self, state: &mut State, change: &Change, loading: Option<&mut Loaded>) {
         let model = &self.catalogued;
         let mut product = |id: &str| model.products.find(id).unwrap_or_else(|| unknown(&mut self.unknown_products, id));
         match change {
@@ -125,12 +125,14 @@ impl Bound {
                 self.is_unranked = true;
             }
             Change::Seen { member_id, product_id, time } => {
-                state.see(model, member_id, product(product_id), *time);
+                if let Some(loading) = loading {
+                    state.add_view(model, member_id, product(product_id), *time, &mut loading.views);
+                }
             }
             Change::Contact(contact) => {
                 let live = live_contact(product(&contact.product_id), state, contact);
                 match loading {
-                    Some(loading) => state.add_contact(model, &contact.member_id, &live, loading),
+                    Some(loading) => state.add_contact(model, &contact.member_id, &live, &mut loading.contacts),
                     None => state.contact(model, &contact.member_id, live),
                 }
             }
@@ -176,6 +178,11 @@ impl Bound {
 fn unknown(products: &mut HashSet<String>, id: &str) -> u32 {
     if products.len() < MOST_UNKNOWN && !id.is_empty() && !products.contains(id) {
         products.insert(id.to_owned());
+        if products.len() == MOST_UNKNOWN {
+            tracing::warn!(
+                "{MOST_UNKNOWN} products that nobody described are named; others count with the next version"
+            );
+        }
     }
     NONE
 }

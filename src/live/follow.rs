@@ -10,7 +10,8 @@ use crate::store::StoreError;
 
 /// Time between two looks at what others wrote, and at what became popular.
 const FOLLOW: Duration = Duration::from_secs(1);
-/// Time between two looks at what was told of products before they were described: the version is loaded again for it.
+/// Time between two looks at what was told of products before they were described, at least, as the version is loaded again
+/// for it; where that takes long, ten times as long.
 const DESCRIBED: Duration = Duration::from_secs(60);
 /// Time between two looks for events that are kept long enough.
 const CLEAR: Duration = Duration::from_secs(3600);
@@ -18,7 +19,7 @@ const CLEAR: Duration = Duration::from_secs(3600);
 impl Live {
     /// Takes over what others wrote, soon after they did.
     pub(super) async fn follow_store(self: Arc<Self>) {
-        let (mut listener, mut described_at) = (None, None);
+        let mut listener = None;
         loop {
             if listener.is_none() {
                 listener = self.store.listener().await.ok().flatten();
@@ -43,11 +44,6 @@ impl Live {
             }
             if self.has_gone_back.load(Ordering::Relaxed) {
                 self.start_over().await;
-            } else if self.is_outdated.load(Ordering::Relaxed)
-                && described_at.is_none_or(|at: Instant| at.elapsed() >= DESCRIBED)
-            {
-                described_at = Some(Instant::now());
-                self.bind_again().await;
             }
             // Whoever is erased meanwhile asks for another.
             if self.must_checkpoint.swap(false, Ordering::Relaxed) && !matches!(self.store.checkpoint().await, Ok(true))
@@ -112,11 +108,23 @@ impl Live {
         }
     }
 
-    /// Binds the version that serves to the store again, as products were described that it names.
-    async fn bind_again(&self) {
-        match self.reload().await {
-            Ok(()) => tracing::info!("what was told of products before they were described counts now"),
-            Err(error) => tracing::warn!(%error, "what was told of products before they were described can't be read"),
+    /// Binds the version that serves to the store again once products are described that it names: beside what others wrote,
+    /// which does not wait for it.
+    pub(super) async fn follow_descriptions(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(FOLLOW).await;
+            // Whoever activates a version binds it to all that is there.
+            if !self.is_outdated.load(Ordering::Relaxed) || self.loading.try_lock().is_err() {
+                continue;
+            }
+            let began = Instant::now();
+            match self.reload().await {
+                Ok(()) => tracing::info!("what was told of products before they were described counts now"),
+                Err(error) => {
+                    tracing::warn!(%error, "what was told of products before they were described is not read")
+                }
+            }
+            tokio::time::sleep(DESCRIBED.max(10 * began.elapsed())).await;
         }
     }
 

@@ -170,6 +170,7 @@ impl Live {
         let others = vec![
             tokio::spawn(live.clone().follow_store()),
             tokio::spawn(live.clone().follow_registry(reload)),
+            tokio::spawn(live.clone().follow_descriptions()),
             tokio::spawn(live.clone().clear(retain)),
         ];
         Ok((live.clone(), Tasks { live, writer, others, ending }))

@@ -33,13 +33,13 @@ pub(super) async fn write(live: Arc<Live>, mut waiting: mpsc::Receiver<Job>, mut
             }
         };
         let Some(first) = first else { return };
-        let (mut rows, mut statements) = (first.write.len(), first.write.statements());
+        let (mut rows, mut statements) = (first.write.rows(), first.write.statements());
         let mut jobs = vec![first];
         while rows < ROWS
             && statements < STATEMENTS
             && let Ok(job) = waiting.try_recv()
         {
-            (rows, statements) = (rows + job.write.len(), statements + job.write.statements());
+            (rows, statements) = (rows + job.write.rows(), statements + job.write.statements());
             jobs.push(job);
         }
         // A contact whose claimer never hears of it would never be sent.

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use kindred_models::events::DAY_SECONDS;
 use kindred_models::state::ProductPatch;
 use tonic::{Request, Response, Status};
 
@@ -42,10 +43,10 @@ impl CatalogService for Catalog {
         request: Request<v1::UpsertProductsRequest>,
     ) -> Result<Response<v1::UpsertProductsResponse>, Status> {
         let products = request.into_inner().products;
-        check_products(&products)?;
+        let now = unix_now();
+        check_products(&products, now)?;
         let model = self.shared.live.snapshot();
         let is_new: Vec<bool> = products.iter().map(|p| model.products.find(&p.product_id).is_none()).collect();
-        let now = unix_now();
         let patches = products.into_iter().zip(&is_new).map(|(p, is_new)| patch(p, is_new.then_some(now))).collect();
         let kept = self.shared.live.keep(Write::Products(patches)).await.map_err(Problem::from)?;
         // Who else adds the same one at this moment does not add it a second time.
@@ -69,7 +70,7 @@ impl CatalogService for Catalog {
     }
 }
 
-fn check_products(products: &[v1::Product]) -> Result<(), Problem> {
+fn check_products(products: &[v1::Product], now: i64) -> Result<(), Problem> {
     let mut check = Check::default();
     check.that(!products.is_empty(), "products", "is required");
     let most = format!("must not have more than {MAX_PRODUCTS} entries");
@@ -87,6 +88,8 @@ fn check_products(products: &[v1::Product]) -> Result<(), Problem> {
         check.text(&field("brand"), product.brand.as_deref().unwrap_or(""), 256);
         let price = product.price.is_none_or(|price| price.is_finite() && price > 0.0);
         check.that(price, &field("price"), "must be above 0");
+        let launched = product.launch_time.is_none_or(|time| (0..=now + DAY_SECONDS).contains(&time.seconds));
+        check.that(launched, &field("launch_time"), "must be from 1970 up to now");
         if let Some(list) = &product.tags {
             check.ids(&field("tags"), &list.tags, MAX_TAGS);
         }
@@ -97,8 +100,10 @@ fn check_products(products: &[v1::Product]) -> Result<(), Problem> {
     check.finish()
 }
 
+/// What is said of a product, which is launched at a moment unless it is said when.
 fn patch(product: v1::Product, launched_at: Option<i64>) -> (String, ProductPatch) {
-    let v1::Product { product_id, title, category, brand, price, tags, stores, available } = product;
+    let v1::Product { product_id, title, category, brand, price, tags, stores, available, launch_time } = product;
+    let launched_at = launch_time.map(|time| time.seconds).or(launched_at);
     let (tags, stores) = (tags.map(|list| list.tags), stores.map(|list| list.store_ids));
     (product_id, ProductPatch { title, category, brand, price, tags, stores, available, launched_at })
 }

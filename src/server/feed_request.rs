@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use kindred_models::Model;
-use kindred_models::feed::{FeedRequest, GroupRequest, MAX_GROUP, MAX_GROUP_PAGE, ProductFilter, Rules};
+use kindred_models::feed::{FeedRequest, GroupRequest, MAX_GROUP, MAX_GROUP_PAGE, ProductFilter, Rules, SEEN_DECAY};
 use kindred_models::popularity::Context;
 
 use super::recommendation::MAX_PRODUCTS;
@@ -14,8 +14,6 @@ use crate::proto::v1;
 
 /// Products in a basket at most.
 const MAX_BASKET: usize = 200;
-/// What seeing a product once takes of its score, where nothing else is said.
-const SEEN_DECAY: f32 = 0.8;
 
 /// What was checked of a request, and needs no model to be understood.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ mod model;
 mod outreach;
 mod outreach_plan;
 mod outreach_request;
-mod recommendation;
+pub(crate) mod recommendation;
 mod status;
 mod validate;
 

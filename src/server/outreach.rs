@@ -182,7 +182,7 @@ fn why(model: &Model, contact: &StoredContact) -> Option<v1::Reason> {
     let (member, product) = (model.state.find(model, &contact.member_id)?, model.products.find(&contact.product_id)?);
     let persona = Persona::of(model, Visitor::Member(member), &[]);
     let item = rank(model, &persona, &[product]).into_iter().next()?;
-    Some(reason(model, Reasons::at_home(model, &persona).reason(&item)))
+    Reasons::at_home(model, &persona).reason(&item).map(|why| reason(model, why))
 }
 
 fn status(status: ContactStatus) -> v1::ContactStatus {

@@ -173,11 +173,12 @@ fn item(model: &Model, reasons: &Reasons<'_>, item: &FeedItem) -> v1::Item {
         score: item.score,
         source: source.into(),
         rule: rule.into(),
-        reason: Some(reason(model, reasons.reason(item))),
+        reason: reasons.reason(item).map(|why| reason(model, why)),
     }
 }
 
-pub(super) fn reason(model: &Model, reason: Reason) -> v1::Reason {
+/// A reason as answers tell it.
+pub(crate) fn reason(model: &Model, reason: Reason) -> v1::Reason {
     let id = |product: u32| model.products.ids.get(product).to_owned();
     let (mut answer, code) = (v1::Reason::default(), code(reason));
     match reason {

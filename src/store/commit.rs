@@ -82,7 +82,7 @@ pub struct Committed {
 
 impl Write {
     /// How many rows it may change.
-    pub fn len(&self) -> usize {
+    pub fn rows(&self) -> usize {
         match self {
             Self::Events(events) => events.len(),
             Self::Members(members) => members.len(),
@@ -112,11 +112,6 @@ impl Write {
         }
     }
 
-    /// Whether it says nothing.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// The members that it speaks of.
     fn member_ids(&self) -> Vec<&str> {
         match self {
@@ -134,7 +129,7 @@ impl Store {
     /// # Errors
     /// If the database does not answer or can't write.
     pub async fn commit(&self, writes: &[Write]) -> Result<Committed, StoreError> {
-        let rows: usize = writes.iter().map(Write::len).sum();
+        let rows: usize = writes.iter().map(Write::rows).sum();
         let mut tx = Tx::begin(self, rows).await?;
         let mut gone = tx.erased(writes).await?;
         let mut outcomes = vec![Outcome::default(); writes.len()];
@@ -195,7 +190,12 @@ impl Store {
         for (table, name, old, time) in [
             ("events", "event_id", "time < $1", time),
             ("contacts", "contact_id", "time < $1 AND said_at < $1", forgotten),
-            ("held_out", "contact_id", "time < $1", forgotten),
+            (
+                "held_out",
+                "contact_id",
+                "time < $1 AND NOT EXISTS (SELECT 1 FROM contacts WHERE contacts.plan_id = held_out.plan_id)",
+                forgotten,
+            ),
             ("plans", "plan_id", "time < $1", forgotten),
         ] {
             let old = format!("SELECT {name} FROM {table} WHERE {old} {some}");

@@ -187,15 +187,22 @@ impl Changed<'_> {
     /// What members looked at lately, of what the version learned: it knows how much they like it by that, and not that they
     /// saw it these days. Whoever asks for what came later has it.
     async fn seen(&mut self, unlearned: From) -> Result<(), StoreError> {
+        if self.after > 0 {
+            return Ok(());
+        }
         let newest = sqlx::query("SELECT max(time) FROM events").fetch_one(&mut **self.tx).await?;
-        let Some(newest) = newest.try_get::<Option<i64>, _>(0)?.filter(|_| self.after == 0) else { return Ok(()) };
+        let Some(newest) = newest.try_get::<Option<i64>, _>(0)? else { return Ok(()) };
         let since = newest.min(crate::clock::unix_now()) - SEEN_DAYS * DAY_SECONDS;
         let (upto, until) = match unlearned {
             From::Number(number) => (number.min(self.last), i64::MAX),
             From::Moment(moment) => (self.last, moment),
         };
+        if until <= since {
+            return Ok(());
+        }
         let after = self.first_event(since).await? - 1;
         // Of views: their place among the kinds.
+        const { assert!(Kind::View as u8 == 2) };
         let condition = Some(("kind = 2 AND time > $3", since));
         let of = Of { table: "events", columns: "member_id, product_id, time", since: condition };
         let mut pages = Pages::new(self.backend, of, (after, upto));

@@ -3,7 +3,7 @@
 //! Whoever plans looks at a snapshot; whether a member still has room is decided here, in the one transaction that
 //! holds the clock, so that no two plans, on any two servers, take the same room.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use kindred_models::catalogue::Consent;
@@ -142,8 +142,10 @@ impl Tx {
             let number = self.number();
             let ids: Vec<&str> = chunk.iter().map(|w| w.member_id.as_str()).collect();
             let mut known = self.known(&ids, &wanted.budget).await?;
+            let noted = self.held_out(&wanted.plan_id, &ids).await?;
             let (mut taken, mut held_out) = (Vec::new(), Vec::new());
-            for place in chunk {
+            // Who is held out stays so, whatever a call that goes on with the plan asks for.
+            for place in chunk.iter().filter(|place| !noted.contains(&place.member_id)) {
                 if plan.reserved + taken.len() as i64 == plan.most {
                     break;
                 }
@@ -207,6 +209,17 @@ impl Tx {
             self.becomes(live[at], ContactStatus::Displaced, *now, number).await?;
         }
         Ok(Some(contact))
+    }
+
+    /// Those of some members who are held out of a plan.
+    async fn held_out(&mut self, plan_id: &str, ids: &[&str]) -> Result<HashSet<String>, StoreError> {
+        let names: Vec<String> = ids.iter().map(|id| StoredContact::name(plan_id, id)).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        if names.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let text = format!("SELECT member_id FROM held_out WHERE contact_id IN ({})", list(names.len()));
+        self.rows(&text, &names, &[]).await?.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
     /// What is known of some members.

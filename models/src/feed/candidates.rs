@@ -16,6 +16,8 @@ const TASTE: usize = 150;
 const POPULAR: usize = 100;
 const LAUNCHES: usize = 50;
 const EXPLORED: usize = 50;
+/// New products that nobody bought yet that are looked at for each visitor: others are found by vector.
+const MOST_UNSOLD: usize = 1000;
 
 impl Signals<'_> {
     /// The allowed products that any source speaks for, by row, each once.
@@ -36,9 +38,10 @@ impl Signals<'_> {
         distinct(rows, self.model.products.len())
     }
 
-    /// The allowed new products that nobody bought yet and that fit the visitor best, in no order.
+    /// The allowed new products that nobody bought yet and that fit the visitor best, in no order: of very many, the latest are
+    /// looked at.
     fn unsold_candidates(&self, page_size: usize, allowed: &(dyn Fn(u32) -> bool + Sync)) -> Vec<u32> {
-        let unsold = self.model.unsold.iter().map(|unsold| unsold.product);
+        let unsold = self.model.unsold.iter().rev().take(MOST_UNSOLD).map(|unsold| unsold.product);
         self.fitting(unsold.filter(|row| allowed(*row)).collect(), page_size)
     }
 

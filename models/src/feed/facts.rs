@@ -51,7 +51,8 @@ impl Model {
     pub fn with_facts(mut self) -> Self {
         let mut facts: Vec<Facts> =
             (0..self.products.len() as u32).into_par_iter().map(|product| Facts::of(&self, product)).collect();
-        let of_unsold: Vec<Facts> = (0..self.unsold.len()).map(|at| Facts::of_unsold(&self, &facts, at)).collect();
+        let of_unsold: Vec<Facts> =
+            (0..self.unsold.len()).into_par_iter().map(|at| Facts::of_unsold(&self, &facts, at)).collect();
         self.unsold.iter().zip(of_unsold).for_each(|(unsold, of_it)| facts[unsold.product as usize] = of_it);
         self.facts = facts.into();
         self

@@ -66,9 +66,7 @@ impl Persona {
     fn with_history(mut self, model: &Model, row: u32) -> Self {
         let Pasts { list, trips } = model.state.pasts(model, row);
         (self.row, self.past, self.trips) = (Some(row), list, trips);
-        if let Some(member) = model.state.member(row) {
-            self.seen = member.seen(model.state.now(model)).collect();
-        }
+        self.seen = model.state.seen(model, row);
         self
     }
 

@@ -31,17 +31,17 @@ pub enum Reason {
         /// Days from the last time to the newest event that is known, if events have a time.
         days_since: Option<u16>,
     },
-    /// It goes with this product, which the member bought.
+    /// It goes with this product, which the member bought, and which is of another kind.
     GoesWith(u32),
-    /// It goes with this product, which the visitor looked at just now, or has in the basket.
+    /// It goes with this product, which the visitor looked at just now, or has in the basket, and which is of another kind.
     GoesWithVisit(u32),
-    /// Those who buy this product, as the member does, like it.
+    /// Those who buy this product, which the member bought or looked at just now, like it.
     LikedByBuyersOf(u32),
     /// It is new in a category (a node of the model's tree), which the member buys often.
     NewInCategory(u32),
-    /// It is bought no less in the store where the feed is shown than elsewhere.
+    /// The same of the purchases in the store where the feed is shown, which is no smaller there than elsewhere.
     PopularHere,
-    /// Many buy it.
+    /// It has as large a share of purchases as the mean product that is bought at all, or a larger one.
     Popular,
     /// Nobody is known to have bought it yet.
     New,
@@ -53,12 +53,17 @@ pub struct Reasons<'a> {
     model: &'a Model,
     persona: &'a Persona,
     here: Here<'a>,
+    /// Share of purchases of the mean product that is bought at all.
+    usual_share: f32,
 }
 
 impl<'a> Reasons<'a> {
     /// For a feed that was asked for.
     pub fn of(model: &'a Model, persona: &'a Persona, request: &FeedRequest) -> Self {
-        Self { model, persona, here: model.popularity.here(&persona.context(model, request)) }
+        let p = &model.popularity;
+        let sold = p.order.partition_point(|row| p.overall[*row as usize] > 0.0);
+        let usual_share = 1.0 / sold.max(1) as f32;
+        Self { model, persona, here: p.here(&persona.context(model, request)), usual_share }
     }
 
     /// At the member's home.
@@ -66,30 +71,36 @@ impl<'a> Reasons<'a> {
         Self::of(model, persona, &FeedRequest::new(Visitor::Unknown, 0))
     }
 
-    /// The reason for an item.
-    pub fn reason(&self, item: &FeedItem) -> Reason {
+    /// The reason for an item, if there is one that is true.
+    pub fn reason(&self, item: &FeedItem) -> Option<Reason> {
         let (model, persona) = (self.model, self.persona);
         if item.source == Source::Basket
             && let Some(reason) = persona.goes_with_basket(model, item.product)
         {
-            return reason;
+            return Some(reason);
         }
         if let Some(past) = persona.past(item.product).filter(|past| past.count > 0) {
-            return bought(model, past);
+            return Some(bought(model, past));
         }
-        if let Some(reason) = persona.new_in_category(model, item.product) {
-            return reason;
+        if model.popularity.share(item.product) <= 0.0 {
+            return Some(persona.new_in_category(model, item.product).unwrap_or(Reason::New));
         }
-        let reason = match item.source {
+        let of_source = || match item.source {
             Source::Affinity | Source::Repeat => persona.goes_with(model, item.product),
-            Source::Neighbours | Source::Taste => persona.liked_by(model, item.product),
-            Source::Popular | Source::Basket => None,
+            Source::Neighbours | Source::Taste => None,
+            Source::Popular | Source::Basket => self.sells(item.product),
         };
-        reason.unwrap_or_else(|| match self.here.is_favorite(item.product) {
-            true => Reason::PopularHere,
-            false if model.popularity.share(item.product) > 0.0 => Reason::Popular,
-            false => Reason::New,
-        })
+        let reason = persona.new_in_category(model, item.product).or_else(of_source);
+        reason.or_else(|| persona.liked_by(model, item.product)).or_else(|| self.sells(item.product))
+    }
+
+    /// What its sales say.
+    fn sells(&self, product: u32) -> Option<Reason> {
+        let is_popular = |share: f32| share >= self.usual_share;
+        if self.here.favored_share(product).is_some_and(is_popular) {
+            return Some(Reason::PopularHere);
+        }
+        is_popular(self.model.popularity.share(product)).then_some(Reason::Popular)
     }
 }
 
@@ -122,12 +133,17 @@ impl Persona {
             products.binary_search(&product).map_or(0.0, |at| values[at])
         };
         let affinity = &model.affinity;
-        let visited = best(
-            self.visited.iter().map(|p| (*p, speaks(&affinity.by_basket, *p).max(speaks(&affinity.by_member, *p)))),
-        );
+        let visited = self.visited.iter();
+        let visited = visited.map(|p| (*p, speaks(&affinity.by_basket, *p).max(speaks(&affinity.by_member, *p))));
         let past = self.past.iter().filter(|p| p.count > 0);
-        let past = best(past.map(|p| (p.product, p.decayed.ln_1p() * speaks(&affinity.by_member, p.product))));
-        visited.map(Reason::GoesWithVisit).or(past.map(Reason::GoesWith)).or_else(|| self.liked_by(model, product))
+        let past = past.map(|p| (p.product, p.decayed.ln_1p() * speaks(&affinity.by_member, p.product)));
+        // What is bought instead of a product does not go with it.
+        let kind = |product: u32| model.products.categories.rows[product as usize];
+        let is_substitute = |(other, _): &(u32, f32)| kind(*other) != NONE && kind(*other) == kind(product);
+        let (instead, beside): (Vec<_>, Vec<_>) = visited.partition(is_substitute);
+        let (instead_of_past, beside_past): (Vec<_>, Vec<_>) = past.partition(is_substitute);
+        let goes_with = best(beside).map(Reason::GoesWithVisit).or(best(beside_past).map(Reason::GoesWith));
+        goes_with.or(best(instead).or(best(instead_of_past)).map(Reason::LikedByBuyersOf))
     }
 
     /// The product of the visit, or else of the past, whose vector is closest.
@@ -137,7 +153,7 @@ impl Persona {
         let visited = best(self.visited.iter().map(|p| (*p, closeness(*p))));
         let past = self.past.iter().filter(|p| p.count > 0);
         let past = best(past.map(|p| (p.product, p.weight * closeness(p.product))));
-        visited.map(Reason::GoesWithVisit).or(past.map(Reason::LikedByBuyersOf))
+        visited.or(past).map(Reason::LikedByBuyersOf)
     }
 }
 
@@ -153,14 +169,45 @@ fn bought(model: &Model, past: &Past) -> Reason {
 }
 
 /// The product with the largest value above 0.
-fn best(values: impl Iterator<Item = (u32, f32)>) -> Option<u32> {
-    values.filter(|v| v.1 > 0.0).max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0))).map(|v| v.0)
+fn best(values: impl IntoIterator<Item = (u32, f32)>) -> Option<u32> {
+    values.into_iter().filter(|v| v.1 > 0.0).max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0))).map(|v| v.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::fixture::model;
     use super::*;
+
+    #[test]
+    fn what_is_bought_instead_goes_with_nothing() {
+        let given = [("tea", "a"), ("tea", "b"), ("cups", "c"), ("soap", "d")];
+        let mut model = model(&given.map(|(category, brand)| (category, brand, [1.0, 0.0], 900)), &[]);
+        model.affinity.by_member = Matrix::from_sorted(4, &[(0, 1, 0.5), (0, 2, 0.4)]);
+        let mut persona = Persona::default();
+        persona.past.push(Past { count: 1, decayed: 1.0, ..Past::new(0) });
+        assert_eq!(persona.goes_with(&model, 1), Some(Reason::LikedByBuyersOf(0)), "the other tea");
+        assert_eq!(persona.goes_with(&model, 2), Some(Reason::GoesWith(0)), "cups");
+        persona.past.push(Past { count: 1, decayed: 1.0, ..Past::new(3) });
+        model.affinity.by_member = Matrix::from_sorted(4, &[(0, 1, 0.5), (0, 2, 0.4), (3, 1, 0.1)]);
+        assert_eq!(persona.goes_with(&model, 1), Some(Reason::GoesWith(3)), "soap, though less");
+        persona.past.pop();
+        persona.visited = vec![0];
+        assert_eq!(persona.goes_with(&model, 1), Some(Reason::LikedByBuyersOf(0)));
+        assert_eq!(persona.goes_with(&model, 2), Some(Reason::GoesWithVisit(0)));
+        assert_eq!(persona.goes_with(&model, 3), None);
+    }
+
+    #[test]
+    fn popular_is_what_sells_like_the_mean_product() {
+        let mut model = model(&[("tea", "a", [1.0, 0.0], 900); 4], &[]);
+        model.popularity.overall = vec![5.0, 2.0, 1.0, 0.0].into();
+        model.popularity = model.popularity.ranked();
+        let persona = Persona::default();
+        let reasons = Reasons::at_home(&model, &persona);
+        let item = |product| FeedItem::new(product, 0.5, Source::Popular);
+        let said = [0, 1, 2, 3].map(|product| reasons.reason(&item(product)));
+        assert_eq!(said, [Some(Reason::Popular), None, None, Some(Reason::New)]);
+    }
 
     #[test]
     fn who_has_stopped_buys_nothing_regularly() {

@@ -17,6 +17,8 @@ use crate::strings::NONE;
 
 /// Days for which a product counts as a launch.
 pub const LAUNCH_DAYS: u16 = 30;
+/// What a feed's scores are multiplied by for each time that a product was seen, where nobody says otherwise.
+pub const SEEN_DECAY: f32 = 0.8;
 /// Candidates per place that diversity chooses among.
 const POOL_PER_PLACE: usize = 10;
 

@@ -159,7 +159,7 @@ impl<'a> Signals<'a> {
     /// what a score is relative to.
     pub fn features(&self, candidates: &[u32], wanted: impl Fn(usize) -> bool) -> Vec<Features> {
         let sources = self.sources_of(candidates);
-        let scales = Scales::of(&sources);
+        let scales = self.scales(candidates, &sources);
         let here = self.shares_here(candidates);
         let wanted: Vec<usize> = (0..candidates.len()).filter(|at| wanted(*at)).collect();
         let mut rows = vec![[0.0; FEATURES.len()]; wanted.len()];
@@ -171,7 +171,7 @@ impl<'a> Signals<'a> {
 
     /// The features of products, relative to candidates that they may not be among.
     pub(super) fn features_among(&self, products: &[u32], candidates: &[u32]) -> Vec<Features> {
-        let (scales, here) = (Scales::of(&self.sources_of(candidates)), self.shares_here(products));
+        let (scales, here) = (self.scales(candidates, &self.sources_of(candidates)), self.shares_here(products));
         let mut rows = vec![[0.0; FEATURES.len()]; products.len()];
         for (((row, product), sources), here) in rows.iter_mut().zip(products).zip(self.sources_of(products)).zip(here)
         {
@@ -180,13 +180,23 @@ impl<'a> Signals<'a> {
         rows
     }
 
-    /// Products' shares of purchases here, 0 to 1. Of a new one that nobody bought, nothing is known of one place more than of
-    /// another.
+    /// What scores are relative to: those of candidates like the ranker learned from, which were all sold.
+    fn scales(&self, candidates: &[u32], sources: &[[f32; SCALED.len()]]) -> Scales {
+        if self.model.unsold.is_empty() {
+            return Scales::of(sources);
+        }
+        let is_sold = |product: &u32| self.model.facts[*product as usize].unsold == NONE;
+        let sold = candidates.iter().zip(sources).filter(|(product, _)| is_sold(product));
+        Scales::of(&sold.map(|(_, sources)| *sources).collect::<Vec<_>>())
+    }
+
+    /// Products' shares of purchases here, 0 to 1; of a new one that nobody had bought when the model learned, those of the
+    /// products most like it in the chain, at least.
     pub(super) fn shares_here(&self, products: &[u32]) -> Vec<f32> {
         let mut shares = self.here.shares(products);
         for (share, product) in shares.iter_mut().zip(products) {
             let facts = &self.model.facts[*product as usize];
-            *share = if facts.unsold == NONE { *share } else { facts.share };
+            *share = if facts.unsold == NONE { *share } else { share.max(facts.share) };
         }
         shares
     }

@@ -22,8 +22,9 @@ pub struct Unsold {
 }
 
 impl Unsold {
-    /// From the sold products most like it; `None` where none is.
-    fn new(product: u32, analogues: &[Scored]) -> Option<Self> {
+    /// From the sold products most like it, best first; `None` where none is.
+    pub(crate) fn new(product: u32, analogues: &[Scored]) -> Option<Self> {
+        let analogues = &analogues[..analogues.len().min(ANALOGUES)];
         let total: f32 = analogues.iter().map(|analogue| analogue.score).sum();
         let weighed = |analogue: &Scored| (analogue.row, analogue.score / total);
         (total > 0.0).then(|| Self { product, analogues: analogues.iter().map(weighed).collect() })
@@ -36,8 +37,8 @@ impl Unsold {
 }
 
 impl Model {
-    /// The same model, with what speaks for its new products that nobody bought looked up anew: once it was learned or
-    /// loaded, and after products were added. Costs time in proportion to the products, and for each of the new ones.
+    /// The same model, with what speaks for its new products that nobody bought, once it was learned or loaded. Costs time in
+    /// proportion to the products, and for each of the new ones.
     pub fn with_unsold(mut self) -> Self {
         let is_sold = |row: u32| !self.launch.buyers.rows.range(row).is_empty();
         let is_unsold =
@@ -58,11 +59,13 @@ mod tests {
     use super::super::{FeedRequest, VisitEvent, Visitor, feed};
     use super::*;
     use crate::content::ContentIndex;
+    use crate::events::DAY_SECONDS;
     use crate::sparse::Matrix;
     use crate::state::ProductPatch;
 
-    /// Two teas and a soap that were bought, and a tea that was added since.
-    fn with_new_tea() -> Model {
+    /// Two teas and a soap that were bought by the hundredth day, and a tea that was added since, and launched so many days
+    /// before.
+    fn with_new_tea(days: i64) -> Model {
         let given = [("tea", "A", [1.0, 0.0], 90), ("tea", "B", [0.9, 0.1], 50), ("soap", "C", [0.0, 1.0], 90)];
         let mut learned = model(&given, &[(0, 1, 0.5)]);
         learned.affinity.by_member = Matrix::from_sorted(3, &[(0, 1, 0.5), (1, 0, 0.25)]);
@@ -70,13 +73,15 @@ mod tests {
         learned.launch.buyers = Matrix::from_sorted(3, &[(0, 0, 1.0), (1, 0, 1.0), (2, 0, 1.0)]);
         learned.popularity.overall = vec![6.0, 3.0, 1.0].into();
         learned.popularity = learned.popularity.ranked();
-        let patch = ProductPatch { category: Some("tea".to_owned()), ..ProductPatch::default() };
+        learned.info.as_of_time = 100 * DAY_SECONDS;
+        let launched_at = Some((100 - days) * DAY_SECONDS);
+        let patch = ProductPatch { category: Some("tea".to_owned()), launched_at, ..ProductPatch::default() };
         learned.with_products(&[("new".to_owned(), patch)])
     }
 
     #[test]
     fn those_most_like_it_speak_for_what_nobody_bought() {
-        let model = with_new_tea();
+        let model = with_new_tea(-1);
         let unsold = &model.unsold[0];
         assert_eq!((model.unsold.len(), unsold.product, unsold.analogues.len()), (1, 3, 2), "the teas");
         let [one, other, soap, new] = &model.facts[..] else { panic!("facts of all products") };
@@ -88,7 +93,7 @@ mod tests {
 
     #[test]
     fn what_nobody_bought_is_in_the_feed_of_who_likes_such() {
-        let model = with_new_tea();
+        let model = with_new_tea(30);
         let mut request = FeedRequest::new(Visitor::Unknown, 10);
         request.visit = vec![VisitEvent { product: 0, weight: 1.0, purchased: false }];
         let by_sales = Model { unsold: Default::default(), ..model.clone() }.with_facts();
@@ -97,5 +102,6 @@ mod tests {
         let of_nobody = FeedRequest::new(Visitor::Unknown, 10);
         let last = |model: &Model| feed(model, &of_nobody).last().map(|item| item.product);
         assert_eq!([&model, &by_sales].map(last), [Some(2), Some(3)], "soap, or what nobody bought");
+        assert!(with_new_tea(31).unsold.is_empty(), "nobody wants it, and it is new no more");
     }
 }

@@ -85,12 +85,12 @@ impl Here<'_> {
         shares
     }
 
-    /// Whether a product has about as large a share of purchases in the store as in the chain, or a larger one.
-    pub fn is_favorite(&self, product: u32) -> bool {
+    /// A product's share of purchases in the store, 0 to 1, where that is known and about as large as in the chain, or larger.
+    pub fn favored_share(&self, product: u32) -> Option<f32> {
         let chain = self.popularity.share(product);
         let mut there = [chain];
         self.store.smooth(&[product], &mut there);
-        self.store.is_known() && chain > 0.0 && there[0] >= chain * NEARLY
+        (self.store.is_known() && chain > 0.0 && there[0] >= chain * NEARLY).then_some(there[0])
     }
 
     /// A product's share on a scale from 0 to about 1, on which half as many purchases are a step down that does not

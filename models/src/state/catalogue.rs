@@ -10,9 +10,12 @@ use crate::artifact::Array;
 use crate::catalogue::Products;
 use crate::categories::CategoryTree;
 use crate::content::{Attributes, Feature};
+use crate::events::day;
+use crate::feed::{LAUNCH_DAYS, Unsold};
 use crate::index::Table;
 use crate::launch::{ANALOGUES, mean_vector};
 use crate::model::Model;
+use crate::ranking::Scored;
 use crate::sparse::Rows;
 use crate::strings::{Labels, NONE, Strings};
 
@@ -41,13 +44,13 @@ pub struct ProductPatch {
     /// Whether it can be sold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub available: Option<bool>,
-    /// When it was first said what it is, in unix seconds, of one that no version knew then.
+    /// When it was launched, in unix seconds, of one that the version did not know when that was said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub launched_at: Option<i64>,
 }
 
 impl ProductPatch {
-    /// Takes over what a later word says; what it does not say stays, and when the product was launched.
+    /// Takes over what a later word says; what it does not say stays.
     pub fn merge(&mut self, later: Self) {
         let Self { title, category, brand, price, tags, stores, available, launched_at } = later;
         self.title = title.or(self.title.take());
@@ -57,7 +60,7 @@ impl ProductPatch {
         self.tags = tags.or(self.tags.take());
         self.stores = stores.or(self.stores.take());
         self.available = available.or(self.available);
-        self.launched_at = self.launched_at.or(launched_at);
+        self.launched_at = launched_at.or(self.launched_at);
     }
 
     /// What the product is made of now, where a version learned this of it.
@@ -96,6 +99,11 @@ impl ProductPatch {
 }
 
 impl Model {
+    /// Days from a moment to the newest event that the model learned; 0 for what came after.
+    fn days_since(&self, moment: i64) -> u16 {
+        u16::try_from((day(self.info.as_of_time) - day(moment)).max(0)).unwrap_or(u16::MAX)
+    }
+
     /// The same model with what was said of products, each named once. Products that it does not know come after its own, in
     /// the order given: they have a vector by their content, and nobody bought them. What is like a product that it knows is
     /// still told by what that was made of when it learned. Costs time in proportion to the products. The model is one that
@@ -114,22 +122,27 @@ impl Model {
         }
         let mut model = self.clone();
         model.products = self.products.changed(&changed, &added);
-        model.popularity = self.popularity.extended(added.len());
+        let age = |(_, patch): &(&str, &ProductPatch)| patch.launched_at.map_or(0, |at| self.days_since(at));
+        model.popularity = self.popularity.extended(&added.iter().map(age).collect::<Vec<u16>>());
         model.tree = CategoryTree::new(&model.products.categories, &model.popularity.overall).into();
         if !added.is_empty() {
             let made_of = |(_, patch): &(&str, &ProductPatch)| patch.applied(Attributes::default()).features();
             let features: Vec<_> = added.iter().map(made_of).collect();
             let is_sold = |row: u32| !self.launch.buyers.rows.range(row).is_empty();
-            let vector = |features: &Vec<Feature>| {
-                mean_vector(&self.embeddings, &self.content.nearest(features, ANALOGUES, is_sold))
-            };
-            let vectors: Vec<Vec<f32>> = features.par_iter().map(vector).collect();
+            let nearest = |features: &Vec<Feature>| self.content.nearest(features, ANALOGUES, is_sold);
+            let analogues: Vec<Vec<Scored>> = features.par_iter().map(nearest).collect();
+            let vectors: Vec<Vec<f32>> = analogues.iter().map(|a| mean_vector(&self.embeddings, a)).collect();
+            let rows = self.products.len() as u32..;
+            let is_new = |row: u32| model.popularity.is_new(row, LAUNCH_DAYS);
+            let new = rows.zip(&analogues).filter(|(row, _)| is_new(*row));
+            let unsold = new.filter_map(|(row, analogues)| Unsold::new(row, analogues));
+            model.unsold = self.unsold.iter().cloned().chain(unsold).collect();
             model.content = self.content.extended(&features);
             model.embeddings.products = [&self.embeddings.products[..], &vectors.concat()].concat().into();
             let table = Table { values: model.embeddings.products.clone(), dimension: model.embeddings.factors };
             model.product_index = self.product_index.extended(table);
         }
-        model.with_unsold()
+        model.with_facts()
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
 
-use super::{LiveEvent, State};
+use super::{LiveEvent, Loaded, State};
 use crate::events::DAY_SECONDS;
 use crate::model::Model;
 use crate::outreach::{ContactStatus, Held, Place, Policy, Times};
@@ -148,10 +148,11 @@ impl State {
         loaded.into_iter().chain(since).collect()
     }
 
-    /// Takes over contacts that were known when the model was loaded: before any of them changes.
-    pub fn load_contacts(&mut self, mut contacts: LoadedContacts) {
-        contacts.sort();
-        self.loaded = Arc::new(contacts);
+    /// Takes over what was known when the model was loaded: before any of it changes.
+    pub fn load(&mut self, mut loaded: Loaded) {
+        loaded.contacts.sort();
+        loaded.views.sort();
+        (self.loaded, self.views) = (Arc::new(loaded.contacts), Arc::new(loaded.views));
     }
 
     /// Adds a contact of a member to those that are to be loaded.
@@ -231,7 +232,7 @@ mod tests {
                 one_by_one.contact(&model, member, *contact);
                 state.add_contact(&model, member, contact, &mut list);
             }
-            state.load_contacts(list);
+            state.load(Loaded { contacts: list, ..Loaded::default() });
             for (member, contact) in told.iter().skip(loaded).map(|told| said(*told)) {
                 one_by_one.contact(&model, member, contact);
                 state.contact(&model, member, contact);
@@ -263,7 +264,7 @@ mod tests {
         for member in ["a", "b"] {
             state.add_contact(&model, member, &contact(1, DAY, ContactStatus::Sent), &mut list);
         }
-        state.load_contacts(list);
+        state.load(Loaded { contacts: list, ..Loaded::default() });
         state.erase(&model, "a");
         assert_eq!([0, 1].map(|row| state.contacts(row).count()), [0, 0]);
     }

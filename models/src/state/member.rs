@@ -3,21 +3,18 @@
 use std::sync::Arc;
 
 use super::{LiveContact, Profile};
-use crate::events::{DAY_SECONDS, Kind};
-use crate::strings::NONE;
+use crate::events::Kind;
 
-/// Days for which a product that was looked at counts as seen.
-pub const SEEN_DAYS: i64 = 7;
 /// Events of a member that are remembered, at most: what asks for more is a robot, or the card that a till shows for
 /// whoever has none.
-const MOST_EVENTS: usize = 2000;
+pub(super) const MOST_EVENTS: usize = 2000;
 
 /// One thing that a member did, or that was done to them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LiveEvent {
     /// Unix seconds.
     pub time: i64,
-    /// The product; [`NONE`] if the model does not know it.
+    /// The product; [`NONE`](crate::strings::NONE) if the model does not know it.
     pub product: u32,
     /// What happened.
     pub kind: Kind,
@@ -30,8 +27,6 @@ pub struct LiveEvent {
 pub struct LiveMember {
     /// What they did since, in order of time.
     pub events: Vec<LiveEvent>,
-    /// When they looked at what lately, of what the model learned.
-    learned_views: Vec<(i64, u32)>,
     /// Messages of which something is new since the model was loaded, and some that are called off: see
     /// [`State::contacts`](super::State::contacts).
     pub(super) contacts: Vec<LiveContact>,
@@ -51,24 +46,10 @@ impl LiveMember {
         }
     }
 
-    /// Notes what they looked at before the model learned; of a robot, the first ones alone.
-    pub(super) fn see(&mut self, product: u32, time: i64) {
-        if self.learned_views.len() < MOST_EVENTS {
-            self.learned_views.push((time, product));
-        }
-    }
-
-    /// Products looked at in the days before a moment, and how often.
-    pub fn seen(&self, now: i64) -> impl Iterator<Item = (u32, u16)> {
-        let since = now - SEEN_DAYS * DAY_SECONDS;
+    /// Products looked at after a moment.
+    pub(super) fn viewed(&self, since: i64) -> impl Iterator<Item = u32> {
         let first = self.events.partition_point(|e| e.time <= since);
-        let views = self.events[first..].iter().filter(|e| e.kind == Kind::View).map(|e| e.product);
-        let learned = self.learned_views.iter().filter(|(time, _)| *time > since).map(|(_, product)| *product);
-        let mut seen: Vec<u32> = views.chain(learned).collect();
-        seen.sort_unstable();
-        let counts: Vec<(u32, u16)> =
-            seen.chunk_by(|a, b| a == b).map(|run| (run[0], u16::try_from(run.len()).unwrap_or(u16::MAX))).collect();
-        counts.into_iter().filter(|(product, _)| *product != NONE)
+        self.events[first..].iter().filter(|e| e.kind == Kind::View).map(|e| e.product)
     }
 }
 
@@ -76,19 +57,6 @@ impl LiveMember {
 mod tests {
     use super::*;
     use crate::state::NO_CHANNEL;
-
-    #[test]
-    fn what_was_seen_before_the_model_learned_and_since_counts_together() {
-        let mut member = LiveMember::default();
-        let now = 20 * DAY_SECONDS;
-        (0..30).for_each(|day| member.see(day % 2, i64::from(day) * DAY_SECONDS));
-        member.add(LiveEvent { time: now, product: 1, kind: Kind::View, channel: NO_CHANNEL });
-        assert_eq!(
-            member.seen(now + 6 * DAY_SECONDS).collect::<Vec<_>>(),
-            [(0, 5), (1, 6)],
-            "of days 20 to 29, and one"
-        );
-    }
 
     #[test]
     fn what_is_brought_back_was_bought_before_at_one_time() {

@@ -25,9 +25,9 @@ use tracing::Instrument;
 use crate::access::Keys;
 use crate::observe::Metrics;
 use crate::store::{Entry, From, Outcome, Store, StoreError, StoredContact, Write};
-use background::Priority;
 use bound::Bound;
 pub use bound::unlearned;
+use swap::Purpose;
 use writer::Job;
 
 /// Writes that may wait for the writer.
@@ -124,7 +124,7 @@ pub struct Tasks {
 /// If either can't be read.
 pub async fn load(registry: &Registry, id: &VersionId, store: &Store) -> Result<Model, LiveError> {
     let hash_key = store.hash_key().await?;
-    Ok(swap::load(registry, id, store, hash_key, Priority::Usual).await?.served)
+    Ok(swap::load(registry, id, store, hash_key, Purpose::Answer).await?.served)
 }
 
 impl Live {
@@ -141,7 +141,7 @@ impl Live {
     ) -> Result<(Arc<Self>, Tasks), LiveError> {
         let id = registry.current()?;
         let hash_key = store.hash_key().await?;
-        let bound = swap::load(&registry, &id, &store, hash_key, Priority::Usual).await?;
+        let bound = swap::load(&registry, &id, &store, hash_key, Purpose::Serve).await?;
         let keys = store.keys().await?;
         let (jobs, waiting) = mpsc::channel(WAITING);
         let live = Arc::new(Self {

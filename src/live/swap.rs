@@ -18,6 +18,23 @@ const WARM_UP_FEEDS: u32 = 64;
 /// Items of each.
 const WARM_UP_ITEMS: usize = 20;
 
+/// What a version is loaded for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To answer one question.
+    Answer,
+    /// To serve.
+    Serve,
+    /// To take the place of the one that serves, while requests are answered.
+    Replace,
+}
+
+impl Purpose {
+    fn priority(self) -> Priority {
+        if self == Self::Replace { Priority::Low } else { Priority::Usual }
+    }
+}
+
 impl Live {
     /// Loads a version, and makes it the one that serves and the registry's current one. Where it can't be read, the
     /// old one stays both.
@@ -101,7 +118,7 @@ impl Live {
         // Before the work: without what happened since, no version serves.
         in_time(self.store.last()).await?;
         let hash_key = self.bound.lock().await.hash_key();
-        load(&self.registry, id, &self.store, hash_key, Priority::Low).await
+        load(&self.registry, id, &self.store, hash_key, Purpose::Replace).await
     }
 
     /// Makes a version serve, with what was written while it was loaded, and the current one if it is named.
@@ -126,17 +143,17 @@ impl Live {
     }
 }
 
-/// A version, checked, warm, and with what happened since.
+/// A version, checked, with what happened since; warm where it is to serve.
 pub(super) async fn load(
     registry: &Registry,
     id: &VersionId,
     store: &Store,
     hash_key: [u8; 32],
-    priority: Priority,
+    purpose: Purpose,
 ) -> Result<Bound, LiveError> {
     let (registry, id) = (registry.clone(), id.clone());
     let version = id.clone();
-    let loaded = run(priority, move || read(&registry, &id, priority)).await;
+    let loaded = run(purpose.priority(), move || read(&registry, &id, purpose)).await;
     let model = loaded.ok_or_else(|| LiveError::Broken(version.to_string()))??;
     let mut bound = Bound::new(model, hash_key);
     if let From::Number(learned) = bound.unlearned {
@@ -144,7 +161,7 @@ pub(super) async fn load(
     }
     let (to, mut batches) = mpsc::channel::<Vec<Change>>(1);
     let unlearned = bound.unlearned;
-    let taken = run(priority, move || {
+    let taken = run(purpose.priority(), move || {
         bound.take_over(std::iter::from_fn(|| batches.blocking_recv()));
         bound
     });
@@ -156,14 +173,15 @@ pub(super) async fn load(
 }
 
 /// Reads a version, and measures what the ways to an audience cost here.
-fn read(registry: &Registry, id: &VersionId, priority: Priority) -> Result<Model, ArtifactError> {
-    let mut model = match priority {
-        Priority::Usual => Model::load(registry, id),
-        Priority::Low => Model::load_populated(registry, id),
+fn read(registry: &Registry, id: &VersionId, purpose: Purpose) -> Result<Model, ArtifactError> {
+    let mut model = match purpose {
+        Purpose::Answer | Purpose::Serve => Model::load(registry, id),
+        Purpose::Replace => Model::load_populated(registry, id),
     }?;
     model.audience_costs = Costs::measured(&model);
     let members = model.members.len() as u32;
-    for member in (0..members).step_by((members / WARM_UP_FEEDS).max(1) as usize).take(WARM_UP_FEEDS as usize) {
+    let feeds = if purpose == Purpose::Answer { 0 } else { WARM_UP_FEEDS };
+    for member in (0..members).step_by((members / WARM_UP_FEEDS).max(1) as usize).take(feeds as usize) {
         std::hint::black_box(feed(&model, &FeedRequest::new(Visitor::Member(member), WARM_UP_ITEMS)));
     }
     let Costs { scanned, picked, walked } = model.audience_costs;

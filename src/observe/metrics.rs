@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -68,6 +69,8 @@ pub(crate) struct Metrics {
     seconds: Family<MethodLabels, Histogram>,
     stages: Family<StageLabels, Histogram>,
     model: Family<ModelLabels, Gauge>,
+    /// What `model` says.
+    serving: Mutex<Option<ModelLabels>>,
     model_age: Gauge<f64, AtomicU64>,
     store_up: Gauge,
     state_lag: Gauge,
@@ -88,6 +91,7 @@ impl Metrics {
             seconds: Family::new_with_constructor(histogram),
             stages: Family::new_with_constructor(histogram),
             model: Family::default(),
+            serving: Mutex::default(),
             model_age: Gauge::default(),
             store_up: Gauge::default(),
             state_lag: Gauge::default(),
@@ -117,9 +121,15 @@ impl Metrics {
     }
 
     pub(crate) fn serving(&self, version: &str, product_index: &'static str, member_index: &'static str) {
-        self.model.clear();
         let labels = ModelLabels { version: version.to_owned(), product_index, member_index };
-        self.model.get_or_create(&labels).set(1);
+        let mut serving = self.serving.lock();
+        if serving.as_ref() != Some(&labels) {
+            // The new one first: somebody else may be reading, and some version always serves.
+            self.model.get_or_create(&labels).set(1);
+            if let Some(before) = serving.replace(labels) {
+                self.model.remove(&before);
+            }
+        }
     }
 
     pub(crate) fn model_age(&self, age: Duration) {

@@ -110,10 +110,12 @@ impl Popularity {
         }
         let [overall, long, short] = counts.map(Array::from);
         let [stores, cities, channels, dayparts] = bought_in;
-        // What was neither sold nor launched yet does not get older.
+        // What was neither sold nor launched yet does not get older; what was added since is new to the version that serves.
+        let (learned, added) = self.age_days.split_at(self.age_days.len() - self.added);
         let aged = |(age, count): (&u16, &f32)| if *age > 0 || *count > 0.0 { age.saturating_add(days) } else { *age };
+        let age_days = learned.iter().zip(self.long.iter()).map(aged).chain(added.iter().copied());
         Self {
-            age_days: self.age_days.iter().zip(self.long.iter()).map(aged).collect::<Vec<u16>>().into(),
+            age_days: age_days.collect::<Vec<u16>>().into(),
             overall,
             long,
             short,
@@ -343,5 +345,13 @@ mod tests {
         let later = |days| learned.with_purchases(days, [1.0; 3], std::iter::empty(), [none(), none(), none(), none()]);
         assert_eq!(later(15).age_days[..], [315, 35, 0], "the last was not sold yet");
         assert_eq!([0, 10, 11].map(|days| later(days).is_new(1, 30)), [true, true, false]);
+        let added = learned.extended(&[0, 31]);
+        let bought = [(3, [1.0; 3]), (4, [1.0; 3])].into_iter();
+        let added = added.with_purchases(200, [1.0; 3], bought, [none(), none(), none(), none()]);
+        assert_eq!(
+            [3, 4].map(|product| added.is_new(product, 30)),
+            [true, false],
+            "to an old version, as it was added"
+        );
     }
 }

@@ -166,14 +166,13 @@ fn a_run_that_dies_leaves_the_current_version_and_no_half_one() {
     assert_eq!(trained.registry.current().unwrap(), trained.id);
     assert_eq!(trained.registry.versions().unwrap(), std::slice::from_ref(&trained.id));
     // The next run clears it away.
-    let config = two_tastes().write(trained.folder.path()).validate().unwrap();
-    let stop = kindred_models::stop::Stop::default();
-    let quiet = kindred_training::progress::Quiet;
-    let id =
-        kindred_training::train::train(&config, &trained.registry, support::TRAINED_AT + 77, &quiet, &stop).unwrap().id;
+    let id = trained.again(two_tastes().write(trained.folder.path()), support::TRAINED_AT + 77).unwrap();
     assert!(!aside.exists());
     assert_eq!(trained.registry.current().unwrap(), id);
     // One that is stopped publishes nothing.
+    let config = two_tastes().write(trained.folder.path()).validate().unwrap();
+    let stop = kindred_models::stop::Stop::default();
+    let quiet = kindred_training::progress::Quiet;
     stop.raise();
     assert!(
         kindred_training::train::train(&config, &trained.registry, support::TRAINED_AT + 99, &quiet, &stop).is_err()

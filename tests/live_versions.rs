@@ -6,10 +6,9 @@ mod support;
 
 use kindred::config::StateConfig;
 use kindred::proto::v1;
-use kindred::proto::v1::catalog_service_client::CatalogServiceClient;
 use kindred::proto::v1::model_service_client::ModelServiceClient;
 use kindred::proto::v1::recommendation_service_client::RecommendationServiceClient;
-use support::live::{event, feed, ids, member, members, now, record, set_consent};
+use support::live::{add_tea, event, feed, ids, member, members, now, record, set_consent};
 use support::{Running, Trained, serve_with, trained, trained_with, two_tastes};
 use tonic::Code;
 
@@ -27,11 +26,7 @@ fn two_versions() -> (Trained, kindred_models::artifact::VersionId) {
     let first = trained.id.clone();
     let mut config = two_tastes().write(trained.folder.path());
     config.embeddings.factors = 4;
-    let config = config.validate().unwrap();
-    let quiet = kindred_training::progress::Quiet;
-    let stop = kindred_models::stop::Stop::default();
-    let second =
-        kindred_training::train::train(&config, &trained.registry, support::TRAINED_AT + 60, &quiet, &stop).unwrap().id;
+    let second = trained.again(config, support::TRAINED_AT + 60).unwrap();
     (Trained { id: second, ..trained }, first)
 }
 
@@ -75,10 +70,7 @@ async fn what_a_version_learned_is_not_counted_twice(state: StateConfig) {
     running.end().await.unwrap();
     // The retailer's own table has it by the night.
     tables.events.push_str(&format!("t0,tea9,{},purchase,\n", time + 1));
-    let config = tables.write(trained.folder.path()).validate().unwrap();
-    let quiet = kindred_training::progress::Quiet;
-    let stop = kindred_models::stop::Stop::default();
-    kindred_training::train::train(&config, &trained.registry, now(), &quiet, &stop).unwrap();
+    trained.again(tables.write(trained.folder.path()), now()).unwrap();
     let running = serve_with(&trained, state.clone()).await;
     let page = feed(&running, "t0", true).await;
     let item = page.items.iter().find(|item| item.product_id == "tea9").unwrap();
@@ -113,10 +105,7 @@ async fn what_was_seen_is_seen_by_the_next_version(state: StateConfig) {
     record(&running, (0..6).map(seen).collect()).await;
     // By what it is trained on, the next version knows all that happened until then.
     tables.events.push_str(&format!("t0,tea9,{},purchase,\n", now()));
-    let config = tables.write(trained.folder.path()).validate().unwrap();
-    let quiet = kindred_training::progress::Quiet;
-    let stop = kindred_models::stop::Stop::default();
-    let next = kindred_training::train::train(&config, &trained.registry, now(), &quiet, &stop).unwrap().id;
+    let next = trained.again(tables.write(trained.folder.path()), now()).unwrap();
     let activate = v1::ActivateModelRequest { version: next.to_string() };
     ModelServiceClient::new(running.channel.clone()).activate_model(activate).await.unwrap();
     assert_eq!(feed(&running, "t1", true).await.model_version, next.to_string());
@@ -130,13 +119,7 @@ async fn what_was_told_of_a_product_before_it_was_described_counts(state: StateC
     let running = serve_with(&trained, state.clone()).await;
     let bought = |id: &str, member: &str| event(id, member, "late-tea", v1::EventKind::Purchase);
     record(&running, vec![bought("e1", "t0"), bought("e2", "t0"), bought("e3", "t1")]).await;
-    let late = v1::Product {
-        product_id: "late-tea".to_owned(),
-        category: Some("drinks/tea".to_owned()),
-        ..v1::Product::default()
-    };
-    let mut catalog = CatalogServiceClient::new(running.channel.clone());
-    catalog.upsert_products(v1::UpsertProductsRequest { products: vec![late] }).await.unwrap();
+    add_tea(&running, "late-tea").await;
     let counted = async {
         loop {
             let page = feed(&running, "t0", true).await;
@@ -176,13 +159,7 @@ async fn tonight_s_training_takes_in_what_was_kept(state: StateConfig) {
     members(&running).erase_member(erase).await.unwrap();
     let tag = v1::DeleteMemberTagRequest { member_id: "t3".to_owned(), tag: "vip".to_owned() };
     members(&running).delete_member_tag(tag).await.unwrap();
-    let new = v1::Product {
-        product_id: "new-tea".to_owned(),
-        category: Some("drinks/tea".to_owned()),
-        ..v1::Product::default()
-    };
-    let mut catalog = CatalogServiceClient::new(running.channel.clone());
-    catalog.upsert_products(v1::UpsertProductsRequest { products: vec![new] }).await.unwrap();
+    add_tea(&running, "new-tea").await;
 
     let folder = trained.folder.path().join("state");
     let exported = kindred(&trained, &state, &["state", "export", "--out", folder.to_str().unwrap()]);
@@ -190,16 +167,13 @@ async fn tonight_s_training_takes_in_what_was_kept(state: StateConfig) {
     assert!(exported.status.success() && said.starts_with("8 events, 2 members, 1 products, 1 erased"), "{exported:?}");
     let mut config = tables.write(trained.folder.path());
     config.data.state = Some("state".into());
-    let config = config.validate().unwrap();
-    let quiet = kindred_training::progress::Quiet;
-    let stop = kindred_models::stop::Stop::default();
-    let train = || kindred_training::train::train(&config, &trained.registry, now(), &quiet, &stop);
+    let train = || trained.again(config.clone(), now());
     let (events, away) = (folder.join("events.parquet"), folder.join("away"));
     std::fs::rename(&events, &away).unwrap();
     assert!(train().unwrap_err().to_string().contains("events.parquet: not there"), "half an export");
     std::fs::rename(&away, &events).unwrap();
     let done = train().unwrap();
-    let model = kindred_models::Model::load(&trained.registry, &done.id).unwrap();
+    let model = kindred_models::Model::load(&trained.registry, &done).unwrap();
     let row = |id: &str| model.members.ids.find(id).unwrap();
     assert_eq!(model.members.ids.find("t2"), None, "forgotten");
     assert!(!model.members.consent(row("t1")).marketing && model.members.consent(row("t3")).marketing);
@@ -211,7 +185,7 @@ async fn tonight_s_training_takes_in_what_was_kept(state: StateConfig) {
     assert_eq!(model.groups.contacts.as_ref().unwrap().of(row("t4"), 30), 1);
 
     record(&running, vec![event("e3", "t0", "tea9", v1::EventKind::Purchase)]).await;
-    let activate = v1::ActivateModelRequest { version: done.id.to_string() };
+    let activate = v1::ActivateModelRequest { version: done.to_string() };
     ModelServiceClient::new(running.channel.clone()).activate_model(activate).await.unwrap();
     let page = feed(&running, "t0", true).await;
     let item = page.items.iter().find(|item| item.product_id == "tea9").unwrap();

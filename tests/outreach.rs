@@ -8,9 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kindred::config::StateConfig;
 use kindred::proto::v1;
-use kindred::proto::v1::catalog_service_client::CatalogServiceClient;
 use kindred_models::outreach::Caps;
-use support::live::{audience, event, members, now, record, set_consent};
+use support::live::{add_tea, audience, event, members, now, record, set_consent};
 use support::outreach::{claim, client, config, confirm, plan, reasons, serve, shop, tea, try_plan};
 use support::serve_configured;
 use support::shop::MEMBERS;
@@ -167,13 +166,7 @@ async fn a_plan_that_could_not_be_made_is_none(state: StateConfig) {
 async fn who_bought_a_new_product_is_not_told_of_it(state: StateConfig) {
     let trained = shop();
     let running = serve(&trained, state).await;
-    let new = v1::Product {
-        product_id: "tea-new".to_owned(),
-        category: Some("drinks/tea".to_owned()),
-        ..v1::Product::default()
-    };
-    let mut catalog = CatalogServiceClient::new(running.channel.clone());
-    catalog.upsert_products(v1::UpsertProductsRequest { products: vec![new] }).await.unwrap();
+    add_tea(&running, "tea-new").await;
     let of = |plan_id: &str| {
         let mut request = v1::PlanPushesRequest { max_contacts: 1, ..tea(plan_id) };
         request.products[0].product_id = "tea-new".to_owned();

@@ -4,6 +4,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kindred::proto::v1;
+use kindred::proto::v1::catalog_service_client::CatalogServiceClient;
 use kindred::proto::v1::event_service_client::EventServiceClient;
 use kindred::proto::v1::find_audience_request::Size;
 use kindred::proto::v1::member_service_client::MemberServiceClient;
@@ -76,6 +77,14 @@ pub async fn set_consent(running: &Running, member: &str, personalization: Optio
 pub async fn member(running: &Running, member: &str) -> Result<v1::GetMemberResponse, tonic::Status> {
     let request = v1::GetMemberRequest { member_id: member.to_owned() };
     members(running).get_member(request).await.map(tonic::Response::into_inner)
+}
+
+/// Describes a tea that nobody knows.
+pub async fn add_tea(running: &Running, id: &str) {
+    let category = Some("drinks/tea".to_owned());
+    let tea = v1::Product { product_id: id.to_owned(), category, ..v1::Product::default() };
+    let mut catalog = CatalogServiceClient::new(running.channel.clone());
+    catalog.upsert_products(v1::UpsertProductsRequest { products: vec![tea] }).await.unwrap();
 }
 
 /// Everyone who may be in an audience for a tea.

@@ -19,6 +19,7 @@ use kindred::server;
 use kindred_models::Model;
 use kindred_models::artifact::{Registry, VersionId};
 use kindred_models::stop::Stop;
+use kindred_training::TrainError;
 use kindred_training::config::{IalsParams, TrainConfig};
 use kindred_training::progress::Quiet;
 use kindred_training::tables::TimeUnit;
@@ -135,6 +136,12 @@ pub fn trained_with(folder: TempDir, config: TrainConfig) -> Trained {
 }
 
 impl Trained {
+    /// Trains and publishes another version, which is the current one then.
+    pub fn again(&self, config: TrainConfig, trained_at: i64) -> Result<VersionId, TrainError> {
+        let config = config.validate().unwrap();
+        Ok(kindred_training::train::train(&config, &self.registry, trained_at, &Quiet, &Stop::default())?.id)
+    }
+
     pub fn model(&self) -> Model {
         Model::load(&self.registry, &self.id).unwrap()
     }

@@ -31,15 +31,16 @@ pub enum Reason {
         /// Days from the last time to the newest event that is known, if events have a time.
         days_since: Option<u16>,
     },
-    /// It goes with this product, which the member bought, and which is of another kind.
+    /// It goes with this product of another finest category, which the member bought.
     GoesWith(u32),
-    /// It goes with this product, which the visitor looked at just now, or has in the basket, and which is of another kind.
+    /// It goes with this product of another finest category, which the visitor looked at just now, or has in the basket.
     GoesWithVisit(u32),
     /// Those who buy this product, which the member bought or looked at just now, like it.
     LikedByBuyersOf(u32),
     /// It is new in a category (a node of the model's tree), which the member buys often.
     NewInCategory(u32),
-    /// The same of the purchases in the store where the feed is shown, which is no smaller there than elsewhere.
+    /// In the store where the feed is shown, its share of purchases is that of the mean product that is bought at all, or a
+    /// larger one, and no smaller than elsewhere.
     PopularHere,
     /// It has as large a share of purchases as the mean product that is bought at all, or a larger one.
     Popular,

@@ -182,6 +182,7 @@ impl<'a> Signals<'a> {
 
     /// What scores are relative to: those of candidates like the ranker learned from, which were all sold.
     fn scales(&self, candidates: &[u32], sources: &[[f32; SCALED.len()]]) -> Scales {
+        // Mostly, there is nothing to leave out, and nothing to copy.
         if self.model.unsold.is_empty() {
             return Scales::of(sources);
         }

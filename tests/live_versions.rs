@@ -179,7 +179,7 @@ async fn tonight_s_training_takes_in_what_was_kept(state: StateConfig) {
     assert!(!model.members.consent(row("t1")).marketing && model.members.consent(row("t3")).marketing);
     assert!(model.members.tags.row(row("t3")).is_empty() && !model.members.tags.row(row("t6")).is_empty());
     let new_tea = model.products.find("new-tea").unwrap();
-    assert!(model.popularity.is_new(new_tea, 30), "told of today, and bought by nobody");
+    assert!(model.popularity.is_new(new_tea), "told of today, and bought by nobody");
     let tea9 = model.products.find("tea9").unwrap();
     assert_eq!(model.history.pair(row("t0"), tea9).unwrap().count, 1);
     assert_eq!(model.groups.contacts.as_ref().unwrap().of(row("t4"), 30), 1);

@@ -27,7 +27,7 @@ pub use filter::{AllowedProducts, ProductFilter};
 pub use group::{GroupFeed, GroupItem, GroupRequest, MAX_GROUP, MAX_GROUP_PAGE, group_feed};
 pub use persona::Persona;
 pub use reason::{Reason, Reasons};
-pub use rules::{LAUNCH_DAYS, Rule, Rules, SEEN_DECAY};
+pub use rules::{Rule, Rules, SEEN_DECAY};
 pub use signals::{FEATURES, Feature, Features, Signals};
 pub use unsold::Unsold;
 

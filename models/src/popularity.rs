@@ -22,6 +22,8 @@ use crate::strings::{NONE, Strings};
 
 /// Purchases that a part of the chain must have for its own counts to weigh as much as its parent's.
 const PRIOR: f32 = 200.0;
+/// Days for which a product counts as a launch.
+pub const LAUNCH_DAYS: u16 = 30;
 
 /// How much each product is bought, with old purchases counted less.
 #[derive(Clone, Debug, Default)]
@@ -155,15 +157,15 @@ impl Popularity {
         if trials > 0.0 { trials / self.totals[3] } else { self.share(product) }
     }
 
-    /// Whether a product was first sold within so many days, or launched and not sold yet, as far as events have a time; to
-    /// a history that has just begun, nothing is new but what was added since.
-    pub fn is_new(&self, product: u32, days: u16) -> bool {
+    /// Whether a product was first sold within [`LAUNCH_DAYS`], or launched and not sold yet, as far as events have a time;
+    /// to a history that has just begun, nothing is new but what was added since.
+    pub fn is_new(&self, product: u32) -> bool {
         let age = self.age_days[product as usize];
         if product as usize + self.added >= self.overall.len() {
-            return age <= days;
+            return age <= LAUNCH_DAYS;
         }
         let is_there = age > 0 || self.long[product as usize] > 0.0;
-        is_there && age <= days && age.saturating_add(days) <= self.history_days
+        is_there && age <= LAUNCH_DAYS && age.saturating_add(LAUNCH_DAYS) <= self.history_days
     }
 
     /// Writes them as a section of a version.
@@ -340,18 +342,14 @@ mod tests {
         let learned =
             Popularity { age_days: vec![300, 20, 0].into(), long: vec![9.0, 1.0, 0.0].into(), ..popularity() }.ranked();
         let launched = Popularity { age_days: vec![300, 20, 7].into(), ..learned.clone() };
-        assert_eq!([&learned, &launched].map(|popularity| popularity.is_new(2, 30)), [false, true], "none bought it");
+        assert_eq!([&learned, &launched].map(|popularity| popularity.is_new(2)), [false, true], "none bought it");
         let none = || Since { left: 1.0, scale: 1.0, parts: std::iter::empty().collect() };
         let later = |days| learned.with_purchases(days, [1.0; 3], std::iter::empty(), [none(), none(), none(), none()]);
         assert_eq!(later(15).age_days[..], [315, 35, 0], "the last was not sold yet");
-        assert_eq!([0, 10, 11].map(|days| later(days).is_new(1, 30)), [true, true, false]);
+        assert_eq!([0, 10, 11].map(|days| later(days).is_new(1)), [true, true, false]);
         let added = learned.extended(&[0, 31]);
         let bought = [(3, [1.0; 3]), (4, [1.0; 3])].into_iter();
         let added = added.with_purchases(200, [1.0; 3], bought, [none(), none(), none(), none()]);
-        assert_eq!(
-            [3, 4].map(|product| added.is_new(product, 30)),
-            [true, false],
-            "to an old version, as it was added"
-        );
+        assert_eq!([3, 4].map(|product| added.is_new(product)), [true, false], "to an old version, as it was added");
     }
 }

@@ -3,14 +3,13 @@
 use chrono::NaiveDate;
 use kindred_models::Model;
 use kindred_models::audience::{
-    AllocationRequest, AudienceRequest, AudienceSize, Birthday, Cap, DueForRepeat, LastPurchase, Launch, MAX_LAUNCHES,
-    MaxContacts, MemberFilter, Quota, Subject,
+    AllocationRequest, AudienceRequest, AudienceSize, Cap, Launch, MAX_LAUNCHES, MemberFilter, Quota, Subject,
 };
 use kindred_models::content::Attributes;
-use kindred_models::groups::{CONTACT_DAYS, Segment};
 
+use super::member_filter::{MAX_PLACES, member_filter};
 use super::status::Problem;
-use super::validate::Check;
+use super::validate::{Check, MAX_TAGS};
 use crate::proto::v1;
 use crate::proto::v1::find_audience_request::Size;
 use crate::proto::v1::launch_to_allocate::Cap as GivenCap;
@@ -19,15 +18,6 @@ use crate::proto::v1::launch_to_allocate::Cap as GivenCap;
 const MAX_SEEDS: usize = 100_000;
 /// Unknown seeds named at most.
 const MAX_UNKNOWN_SEEDS: usize = 100;
-/// Stores, cities and guides of a filter at most.
-const MAX_PLACES: usize = 10_000;
-/// Tags, and demands of what was bought, at most.
-const MAX_TAGS: usize = 100;
-/// Filters within filters at most, and how deep.
-const MAX_FILTERS: usize = 100;
-const MAX_FILTER_DEPTH: usize = 4;
-/// Days since a purchase at most.
-const MAX_DAYS: i32 = u16::MAX as i32 - 1;
 /// Days of a campaign at most.
 const MAX_CAMPAIGN_DAYS: i32 = 366;
 
@@ -202,100 +192,4 @@ fn quota(check: &mut Check, given: Option<v1::Quota>) -> Quota {
         &format!("must be from 0 to {MAX_CAMPAIGN_DAYS}"),
     );
     Quota { per_store, per_guide, days: u16::try_from(given.days).unwrap_or(1).max(1) }
-}
-
-/// The filter of a request; `today` by the shops' clocks.
-pub(super) fn member_filter(check: &mut Check, given: Option<&v1::MemberFilter>, today: NaiveDate) -> MemberFilter {
-    given.map_or_else(MemberFilter::default, |given| nested_filter(check, "filter", given, today, 1, &mut 0))
-}
-
-/// A filter and those within it, `count` of which were seen before.
-fn nested_filter(
-    check: &mut Check,
-    field: &str,
-    given: &v1::MemberFilter,
-    today: NaiveDate,
-    depth: usize,
-    count: &mut usize,
-) -> MemberFilter {
-    *count += 1 + given.last_purchases.len();
-    if depth > MAX_FILTER_DEPTH || *count > MAX_FILTERS {
-        check.that(
-            false,
-            field,
-            &format!("must not go beyond {MAX_FILTER_DEPTH} deep, or {MAX_FILTERS} filters and last purchases in all"),
-        );
-        return MemberFilter::default();
-    }
-    check.ids(&format!("{field}.store_ids"), &given.store_ids, MAX_PLACES);
-    check.ids(&format!("{field}.cities"), &given.cities, MAX_PLACES);
-    check.ids(&format!("{field}.guide_ids"), &given.guide_ids, MAX_PLACES);
-    check.ids(&format!("{field}.tags"), &given.tags, MAX_TAGS);
-    check.ids(&format!("{field}.segments"), &given.segments, Segment::ALL.len());
-    let segments: Option<Vec<Segment>> = given.segments.iter().map(|name| Segment::parse(name)).collect();
-    let names = Segment::ALL.map(Segment::name).join(", ");
-    check.that(segments.is_some(), &format!("{field}.segments"), &format!("must be of {names}"));
-    let last_purchases = given.last_purchases.iter().enumerate();
-    let last_purchases =
-        last_purchases.map(|(i, last)| last_purchase(check, &format!("{field}.last_purchases[{i}]"), last)).collect();
-    let max_contacts = given.max_contacts.map(|max| {
-        let days = i32::from(CONTACT_DAYS);
-        check.that(max.count >= 0, &format!("{field}.max_contacts.count"), "must be 0 or above");
-        check.that(
-            (1..=days).contains(&max.days),
-            &format!("{field}.max_contacts.days"),
-            &format!("must be from 1 to {days}"),
-        );
-        MaxContacts { count: usize::try_from(max.count).unwrap_or(0), days: u16::try_from(max.days).unwrap_or(0) }
-    });
-    let days = |check: &mut Check, field: String, days: i32| {
-        let days = u16::try_from(days).ok().filter(|days| *days <= 365);
-        check.that(days.is_some(), &field, "must be from 0 to 365");
-        days.unwrap_or(0)
-    };
-    let birthday = given.birthday.map(|birthday| Birthday {
-        within_days: days(check, format!("{field}.birthday.within_days"), birthday.within_days),
-        from: Some(today),
-    });
-    let due_for_repeat = given.due_for_repeat.as_ref().map(|due| {
-        check.text(&format!("{field}.due_for_repeat.category"), &due.category, 1000);
-        DueForRepeat {
-            category: Some(due.category.clone()).filter(|category| !category.is_empty()),
-            within_days: days(check, format!("{field}.due_for_repeat.within_days"), due.within_days),
-        }
-    });
-    let mut within = |name: &str, filters: &[v1::MemberFilter]| -> Vec<MemberFilter> {
-        // One more than are allowed is enough to say so.
-        let each = filters.iter().take(MAX_FILTERS + 1).enumerate();
-        each.map(|(i, f)| nested_filter(check, &format!("{field}.{name}[{i}]"), f, today, depth + 1, count)).collect()
-    };
-    MemberFilter {
-        any_of: within("any_of", &given.any_of),
-        none_of: within("none_of", &given.none_of),
-        stores: given.store_ids.clone(),
-        cities: given.cities.clone(),
-        guides: given.guide_ids.clone(),
-        tags: given.tags.clone(),
-        segments: segments.unwrap_or_default(),
-        last_purchases,
-        max_contacts,
-        birthday,
-        due_for_repeat,
-    }
-}
-
-fn last_purchase(check: &mut Check, field: &str, given: &v1::LastPurchase) -> LastPurchase {
-    check.text(&format!("{field}.category"), &given.category, 1000);
-    let (least, most) = (given.min_days.unwrap_or(0), given.max_days.unwrap_or(MAX_DAYS));
-    check.that(
-        0 <= least && least <= most && most <= MAX_DAYS,
-        field,
-        &format!("must have 0 up to min_days up to max_days up to {MAX_DAYS}"),
-    );
-    let days = |days: Option<i32>| days.and_then(|days| u16::try_from(days).ok());
-    LastPurchase {
-        category: Some(given.category.clone()).filter(|c| !c.is_empty()),
-        min_days: days(given.min_days),
-        max_days: days(given.max_days),
-    }
 }

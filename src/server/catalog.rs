@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::Shared;
 use super::status::Problem;
-use super::validate::Check;
+use super::validate::{Check, MAX_TAGS};
 use crate::clock::unix_now;
 use crate::proto::v1;
 use crate::proto::v1::catalog_service_server::{CatalogService, CatalogServiceServer};
@@ -20,8 +20,6 @@ const MAX_PRODUCTS: usize = 1000;
 const MAX_TEXT: usize = 1000;
 /// Levels of a category path at most.
 const MAX_LEVELS: usize = 16;
-/// Tags of a product at most.
-const MAX_TAGS: usize = 100;
 /// Stores that carry a product at most.
 const MAX_STORES: usize = 10_000;
 

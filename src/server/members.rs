@@ -9,7 +9,7 @@ use kindred_models::state::Profile;
 use tonic::{Request, Response, Status};
 
 use super::status::Problem;
-use super::validate::Check;
+use super::validate::{Check, MAX_TAGS};
 use super::{Shared, entry};
 use crate::access::Caller;
 use crate::proto::v1;
@@ -18,8 +18,6 @@ use crate::store::Write;
 
 /// Members of a request at most.
 const MAX_MEMBERS: usize = 1000;
-/// Tags of a member at most.
-const MAX_TAGS: usize = 100;
 /// Days in which contacts are counted.
 const CONTACT_DAYS: u16 = 30;
 

@@ -10,6 +10,7 @@ mod compute;
 mod deadline;
 mod events;
 mod feed_request;
+mod member_filter;
 mod members;
 mod model;
 mod outreach;

@@ -8,7 +8,7 @@ use kindred_models::events::DAY_SECONDS;
 use kindred_models::feed::ProductFilter;
 use kindred_models::outreach::{ContactStatus, MAX_OFFERS, Offer, Policy, PushRequest};
 
-use super::audience_request::member_filter;
+use super::member_filter::member_filter;
 use super::status::Problem;
 use super::validate::{CLOCKS_AHEAD, Check};
 use crate::proto::v1;

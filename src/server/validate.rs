@@ -14,6 +14,8 @@ const MAX_PAGE: usize = 500;
 pub(super) const CLOCKS_AHEAD: i64 = 300;
 /// Bytes of an id at most.
 pub(super) const MAX_ID_BYTES: usize = 256;
+/// Tags of a member, a product or a filter at most.
+pub(super) const MAX_TAGS: usize = 100;
 /// Values of a filter at most.
 const MAX_FILTER_VALUES: usize = 100;
 /// Events of a visit at most.

@@ -1,7 +1,7 @@
 //! Which products are looked at for a feed.
 
 use super::rules::Caps;
-use super::{LAUNCH_DAYS, Rules, Signals};
+use super::{Rules, Signals};
 use crate::history::Past;
 use crate::kernels::dot;
 use crate::ranking::{Scored, best, distinct};
@@ -48,7 +48,7 @@ impl Signals<'_> {
     /// The allowed products first sold lately that fit the visitor best, in no order.
     pub fn launch_candidates(&self, page_size: usize, allowed: &(dyn Fn(u32) -> bool + Sync)) -> Vec<u32> {
         let popularity = &self.model.popularity;
-        let is_launch = |row: &u32| popularity.is_new(*row, LAUNCH_DAYS) && allowed(*row);
+        let is_launch = |row: &u32| popularity.is_new(*row) && allowed(*row);
         let launches: Vec<u32> = (0..popularity.overall.len() as u32).filter(is_launch).collect();
         self.fitting(launches, page_size)
     }

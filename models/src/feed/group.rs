@@ -10,10 +10,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use rayon::prelude::*;
 
-use super::{
-    FeedItem, FeedRequest, LAUNCH_DAYS, Persona, ProductFilter, Rules, Signals, Source, Visitor, allowed_products,
-    score,
-};
+use super::{FeedItem, FeedRequest, Persona, ProductFilter, Rules, Signals, Source, Visitor, allowed_products, score};
 use crate::model::Model;
 use crate::popularity::Context;
 use crate::stop::{Stop, Stopped};
@@ -167,7 +164,7 @@ fn named(
 }
 
 fn is_wanted_launch(model: &Model, question: &FeedRequest, product: u32) -> bool {
-    question.rules.launch_share > 0.0 && model.popularity.is_new(product, LAUNCH_DAYS)
+    question.rules.launch_share > 0.0 && model.popularity.is_new(product)
 }
 
 /// The products that most members name, by row; where launches are wanted, those of them that most name too.

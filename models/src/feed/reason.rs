@@ -9,8 +9,6 @@ use crate::repeat::LAPSED_GAPS;
 use crate::sparse::Matrix;
 use crate::strings::NONE;
 
-/// Days for which a product counts as new.
-const NEW_DAYS: u16 = 45;
 /// Share of a member's purchases from which a category is one that they buy often.
 const OFTEN: f32 = 0.05;
 
@@ -118,7 +116,7 @@ impl Persona {
     fn new_in_category(&self, model: &Model, product: u32) -> Option<Reason> {
         let label = |product: u32| model.products.categories.rows[product as usize];
         let node = model.tree.levels(label(product))[0];
-        if !model.popularity.is_new(product, NEW_DAYS) || node == NONE {
+        if !model.popularity.is_new(product) || node == NONE {
             return None;
         }
         let bought = || self.past.iter().filter(|p| p.count > 0);

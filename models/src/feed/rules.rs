@@ -15,8 +15,6 @@ use crate::kernels::dot;
 use crate::model::Model;
 use crate::strings::NONE;
 
-/// Days for which a product counts as a launch.
-pub const LAUNCH_DAYS: u16 = 30;
 /// What a feed's scores are multiplied by for each time that a product was seen, where nobody says otherwise.
 pub const SEEN_DECAY: f32 = 0.8;
 /// Candidates per place that diversity chooses among.
@@ -31,7 +29,7 @@ pub struct Rules {
     pub seen_decay: f32,
     /// Share of places for products in categories that the member never bought; 0 to 1.
     pub explore_share: f32,
-    /// Share of places for products first sold within [`LAUNCH_DAYS`]; 0 to 1.
+    /// Share of places for products first sold within [`LAUNCH_DAYS`](crate::popularity::LAUNCH_DAYS); 0 to 1.
     pub launch_share: f32,
     /// Products of one finest category at most.
     pub max_per_category: Option<usize>,
@@ -133,7 +131,7 @@ impl<'a> Page<'a> {
         let untried = (rules.explore_share > 0.0).then(|| persona.untried(model));
         let best_score = items.first().map_or(0.0, |item| item.score).max(f32::MIN_POSITIVE);
         let candidate = |item: FeedItem| {
-            let is_launch = model.popularity.is_new(item.product, LAUNCH_DAYS);
+            let is_launch = model.popularity.is_new(item.product);
             let is_explore = untried.as_ref().is_some_and(|untried| untried(item.product));
             let vector = model.embeddings.product(item.product);
             let length = if rules.diversity > 0.0 { dot(vector, vector).sqrt() } else { 0.0 };

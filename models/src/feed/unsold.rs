@@ -5,7 +5,6 @@
 
 use rayon::prelude::*;
 
-use super::LAUNCH_DAYS;
 use crate::model::Model;
 use crate::ranking::Scored;
 
@@ -41,8 +40,7 @@ impl Model {
     /// proportion to the products, and for each of the new ones.
     pub fn with_unsold(mut self) -> Self {
         let is_sold = |row: u32| !self.launch.buyers.rows.range(row).is_empty();
-        let is_unsold =
-            |row: &u32| self.popularity.overall[*row as usize] <= 0.0 && self.popularity.is_new(*row, LAUNCH_DAYS);
+        let is_unsold = |row: &u32| self.popularity.overall[*row as usize] <= 0.0 && self.popularity.is_new(*row);
         let rows: Vec<u32> = (0..self.products.len() as u32).filter(is_unsold).collect();
         let unsold = |row: &u32| {
             let features = self.products.attributes(*row).features();

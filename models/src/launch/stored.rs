@@ -92,26 +92,7 @@ impl LaunchModel {
         let (members, tags) = (members.len(), members.tag_names.len());
         let s = from.section("launch")?;
         let format = from.manifest().format_version;
-        let old = format < 4;
-        let (activity, fit) = (s.array("activity")?, if old { read_old(&s)? } else { read_fit(&s, format)? });
-        let statics = if old {
-            Statics { activity, ..Statics::default() }
-        } else {
-            Statics {
-                activity,
-                recent: s.array("recent")?,
-                trips: s.array("trips")?,
-                recency: s.array("recency")?,
-                early: s.array("early")?,
-                // Formats up to 6 knew nothing of money.
-                spend: if format < 7 { vec![0.0; members].into() } else { s.array("spend")? },
-                tried: if format < 13 { Array::default() } else { s.array("tried")? },
-                bargains: if format < 14 { Array::default() } else { s.array("bargains")? },
-                repeats: if format < 14 { Array::default() } else { s.array("repeats")? },
-                premium: if format < 11 { Array::default() } else { s.array("premium")? },
-                price_level: if format < 11 { Array::default() } else { s.array("price_level")? },
-            }
-        };
+        let statics = read_statics(&s, format, members)?;
         let counted: Counted = s.values()?;
         let model = Self {
             active: counted.active.unwrap_or_else(|| statics.active()),
@@ -127,25 +108,43 @@ impl LaunchModel {
             } else {
                 read_tags(&s, products, tags, counted.tags_per_member)?
             },
-            fit,
+            fit: if format < 4 { read_old(&s)? } else { read_fit(&s, format)? },
         };
-        let t = &model.statics;
-        let lengths = [t.recent.len(), t.trips.len(), t.recency.len(), t.early.len(), t.spend.len()];
-        let since = |first: u32| if format < first { 0 } else { members };
-        let prices = [t.premium.len(), t.price_level.len()];
-        let complete = t.activity.len() == members
-            && (old || lengths == [members; 5])
-            && t.tried.len() == since(13)
-            && [t.bargains.len(), t.repeats.len()] == [since(14); 2]
-            && prices == [since(11); 2]
-            && [0, members].contains(&model.leanings.of.len());
-        let fits = model.rates.len() == features && [0, products].contains(&model.selling.len());
-        let fits = fits && [0, features].contains(&model.prices.of_features.len());
-        s.ensure(complete && fits, "launch signals do not fit their members or features")?;
+        let fits = [0, members].contains(&model.leanings.of.len())
+            && model.rates.len() == features
+            && [0, products].contains(&model.selling.len())
+            && [0, features].contains(&model.prices.of_features.len());
+        s.ensure(fits, "launch signals do not fit their members or features")?;
         let finite = || model.leanings.of.par_iter().all(|x| x.is_finite());
         s.ensure_all(finite, "leanings are not finite")?;
         Ok(model)
     }
+}
+
+/// What a format knew of members; of the rest nothing.
+fn read_statics(s: &Section<'_>, format: u32, members: usize) -> Result<Statics, ArtifactError> {
+    let since = |first: u32, name: &str| -> Result<Array<f32>, ArtifactError> {
+        if format < first {
+            return Ok(Array::default());
+        }
+        let column = s.array(name)?;
+        s.ensure(column.len() == members, "launch signals do not fit their members")?;
+        Ok(column)
+    };
+    Ok(Statics {
+        activity: since(1, "activity")?,
+        recent: since(4, "recent")?,
+        trips: since(4, "trips")?,
+        recency: since(4, "recency")?,
+        early: since(4, "early")?,
+        // Formats 4 to 6 knew nothing of money, and weigh it.
+        spend: if (4..7).contains(&format) { vec![0.0; members].into() } else { since(7, "spend")? },
+        tried: since(13, "tried")?,
+        bargains: since(14, "bargains")?,
+        repeats: since(14, "repeats")?,
+        premium: since(11, "premium")?,
+        price_level: since(11, "price_level")?,
+    })
 }
 
 fn read_tags(

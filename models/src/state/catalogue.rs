@@ -11,7 +11,7 @@ use crate::catalogue::Products;
 use crate::categories::CategoryTree;
 use crate::content::{Attributes, Feature};
 use crate::events::day;
-use crate::feed::{LAUNCH_DAYS, Unsold};
+use crate::feed::Unsold;
 use crate::index::Table;
 use crate::launch::{ANALOGUES, mean_vector};
 use crate::model::Model;
@@ -109,10 +109,10 @@ impl Model {
     /// still told by what that was made of when it learned. Costs time in proportion to the products. The model is one that
     /// was loaded: to one with added products, no more can be added.
     pub fn with_products(&self, said: &[(String, ProductPatch)]) -> Self {
-        debug_assert!(self.products.added.is_empty());
         if said.is_empty() {
             return self.clone();
         }
+        debug_assert!(self.products.added.is_empty());
         let (mut changed, mut added) = (HashMap::new(), Vec::new());
         for (id, patch) in said {
             match self.products.find(id) {
@@ -133,7 +133,7 @@ impl Model {
             let analogues: Vec<Vec<Scored>> = features.par_iter().map(nearest).collect();
             let vectors: Vec<Vec<f32>> = analogues.iter().map(|a| mean_vector(&self.embeddings, a)).collect();
             let rows = self.products.len() as u32..;
-            let is_new = |row: u32| model.popularity.is_new(row, LAUNCH_DAYS);
+            let is_new = |row: u32| model.popularity.is_new(row);
             let new = rows.zip(&analogues).filter(|(row, _)| is_new(*row));
             let unsold = new.filter_map(|(row, analogues)| Unsold::new(row, analogues));
             model.unsold = self.unsold.iter().cloned().chain(unsold).collect();
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!((p.categories.get(1), p.categories.get(2)), (Some("a/y"), Some("b")));
         assert_eq!(p.attributes(3).tags, ["new"]);
         assert_eq!((p.attributes(1).tags.len(), p.ids.get(3)), (0, "zzz"));
-        assert!(model.popularity.is_new(3, 30) && !model.popularity.is_new(1, 30));
+        assert!(model.popularity.is_new(3) && !model.popularity.is_new(1));
         assert_eq!(model.embeddings.product(3).len(), 2);
         let [changed, .., added] = &model.facts[..] else { panic!("facts of all products") };
         assert_eq!((model.facts.len(), changed.brand, added.nodes), (4, NONE, changed.nodes));

@@ -17,14 +17,14 @@ const PAGE: usize = 20;
 
 /// Which candidates a scorer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Task {
+pub enum Novelty {
     /// What the member bought before.
     Repeat,
     /// What is new to the member.
     Fresh,
 }
 
-impl Task {
+impl Novelty {
     /// Name in reports.
     pub fn name(self) -> &'static str {
         match self {
@@ -66,16 +66,16 @@ impl Horizon {
     pub(super) fn candidates<R>(
         &self,
         (member, _): &Member,
-        task: Task,
+        novelty: Novelty,
         f: impl FnOnce(&[u32], &Signals<'_>) -> R,
     ) -> R {
         let persona = Persona::of(&self.model, Visitor::Member(*member), &[]);
         let request = FeedRequest::new(Visitor::Member(*member), PAGE);
         let signals = Signals::new(&self.model, &persona, &request);
         // What is available today says nothing of then.
-        let products = match task {
-            Task::Repeat => signals.repeat_candidates(PAGE, &|_| true),
-            Task::Fresh => signals.candidates(PAGE, false, &|product| !persona.has_purchased(product)),
+        let products = match novelty {
+            Novelty::Repeat => signals.repeat_candidates(PAGE, &|_| true),
+            Novelty::Fresh => signals.candidates(PAGE, false, &|product| !persona.has_purchased(product)),
         };
         f(&products, &signals)
     }
@@ -98,17 +98,17 @@ impl Examples {
     pub(super) fn of(
         horizon: &Horizon,
         members: &[Member],
-        task: Task,
+        novelty: Novelty,
         params: &RankerParams,
         stop: &Stop,
     ) -> Result<Self, TrainError> {
-        let share = negative_share(horizon, task, params);
+        let share = negative_share(horizon, novelty, params);
         let salt = mix(horizon.model.info.as_of_time as u64);
         let kept: Vec<Vec<(Features, bool, f32)>> = members
             .par_iter()
             .map(|member| {
                 stop.check()?;
-                Ok(horizon.candidates(member, task, |products, signals| {
+                Ok(horizon.candidates(member, novelty, |products, signals| {
                     let draw = |product: u32| unit(mix(salt ^ mix(u64::from(member.0) << 32 | u64::from(product))));
                     let is_kept = |product: u32| member.1.contains(&product) || draw(product) < share;
                     let kept = products.iter().filter(|p| is_kept(**p)).map(|p| (member.1.contains(p), draw(*p)));
@@ -142,9 +142,9 @@ impl Examples {
 }
 
 /// Share of what was not bought that keeps the rows within what the config allows, by a sample of members.
-fn negative_share(horizon: &Horizon, task: Task, params: &RankerParams) -> f32 {
+fn negative_share(horizon: &Horizon, novelty: Novelty, params: &RankerParams) -> f32 {
     let sample = &horizon.members[..horizon.members.len().min(200)];
-    let total: usize = sample.par_iter().map(|m| horizon.candidates(m, task, |products, _| products.len())).sum();
+    let total: usize = sample.par_iter().map(|m| horizon.candidates(m, novelty, |products, _| products.len())).sum();
     let total = total as f64 / sample.len().max(1) as f64 * horizon.members.len() as f64;
     let allowed = params.max_rows as f64 / f64::from(params.slices.max(1));
     (allowed / total.max(1.0)).min(1.0) as f32

@@ -28,7 +28,7 @@ use crate::error::TrainError;
 use crate::fit::sources;
 use crate::progress::Progress;
 use crate::slice::Slice;
-pub use examples::Task;
+pub use examples::Novelty;
 pub(crate) use examples::mix;
 use examples::{Examples, Horizon};
 pub use select::Comparison;
@@ -50,10 +50,10 @@ pub struct Ranked {
 /// worth of memory each.
 #[derive(Debug, Default)]
 pub struct Lessons {
-    by_cut: BTreeMap<(i64, Task), Examples>,
+    by_cut: BTreeMap<(i64, Novelty), Examples>,
 }
 
-const TASKS: [Task; 2] = [Task::Repeat, Task::Fresh];
+const NOVELTIES: [Novelty; 2] = [Novelty::Repeat, Novelty::Fresh];
 
 /// Fits a ranker for a model of this slice; lessons that another slice had of the same cuts are used again.
 ///
@@ -80,21 +80,21 @@ pub fn fit(
     };
     let mut only = None;
     for cut in &cuts {
-        if !lessons.by_cut.contains_key(&(*cut, Task::Repeat)) {
+        if !lessons.by_cut.contains_key(&(*cut, Novelty::Repeat)) {
             let horizon = horizon(*cut)?;
             lessons.learn(*cut, &horizon, params, stop)?;
             progress.part("examples of one moment");
             only = Some(horizon).filter(|_| cuts.len() == 1);
         }
     }
-    let mut judgements: [Vec<Judgement>; TASKS.len()] = Default::default();
+    let mut judgements: [Vec<Judgement>; NOVELTIES.len()] = Default::default();
     for cut in &cuts {
         // Fitted once more, now that the others have taught: one base's worth of memory at a time.
         let horizon = only.take().map_or_else(|| horizon(*cut), Ok)?;
         let others = apart(&cuts, *cut, params);
-        for (task, judgements) in TASKS.into_iter().zip(&mut judgements) {
-            let (taught, seen) = (lessons.of(&others, task), lessons.of(&[*cut], task));
-            judgements.push(select::judge(&horizon, &taught, &seen, task, blend, params, stop)?);
+        for (novelty, judgements) in NOVELTIES.into_iter().zip(&mut judgements) {
+            let (taught, seen) = (lessons.of(&others, novelty), lessons.of(&[*cut], novelty));
+            judgements.push(select::judge(&horizon, &taught, &seen, novelty, blend, params, stop)?);
         }
         progress.part("scorers at one moment");
     }
@@ -104,22 +104,22 @@ pub fn fit(
 /// Fits the kind that won each task to all cuts, the last of which stands first.
 fn winners(
     cuts: &[i64],
-    judgements: &[Vec<Judgement>; TASKS.len()],
+    judgements: &[Vec<Judgement>; NOVELTIES.len()],
     lessons: &Lessons,
     blend: &Blend,
     params: &RankerParams,
 ) -> Ranked {
     let mut ranked = Ranked::default();
     ranked.ranker.fit.horizon_days = params.horizon_days;
-    for (task, judgements) in TASKS.into_iter().zip(judgements) {
-        let (comparison, slope) = select::best(task, judgements);
-        let scorer = scorer(comparison.chosen, &lessons.of(cuts, task), blend, params);
+    for (novelty, judgements) in NOVELTIES.into_iter().zip(judgements) {
+        let (comparison, slope) = select::best(novelty, judgements);
+        let scorer = scorer(comparison.chosen, &lessons.of(cuts, novelty), blend, params);
         // How sure it may be, from days that it had not seen; how much is bought, from the latest ones.
-        let scorer = calibrate::calibrated(scorer, slope, &lessons.of(&cuts[..1], task));
+        let scorer = calibrate::calibrated(scorer, slope, &lessons.of(&cuts[..1], novelty));
         let RankerFit { repeat, fresh, .. } = &mut ranked.ranker.fit;
-        match task {
-            Task::Repeat => (ranked.ranker.repeat, *repeat) = (scorer, comparison.chosen),
-            Task::Fresh => (ranked.ranker.fresh, *fresh) = (scorer, comparison.chosen),
+        match novelty {
+            Novelty::Repeat => (ranked.ranker.repeat, *repeat) = (scorer, comparison.chosen),
+            Novelty::Fresh => (ranked.ranker.fresh, *fresh) = (scorer, comparison.chosen),
         }
         ranked.comparisons.push(comparison);
     }
@@ -128,15 +128,15 @@ fn winners(
 
 impl Lessons {
     fn learn(&mut self, cut: i64, horizon: &Horizon, params: &RankerParams, stop: &Stop) -> Result<(), TrainError> {
-        for task in TASKS {
-            self.by_cut.insert((cut, task), Examples::of(horizon, &horizon.members, task, params, stop)?);
+        for novelty in NOVELTIES {
+            self.by_cut.insert((cut, novelty), Examples::of(horizon, &horizon.members, novelty, params, stop)?);
         }
         Ok(())
     }
 
     /// The examples of some cuts together.
-    fn of(&self, cuts: &[i64], task: Task) -> Examples {
-        let found: Vec<&Examples> = cuts.iter().filter_map(|cut| self.by_cut.get(&(*cut, task))).collect();
+    fn of(&self, cuts: &[i64], novelty: Novelty) -> Examples {
+        let found: Vec<&Examples> = cuts.iter().filter_map(|cut| self.by_cut.get(&(*cut, novelty))).collect();
         Examples::merged(&found)
     }
 }

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::calibrate;
-use super::examples::{Examples, Horizon, Member, Task};
+use super::examples::{Examples, Horizon, Member, Novelty};
 use super::{boosting, ftrl, mean, scorer};
 use crate::config::RankerParams;
 use crate::error::TrainError;
@@ -54,19 +54,19 @@ pub(super) fn judge(
     horizon: &Horizon,
     taught: &Examples,
     seen: &Examples,
-    task: Task,
+    novelty: Novelty,
     blend: &Blend,
     params: &RankerParams,
     stop: &Stop,
 ) -> Result<Judgement, TrainError> {
     let (judges, teachers) = horizon.members.split_at(horizon.members.len() / 2);
     let is_only = taught.rows.is_empty();
-    let half = |members| Examples::of(horizon, members, task, params, stop);
+    let half = |members| Examples::of(horizon, members, novelty, params, stop);
     let (lesson, test) = if is_only { (&half(teachers)?, &half(judges)?) } else { (taught, seen) };
     let judges = if is_only { judges } else { &horizon.members };
     let scorers = scorers(lesson, blend, params);
     let slopes = std::array::from_fn(|k| calibrate::slope(&scorers[k], test));
-    Ok(Judgement { ndcg_at_10: ndcg(horizon, judges, task, &scorers, stop)?, slopes })
+    Ok(Judgement { ndcg_at_10: ndcg(horizon, judges, novelty, &scorers, stop)?, slopes })
 }
 
 /// One of each of [`KINDS`].
@@ -81,12 +81,12 @@ fn scorers(examples: &Examples, blend: &Blend, params: &RankerParams) -> [Scorer
 }
 
 /// The kind that did best on average, with its slope at the latest cut, which stands first.
-pub(super) fn best(task: Task, judgements: &[Judgement]) -> (Comparison, f64) {
+pub(super) fn best(novelty: Novelty, judgements: &[Judgement]) -> (Comparison, f64) {
     let mean = |k: usize| judgements.iter().map(|j| j.ndcg_at_10[k]).sum::<f64>() / judgements.len().max(1) as f64;
     // Of two alike, the simpler one, which stands first.
     let best = (0..KINDS.len()).rev().max_by(|a, b| mean(*a).total_cmp(&mean(*b))).unwrap_or(0);
     let ndcg_at_10 = KINDS.into_iter().enumerate().map(|(k, kind)| (kind, mean(k))).collect();
-    let comparison = Comparison { task: task.name().to_owned(), chosen: KINDS[best], ndcg_at_10 };
+    let comparison = Comparison { task: novelty.name().to_owned(), chosen: KINDS[best], ndcg_at_10 };
     (comparison, judgements.first().map_or(1.0, |latest| latest.slopes[best]))
 }
 
@@ -94,7 +94,7 @@ pub(super) fn best(task: Task, judgements: &[Judgement]) -> (Comparison, f64) {
 fn ndcg(
     horizon: &Horizon,
     members: &[Member],
-    task: Task,
+    novelty: Novelty,
     scorers: &[Scorer; KINDS.len()],
     stop: &Stop,
 ) -> Result<[f64; KINDS.len()], TrainError> {
@@ -104,12 +104,12 @@ fn ndcg(
         .map(|member| {
             stop.check()?;
             let before = |product: u32| horizon.model.history.pair(member.0, product).is_some_and(|p| p.count > 0);
-            let truths = member.1.iter().filter(|p| before(**p) == (task == Task::Repeat)).count();
+            let truths = member.1.iter().filter(|p| before(**p) == (novelty == Novelty::Repeat)).count();
             if truths == 0 {
                 return Ok(None);
             }
             let ideal: f64 = (0..truths.min(DEPTH)).map(gain).sum();
-            Ok(Some(horizon.candidates(member, task, |products, signals| {
+            Ok(Some(horizon.candidates(member, novelty, |products, signals| {
                 let rows = signals.features(products, |_| true);
                 let of_scorer = |scorer: &Scorer| {
                     let mut ranked: Vec<(f32, u32)> =
@@ -136,11 +136,11 @@ mod tests {
         let at = |ndcg_at_10, slope| Judgement { ndcg_at_10, slopes: [slope; 5] };
         // The blend wins the latest cut by a little, the trees the one before by much.
         let (comparison, slope) =
-            best(Task::Fresh, &[at([0.30, 0.28, 0.28, 0.29, 0.28], 0.9), at([0.40, 0.45, 0.44, 0.60, 0.59], 1.1)]);
+            best(Novelty::Fresh, &[at([0.30, 0.28, 0.28, 0.29, 0.28], 0.9), at([0.40, 0.45, 0.44, 0.60, 0.59], 1.1)]);
         assert_eq!(comparison.chosen, ScorerKind::Boosting);
         assert!((comparison.ndcg_at_10[&ScorerKind::Boosting] - 0.445).abs() < 1e-9);
         assert_eq!(slope, 0.9, "of the latest cut");
-        let (alike, _) = best(Task::Repeat, &[at([0.5; 5], 1.0)]);
+        let (alike, _) = best(Novelty::Repeat, &[at([0.5; 5], 1.0)]);
         assert_eq!(alike.chosen, ScorerKind::Blend, "of two alike, the simpler one");
     }
 }

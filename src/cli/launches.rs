@@ -37,6 +37,7 @@ impl Launches {
         if rejects.total() > 0 {
             progress.warn(&format!("{} of {} products rejected\n{rejects}", rejects.total(), rejects.rows));
         }
+        warn_of_strange(model, &products, progress);
         Ok(products)
     }
 
@@ -65,6 +66,23 @@ fn sold(model: &Model, product_id: &str) -> Option<u32> {
 pub(super) fn subject(model: &Model, product: &NewProduct) -> (Subject, Vec<u32>) {
     let known = sold(model, &product.id).map(|row| Subject::now(model, row));
     known.unwrap_or_else(|| (Subject::New(product.attributes.clone()), Vec::new()))
+}
+
+/// Warns of products of which nothing tells what they are like.
+fn warn_of_strange(model: &Model, products: &NewProducts, progress: &Terminal) {
+    let is_strange = |product: &&NewProduct| {
+        let is_known = |row: u32| !model.launch.buyers.row(row).0.is_empty();
+        let features = product.attributes.features();
+        model.products.find(&product.id).is_none() && model.content.nearest(&features, 1, is_known).is_empty()
+    };
+    let strange: Vec<&str> = products.list.iter().filter(is_strange).map(|product| product.id.as_str()).collect();
+    if let Some(first) = strange.first() {
+        progress.warn(&format!(
+            "{} of the products, such as {first}, have no category, brand, tag or title like any that was sold: whoever buys \
+             most comes first. Are the columns named as those of the products table?",
+            strange.len()
+        ));
+    }
 }
 
 /// Warns of products that are sold already, and says how they are taken.

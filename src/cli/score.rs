@@ -1,5 +1,6 @@
 //! `kindred score`.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -53,12 +54,12 @@ impl Score {
     pub(super) fn run(self) -> Result<(), Error> {
         let model = self.from.load()?;
         let request = BatchRequest { top: self.top as usize, exclude_purchased: self.exclude_purchased, by: self.by };
+        let progress = Terminal::new();
         let named = match &self.members {
-            Some(path) => Some(read_member_ids(path, &data_config(&model.info))?),
+            Some(path) => Some(named(&model, read_member_ids(path, &data_config(&model.info))?, &progress)),
             None => None,
         };
         let total = named.as_ref().map_or(model.members.len(), Vec::len);
-        let progress = Terminal::new();
         let stop = stop_flag();
         if request.by == By::Ranker && model.ranker.fit.horizon_days == 0 {
             progress.warn("this version has no ranker: scores put a member's products in order, and are no chances");
@@ -84,6 +85,24 @@ impl Score {
         progress.finish(&format!("{} rows for {} members", print::count(rows as u64), print::count(total as u64)));
         print::line(self.out.display())
     }
+}
+
+/// The members of a table, each once.
+fn named(model: &Model, mut ids: Vec<String>, progress: &Terminal) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let rows = ids.len();
+    ids.retain(|id| seen.insert(id.clone()));
+    if ids.len() < rows {
+        progress.warn(&format!("{} of {rows} rows name a member whom an earlier row names", rows - ids.len()));
+    }
+    let unknown = ids.iter().filter(|id| matches!(batch::visitor(model, id), Visitor::Unknown)).count();
+    if unknown > 0 {
+        let all = ids.len();
+        progress.warn(&format!(
+            "the model does not know {unknown} of {all} members, who get what is popular: are ids written alike?"
+        ));
+    }
+    ids
 }
 
 fn columns(

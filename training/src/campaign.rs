@@ -87,6 +87,9 @@ pub fn report(
         progress
             .warn("no event names a member of the audience: are ids written alike, and not 0042 here and 42 there?");
     }
+    if !purchases.any() {
+        progress.warn("no event is of the days asked for: nobody can have bought anything");
+    }
     let mut launches = BTreeMap::<String, Vec<(AudienceRow, bool)>>::new();
     for (product, row) in rows {
         let bought = purchases.contains(&row.member_id, &product);

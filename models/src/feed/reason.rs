@@ -82,7 +82,8 @@ impl<'a> Reasons<'a> {
             return Some(bought(model, past));
         }
         if model.popularity.share(item.product) <= 0.0 {
-            return Some(persona.new_in_category(model, item.product).unwrap_or(Reason::New));
+            let new = || model.popularity.is_new(item.product).then_some(Reason::New);
+            return persona.new_in_category(model, item.product).or_else(new);
         }
         let of_source = || match item.source {
             Source::Affinity | Source::Repeat => persona.goes_with(model, item.product),

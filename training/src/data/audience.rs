@@ -74,6 +74,8 @@ pub fn read_audience(path: &Path) -> Result<Vec<(String, AudienceRow)>, TableErr
 #[derive(Debug, Default)]
 pub struct Purchases {
     by_product: HashMap<String, HashSet<String>>,
+    /// Events within the time.
+    within: usize,
     /// Everybody whom events name, whatever they did and when.
     members: Strings,
 }
@@ -82,6 +84,11 @@ impl Purchases {
     /// Whether events name a member.
     pub fn knows(&self, member_id: &str) -> bool {
         self.members.find(member_id).is_some()
+    }
+
+    /// Whether anything happened within the time.
+    pub fn any(&self) -> bool {
+        self.within > 0
     }
 
     /// Whether a member bought a product.
@@ -111,7 +118,8 @@ pub fn read_purchases(
     // What was brought back later must be known; what was bought before says nothing.
     list.retain(|e| e.time >= *times.start());
     let events = read.events.with(list, &member_rows, &product_rows);
-    let mut purchases = Purchases::default();
+    let within = events.list.iter().filter(|e| times.contains(&e.time)).count();
+    let mut purchases = Purchases { within, ..Purchases::default() };
     for pair in pairs(&events.list) {
         if kept_purchases(pair).iter().any(|time| times.contains(time)) {
             let buyers = purchases.by_product.entry(products.get(pair[0].product).to_owned()).or_default();

@@ -40,6 +40,13 @@ impl Columns {
                 format!("the config maps a column '{unknown}', and this table has only {}", known.join(", ")),
             ));
         }
+        if let Some((theirs, ours)) = nearly_known(&present, table, known()) {
+            let problem = format!(
+                "column '{theirs}' is nearly '{ours}', and nobody can tell whether it is: rename it, map it (columns = \
+                 {{ {ours} = \"{theirs}\" }}), or leave it out (ignore = [\"{theirs}\"])"
+            );
+            return Err(TableError::malformed(&file.path, problem));
+        }
         let mut columns = Self { names: Vec::new(), places: BTreeMap::new(), others: Vec::new() };
         for ours in known() {
             let mapped = table.columns.get(*ours);
@@ -62,7 +69,7 @@ impl Columns {
             // Nobody asked for these: what can't be read is no reason to stop.
             let unreadable = file.unreadable()?;
             for name in present {
-                if !columns.names.contains(&name) && !unreadable.contains(&name) {
+                if !columns.names.contains(&name) && !unreadable.contains(&name) && !file.is_of_folder(&name) {
                     columns.others.push(columns.names.len());
                     columns.names.push(name);
                 }
@@ -85,4 +92,20 @@ impl Columns {
     pub(super) fn all<'c, 'a>(&self, ours: &str, cells: &'c [Cell<'a>]) -> impl Iterator<Item = &'c Cell<'a>> {
         self.places.get(ours).into_iter().flatten().map(|place| &cells[*place])
     }
+}
+
+/// A column of the file that would be one of Kindred's but for its case, spaces and dashes. To read on without it would take
+/// refunds for purchases, and everybody to have agreed.
+fn nearly_known<'a>(
+    present: &'a [String],
+    table: &TableConfig,
+    known: impl Iterator<Item = &'a &'static str>,
+) -> Option<(&'a str, &'static str)> {
+    let plain = |name: &str| name.to_lowercase().replace([' ', '-', '_', '.'], "");
+    let mut absent = known.filter(|ours| !table.columns.contains_key(**ours) && !present.iter().any(|p| p == *ours));
+    let is_mapped = |name: &str| table.columns.values().any(|names| names.list().iter().any(|n| n == name));
+    absent.find_map(|ours| {
+        let theirs = present.iter().find(|name| plain(name) == plain(ours) && !is_mapped(name))?;
+        Some((theirs.as_str(), *ours))
+    })
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use chrono::{DateTime, Months};
 use kindred_models::catalogue::{Consent, IdType, Members, month_day};
+use kindred_models::events::{DAY_SECONDS, day};
 use kindred_models::state::{ADULT_YEARS, Profile};
 use kindred_models::strings::{Labels, Strings};
 
@@ -72,10 +73,10 @@ impl Member {
     }
 
     /// As a row has it; `unsaid` is what it allows where it does not say.
-    fn of(columns: &Columns, cells: &[Cell<'_>], unit: TimeUnit, unsaid: Consent) -> Result<Self, Reason> {
+    fn of(columns: &Columns, cells: &[Cell<'_>], clock: Clock, unsaid: Consent) -> Result<Self, Reason> {
         let text = |name| columns.get(name, cells).text();
         let flag = |name| columns.get(name, cells).flag().map_err(|_| Reason::BadFlag(name));
-        let day = |name| birthday(columns.get(name, cells), unit).ok_or(Reason::BadTime(name));
+        let day = |name| birthday(columns.get(name, cells), clock).ok_or(Reason::BadTime(name));
         // Of no use to what is learned so far; a bad one is told of all the same.
         Ok(Self {
             store: text("store_id"),
@@ -108,22 +109,55 @@ impl Member {
 /// Days that a member may have been born on: from 1900 to 2100, in unix seconds.
 const BIRTHDAYS: std::ops::Range<i64> = -2_208_988_800..4_102_444_800;
 
-/// A birthday in unix seconds, below 0 before 1970: a date column, text that begins with a date, or a number in the
-/// table's unit. `None` for what is none; a cell may hold none. What is before 1900 stands for a birthday that nobody told.
-fn birthday(cell: &Cell<'_>, unit: TimeUnit) -> Option<Option<i64>> {
+/// What databases hold for a date that nobody told.
+const NO_DATE: &str = "0000-00-00";
+/// Summer time puts midnight off by as much.
+const HOUR_SECONDS: i64 = 3600;
+
+/// How a table writes moments.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    unit: TimeUnit,
+    /// Seconds that the shops' clocks are ahead of UTC.
+    offset: i64,
+}
+
+impl Clock {
+    /// Midnight in UTC of the day that a moment is of: one at midnight is a date; others are midnights of the shops' clocks,
+    /// be it in summer.
+    fn day_of(self, moment: i64) -> i64 {
+        match moment.rem_euclid(DAY_SECONDS) {
+            0 => moment,
+            _ => day(moment + self.offset + HOUR_SECONDS) * DAY_SECONDS,
+        }
+    }
+}
+
+/// A birthday, as midnight in UTC, in unix seconds, below 0 before 1970: a date column, text that begins with a date, or a
+/// moment or number in the table's unit. `None` for what is none; a cell may hold none. What is before 1900 stands for a
+/// birthday that nobody told.
+fn birthday(cell: &Cell<'_>, clock: Clock) -> Option<Option<i64>> {
     if cell.is_empty() {
         return Some(None);
     }
     let date = match cell {
         Cell::Text(text) => {
             let date = text.trim().split(['T', ' ']).next().unwrap_or_default();
+            if date == NO_DATE {
+                return Some(None);
+            }
             parse_date(date).or_else(|| parse_date(date.get(..10)?))
         }
         _ => None,
     };
-    let born = date.or_else(|| unit.of_number(cell))?;
+    let born = date.or_else(|| clock.unit.of_number(cell).map(|moment| clock.day_of(moment)))?;
     (born < BIRTHDAYS.end).then(|| Some(born).filter(|born| BIRTHDAYS.contains(born)))
 }
+
+/// Days of birthdays of today, in seconds, that are taken for milliseconds: all are of January 1970.
+const MISTAKEN: std::ops::Range<i64> = 0..31 * DAY_SECONDS;
+/// Birthdays from which it is no chance that all are of one month.
+const ENOUGH: usize = 3;
 
 /// The members table, by the numbers of its ids.
 #[derive(Debug)]
@@ -134,10 +168,14 @@ pub(super) struct ReadMembers {
     /// Columns that Kindred has no name for.
     others: Others,
     pub(super) rejects: Rejects,
+    /// What else is odd about the table, in words.
+    pub(super) notes: Vec<String>,
 }
 
-pub(super) fn read(config: &DataConfig, ids: &mut Ids) -> Result<ReadMembers, TableError> {
+/// Reads the table; the shops' clocks are `utc_offset_minutes` ahead of UTC.
+pub(super) fn read(config: &DataConfig, utc_offset_minutes: i32, ids: &mut Ids) -> Result<ReadMembers, TableError> {
     let table = &config.members;
+    let clock = Clock { unit: table.time_unit, offset: 60 * i64::from(utc_offset_minutes) };
     let with_columns = |file: TableFile| {
         let columns = Columns::of(&file, table, &["member_id"], &OPTIONAL, true)?;
         Ok((file, columns))
@@ -152,7 +190,13 @@ pub(super) fn read(config: &DataConfig, ids: &mut Ids) -> Result<ReadMembers, Ta
         marketing: asked_nobody("consent_marketing"),
         ..ASKED_NOBODY
     };
-    let mut read = ReadMembers { list: Vec::new(), unsaid, others: Others::default(), rejects: Rejects::default() };
+    let mut read = ReadMembers {
+        list: Vec::new(),
+        unsaid,
+        others: Others::default(),
+        rejects: Rejects::default(),
+        notes: Vec::new(),
+    };
     for (file, columns) in files {
         let others = read.others.numbered(&columns, &[]);
         file.read(&columns.names, &mut |(row, cells)| {
@@ -160,7 +204,7 @@ pub(super) fn read(config: &DataConfig, ids: &mut Ids) -> Result<ReadMembers, Ta
             let outcome = cells.ok_or(Reason::Malformed).and_then(|cells| {
                 let id = columns.get("member_id", cells);
                 read.add(ids, id, || {
-                    let member = Member::of(&columns, cells, table.time_unit, unsaid)?;
+                    let member = Member::of(&columns, cells, clock, unsaid)?;
                     Ok(Member { others: Others::values(&others, cells), ..member })
                 })
             });
@@ -172,6 +216,7 @@ pub(super) fn read(config: &DataConfig, ids: &mut Ids) -> Result<ReadMembers, Ta
     gate("members", &read.rejects, config)?;
     read.list.resize_with(ids.len(), || None);
     read.tag();
+    read.judge(config)?;
     Ok(read)
 }
 
@@ -208,6 +253,30 @@ impl ReadMembers {
         };
         *place = Some(kept);
         outcome
+    }
+
+    /// Looks at the table as a whole.
+    fn judge(&mut self, config: &DataConfig) -> Result<(), TableError> {
+        let born: Vec<i64> = self.list.iter().flatten().filter_map(|member| member.birthday).collect();
+        if born.len() >= ENOUGH && born.iter().all(|born| MISTAKEN.contains(born)) {
+            let path = config.root.join(config.members.path.as_deref().unwrap_or(Path::new("")));
+            let problem = "all birthdays are of January 1970, which makes children of age; is time_unit right?";
+            return Err(TableError::malformed(&path, problem));
+        }
+        let asked_nobody = [(self.unsaid.personalization, "personalization"), (self.unsaid.marketing, "marketing")];
+        for (_, name) in asked_nobody.iter().filter(|(asked_nobody, _)| *asked_nobody && config.members.path.is_some())
+        {
+            self.notes.push(format!("members: no column consent_{name}; all are taken to have agreed"));
+        }
+        let nameless = [Reason::Malformed, Reason::NoMemberId, Reason::BadId].map(|reason| self.rejects.count(reason));
+        let nameless: u64 = nameless.iter().sum();
+        if nameless > 0 && (self.unsaid.personalization || self.unsaid.marketing) {
+            // One of them may be a minor, or have said no.
+            self.unsaid = NO_CONSENT;
+            let whose = "rows do not tell whose they are; whoever has no other is taken to allow nothing";
+            self.notes.push(format!("members: {nameless} {whose}"));
+        }
+        Ok(())
     }
 
     /// Makes tags of the columns that Kindred has no name for, but for those that name members.
@@ -294,6 +363,7 @@ mod tests {
     fn birthdays_are_read_however_they_are_written() {
         let text = |text: &'static str| Cell::Text(text.into());
         let day = Some(Some(641_520_000));
+        let clock = |unit| Clock { unit, offset: 8 * 3600 };
         for (cell, unit) in [
             (text("1990-05-01"), TimeUnit::Timestamp),
             (text("1990/5/1"), TimeUnit::S),
@@ -303,17 +373,25 @@ mod tests {
             (Cell::Float(641_520_000.0), TimeUnit::S),
             (Cell::Integer(641_520_000_000), TimeUnit::Ms),
             (Cell::Moment(641_520_000), TimeUnit::Date),
+            // Midnight in Shanghai, where clocks went an hour ahead in the summer of 1990, and in a column of moments.
+            (Cell::Integer(641_520_000_000 - 9 * 3_600_000), TimeUnit::Ms),
+            (Cell::Moment(641_520_000 - 8 * 3600), TimeUnit::Timestamp),
         ] {
-            assert_eq!(birthday(&cell, unit), day, "{cell:?} in {unit:?}");
+            assert_eq!(birthday(&cell, clock(unit)), day, "{cell:?} in {unit:?}");
         }
+        let birthday = |cell: &Cell<'_>, unit| birthday(cell, clock(unit));
         assert_eq!(birthday(&text("1950-01-01"), TimeUnit::Date), Some(Some(-631_152_000)));
         assert_eq!(birthday(&Cell::Null, TimeUnit::S), Some(None));
-        assert_eq!(birthday(&text("0001-01-01"), TimeUnit::Date), Some(None), "nobody told");
+        for nobody_told in ["0001-01-01", "0000-00-00", "0000-00-00 00:00:00"] {
+            assert_eq!(birthday(&text(nobody_told), TimeUnit::Date), Some(None));
+        }
         // A child of the year 22,299 would be a minor for long.
         for (cell, unit) in [
             (Cell::Integer(641_520_000_000), TimeUnit::S),
             (text("9999-12-31"), TimeUnit::Date),
             (text("1st of May"), TimeUnit::Date),
+            (text("01/05/13"), TimeUnit::Date),
+            (text("13-05-01"), TimeUnit::Date),
         ] {
             assert_eq!(birthday(&cell, unit), None, "{cell:?} in {unit:?}");
         }
@@ -329,7 +407,7 @@ mod tests {
         config.members.path = Some("members.csv".into());
         let tags_of = |config: &DataConfig| {
             let mut ids = Ids::default();
-            let read = read(config, &mut ids)?;
+            let read = read(config, 0, &mut ids)?;
             let (ids, numbers) = ids.into_sorted();
             Ok(read.into_columns(ids, &numbers, 0).tag_names.iter().map(str::to_owned).collect::<Vec<_>>())
         };
@@ -365,7 +443,7 @@ mod tests {
         config.members.path = Some(".".into());
         let mut ids = Ids::default();
         ids.number_kept("c");
-        let read = read(&config, &mut ids).unwrap();
+        let read = read(&config, 0, &mut ids).unwrap();
         let (ids, numbers) = ids.into_sorted();
         let members = read.into_columns(ids, &numbers, 0);
         let consents: Vec<(bool, bool)> =

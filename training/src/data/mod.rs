@@ -64,12 +64,13 @@ impl Dataset {
         if read.list.iter().all(|event| event.kind != Kind::Purchase) {
             return Err(TableError::NoPurchase(required(config, &config.events, "events")?.display().to_string()));
         }
-        let mut notes: Vec<String> = read.unread_amounts().into_iter().collect();
+        let mut notes: Vec<String> = read.unread_amounts().into_iter().chain(read.lonely_end()).collect();
         let named = [read.products.len(), read.members.len()];
         let mut products = products::read(config, &mut read.products)?;
-        let mut members = members::read(config, &mut read.members)?;
+        let mut members = members::read(config, utc_offset_minutes, &mut read.members)?;
         notes.extend(joined("products", &products.list, named[0])?);
         notes.extend(joined("members", &members.list, named[1])?);
+        notes.append(&mut members.notes);
         let kept = config.state.as_ref().map(|folder| read_kept(&config.root.join(folder))).transpose()?;
         if let Some((kept, key)) = &kept {
             if kept.events.is_some_and(|events| events > 0) && !read.is_kept {
@@ -121,14 +122,17 @@ fn files(config: &DataConfig, table: &TableConfig) -> Result<Vec<crate::tables::
     }
 }
 
-/// What there is to say of a table in which few, or none, of those are whom events name: the first `named` of its list.
+/// Share of those whom events name below which it is told how many of them a table has.
+const MOST_JOIN: f64 = 0.9;
+
+/// What there is to say of a table in which not most, or none, of those are whom events name: the first `named` of its list.
 fn joined<T>(table: &'static str, list: &[Option<T>], named: usize) -> Result<Option<String>, TableError> {
     let known = list.iter().take(named).flatten().count();
     match list.iter().flatten().count() {
         0 => Ok(None),
         listed if known == 0 => Err(TableError::Unjoined { table, named, listed }),
-        _ if 2 * known < named => Ok(Some(format!(
-            "{table}: of {named} that events name, the table has {known}; nothing is known of the others"
+        _ if (known as f64) < MOST_JOIN * named as f64 => Ok(Some(format!(
+            "{table}: of {named} that events name, the table has {known}; nothing is known of the others; are all ids written alike?"
         ))),
         _ => Ok(None),
     }
@@ -183,11 +187,16 @@ mod tests {
         let unjoined = read(&["1", "2", "3"]).unwrap_err().to_string();
         assert!(unjoined.starts_with("members: none of the 20 that events name is among the 3"), "{unjoined}");
         let few = read(&["0001", "0002", "3", "new"]).unwrap();
-        assert_eq!((few.members.len(), few.notes.len()), (22, 1));
+        assert_eq!((few.members.len(), few.notes.len()), (22, 3));
         assert!(few.notes[0].starts_with("members: of 20 that events name, the table has 2"), "{:?}", few.notes);
-        let half: Vec<String> = (1..11).map(|m| format!("{m:04}")).collect();
-        let half = read(&half.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
-        assert!(half.notes.is_empty() && read(&[]).unwrap().notes.is_empty());
+        assert!(few.notes[2].ends_with("no column consent_marketing; all are taken to have agreed"), "{:?}", few.notes);
+        let most: Vec<String> = (1..19).map(|m| format!("{m:04}")).collect();
+        let most = read(&most.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+        assert_eq!([most.notes.len(), read(&[]).unwrap().notes.len()], [2; 2]);
+        let nameless = read(&["0001", "0002,1", "0003,1,1"]).unwrap();
+        let allowed = |row| nameless.members.consent(row).marketing;
+        assert_eq!([0, 1, 2].map(allowed), [true, true, false], "the third may have said no: {:?}", nameless.notes);
+        assert!(nameless.notes[3].starts_with("members: 1 rows do not tell whose they are"), "{:?}", nameless.notes);
         let bad_rows_of_others = read(&["0001", "0002", "x,perhaps", "y,perhaps"]).unwrap();
         assert!(bad_rows_of_others.notes[0].contains("the table has 2"), "{:?}", bad_rows_of_others.notes);
     }

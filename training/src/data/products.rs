@@ -9,6 +9,7 @@ use kindred_models::state::ProductPatch;
 use kindred_models::strings::{Labels, Strings};
 
 use super::columns::Columns;
+use super::events::EARLIEST;
 use super::ids::{Ids, NoId};
 use super::others::{self, Others};
 use super::{files, gate};
@@ -45,7 +46,8 @@ impl Product {
     fn of(columns: &Columns, cells: &[Cell<'_>], unit: TimeUnit) -> Result<Self, Reason> {
         let text = |name| columns.get(name, cells).text();
         let amount = |name| amount(columns, cells, name);
-        let levels: Vec<String> = columns.all("category", cells).map_while(Cell::text).collect();
+        let levels = columns.all("category", cells).map(Cell::levels).take_while(|levels| !levels.is_empty());
+        let levels: Vec<String> = levels.flatten().collect();
         let price =
             columns.get("price", cells).number().map_err(|_| Reason::BadNumber("price"))?.map(|price| price as f32);
         // One that is endless in single precision would be in the mean of all.
@@ -61,11 +63,7 @@ impl Product {
                 tags: columns.get("tags", cells).list(),
                 stores: columns.get("stores", cells).list(),
             },
-            launched_at: match unit {
-                // A table without times says of none when it was launched.
-                TimeUnit::None => None,
-                unit => unit.seconds(columns.get("launched_at", cells)).map_err(|_| Reason::BadTime("launched_at"))?,
-            },
+            launched_at: launched_at(columns.get("launched_at", cells), unit)?,
             available: columns
                 .get("available", cells)
                 .flag()
@@ -75,6 +73,15 @@ impl Product {
             others: Vec::new(),
         })
     }
+}
+
+/// When a product was launched; a table without times says of none.
+fn launched_at(cell: &Cell<'_>, unit: TimeUnit) -> Result<Option<i64>, Reason> {
+    let bad = Reason::BadTime("launched_at");
+    let moment = if unit == TimeUnit::None { None } else { unit.seconds(cell).map_err(|_| bad)? };
+    // Seconds that are taken for milliseconds would be of 1970.
+    let is_number = matches!(unit, TimeUnit::S | TimeUnit::Ms | TimeUnit::Us);
+    if is_number && moment.is_some_and(|moment| moment < EARLIEST) { Err(bad) } else { Ok(moment) }
 }
 
 /// A number of 0 or above in one of a row's columns.

@@ -96,24 +96,67 @@ impl Cell<'_> {
             Self::Boolean(x) => Ok(Some(*x)),
             Self::Integer(0) => Ok(Some(false)),
             Self::Integer(1) => Ok(Some(true)),
+            // Where some have no value, programs turn the column into one of fractions.
+            Self::Float(0.0) => Ok(Some(false)),
+            Self::Float(1.0) => Ok(Some(true)),
             Self::Text(text) => match text.trim().to_ascii_lowercase().as_str() {
-                "true" | "t" | "yes" | "y" | "1" => Ok(Some(true)),
-                "false" | "f" | "no" | "n" | "0" => Ok(Some(false)),
+                "true" | "t" | "yes" | "y" | "1" | "1.0" => Ok(Some(true)),
+                "false" | "f" | "no" | "n" | "0" | "0.0" => Ok(Some(false)),
                 _ => Err(Unusable),
             },
             _ => Err(Unusable),
         }
     }
 
-    /// As several texts: a list, or one text split at commas, semicolons or bars.
+    /// As several texts: a list, or one text split at commas, semicolons or bars; in brackets and quotes, as programs write
+    /// lists into CSV, or without.
     pub fn list(&self) -> Vec<String> {
         let trimmed = |parts: &mut dyn Iterator<Item = &str>| {
             parts.map(str::trim).filter(|p| !p.is_empty()).map(str::to_owned).collect()
         };
         match self {
             Self::List(list) => trimmed(&mut list.iter().map(String::as_str)),
-            Self::Text(text) => trimmed(&mut text.split([',', ';', '|'])),
+            Self::Text(text) => match text.trim().strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
+                Some(within) => trimmed(&mut within.split(',').map(|part| part.trim().trim_matches(['"', '\'']))),
+                None => trimmed(&mut text.split([',', ';', '|'])),
+            },
             cell => cell.text().into_iter().collect(),
         }
+    }
+
+    /// As a path of levels, from the top: a list of them, or text with slashes.
+    pub fn levels(&self) -> Vec<String> {
+        let text = match self {
+            Self::List(list) => list.join("/"),
+            cell => cell.text().unwrap_or_default(),
+        };
+        text.split('/').map(str::trim).filter(|level| !level.is_empty()).map(str::to_owned).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_read_however_they_are_written() {
+        let text = |text: &'static str| Cell::Text(text.into());
+        let list = || vec!["a".to_owned(), "b c".to_owned()];
+        for cell in
+            [text("a;b c"), text("[\"a\", \"b c\"]"), text(" ['a', 'b c'] "), text("a|b c|"), Cell::List(list())]
+        {
+            assert_eq!(cell.list(), list(), "{cell:?}");
+        }
+        assert!(text("[]").list().is_empty());
+        for cell in [text("a/b c"), text(" a / b c /"), Cell::List(list()), Cell::List(vec!["a/b c".to_owned()])] {
+            assert_eq!(cell.levels(), list(), "{cell:?}");
+        }
+    }
+
+    #[test]
+    fn flags_of_columns_with_gaps_are_flags() {
+        let text = |text: &'static str| Cell::Text(text.into());
+        let flags = [Cell::Float(1.0), text("0.0"), Cell::Float(f64::NAN), Cell::Float(0.5)].map(|cell| cell.flag());
+        assert_eq!(flags, [Ok(Some(true)), Ok(Some(false)), Ok(None), Err(Unusable)]);
     }
 }

@@ -10,9 +10,16 @@ use serde_json::{Map, Value};
 
 use super::{Cell, Row, TableError};
 
+/// What some programs begin a file of UTF-8 with.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 fn lines(path: &Path) -> Result<std::io::Split<BufReader<File>>, TableError> {
-    let file = File::open(path).map_err(|e| TableError::io(path, e))?;
-    Ok(BufReader::with_capacity(1 << 20, file).split(b'\n'))
+    let refused = |e| TableError::io(path, e);
+    let mut file = BufReader::with_capacity(1 << 20, File::open(path).map_err(refused)?);
+    if file.fill_buf().map_err(refused)?.starts_with(BYTE_ORDER_MARK) {
+        file.consume(BYTE_ORDER_MARK.len());
+    }
+    Ok(file.split(b'\n'))
 }
 
 pub(super) fn columns(path: &Path) -> Result<Vec<String>, TableError> {
@@ -45,7 +52,8 @@ pub(super) fn read(path: &Path, wanted: &[String], on_row: &mut dyn FnMut(Row<'_
 
 fn cell(value: Option<&Value>) -> Cell<'_> {
     match value {
-        None | Some(Value::Null) => Cell::Null,
+        // Records are left out, as those of Parquet are.
+        None | Some(Value::Null | Value::Object(_)) => Cell::Null,
         Some(Value::Bool(x)) => Cell::Boolean(*x),
         Some(Value::String(text)) => Cell::Text(Cow::Borrowed(text)),
         Some(Value::Number(x)) => match x.as_i64() {
@@ -56,6 +64,5 @@ fn cell(value: Option<&Value>) -> Cell<'_> {
             let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
             Cell::List(values.iter().map(text).collect())
         }
-        Some(other @ Value::Object(_)) => Cell::Text(Cow::Owned(other.to_string())),
     }
 }

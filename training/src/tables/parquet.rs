@@ -94,7 +94,8 @@ impl Values {
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => text(),
             DataType::Dictionary(_, values) => Self::of(&to(values.as_ref().clone())?),
             DataType::Boolean => Ok(Self::Boolean(array.as_boolean().clone())),
-            t if t.is_integer() => {
+            // Databases export ids as decimals without decimals.
+            t if t.is_integer() || matches!(t, DataType::Decimal128(_, 0) | DataType::Decimal256(_, 0)) => {
                 let cast = to(DataType::Int64)?;
                 if cast.null_count() > array.null_count() {
                     return Err("integers above 9223372036854775807; store such ids as text".to_owned());

@@ -73,8 +73,12 @@ fn whole(cell: &Cell<'_>) -> Option<i64> {
     }
 }
 
-/// Midnight in UTC of a date, as `2026-11-21` or `2026/11/21`.
+/// Midnight in UTC of a date, as `2026-11-21` or `2026/11/21`. Of two digits nobody can tell which year, or whether, they
+/// are.
 pub(crate) fn parse_date(text: &str) -> Option<i64> {
+    if text.find(['-', '/']) != Some(4) {
+        return None;
+    }
     let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").or_else(|_| NaiveDate::parse_from_str(text, "%Y/%m/%d"));
     Some(date.ok()?.and_hms_opt(0, 0, 0)?.and_utc().timestamp())
 }
@@ -83,7 +87,8 @@ fn parse_timestamp(text: &str) -> Option<i64> {
     if let Ok(moment) = DateTime::parse_from_rfc3339(text) {
         return Some(moment.timestamp());
     }
-    let formats = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y/%m/%d %H:%M:%S%.f"];
+    let formats =
+        ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y/%m/%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y/%m/%d %H:%M"];
     let naive = formats.iter().find_map(|format| NaiveDateTime::parse_from_str(text, format).ok());
     naive.map(|moment| moment.and_utc().timestamp())
 }
@@ -109,7 +114,10 @@ mod tests {
 
     #[test]
     fn impossible_times_are_refused() {
+        assert_eq!(TimeUnit::Timestamp.seconds(&Cell::Text("2023-11-14 22:13".into())), Ok(Some(1_700_000_000 - 20)));
         for (unit, cell) in [
+            (TimeUnit::Date, Cell::Text("01-05-13".into())),
+            (TimeUnit::Date, Cell::Text("1/5/2013".into())),
             (TimeUnit::S, Cell::Integer(1_700_000_000_000)),
             (TimeUnit::S, Cell::Integer(-5)),
             (TimeUnit::S, Cell::Float(1.5)),

@@ -51,6 +51,8 @@ pub struct ServeConfig {
     pub admin: Option<SocketAddr>,
     /// Whether to serve other machines without TLS or keys.
     pub insecure: bool,
+    /// Whether to begin an empty store though the version learned from one.
+    pub new_state: bool,
     /// What calls are encrypted with.
     pub tls: TlsConfig,
     /// Whose tokens are taken besides keys.
@@ -108,6 +110,7 @@ impl Default for ServeConfig {
             drain_seconds: 30,
             admin: None,
             insecure: false,
+            new_state: false,
             tls: TlsConfig::default(),
             jwt: JwtConfig::default(),
             traces: TracesConfig::default(),

@@ -169,6 +169,7 @@ impl Error {
                 StoreError::Open(..)
                 | StoreError::Unavailable(_)
                 | StoreError::Migrate(..)
+                | StoreError::Gone(_)
                 | StoreError::TooSlow(_) => UNAVAILABLE,
                 StoreError::Newer(..) | StoreError::Broken(..) | StoreError::Damaged(..) => DATA,
             },

@@ -1,4 +1,4 @@
-//! SIGTERM and Ctrl-C.
+//! SIGTERM, SIGHUP and Ctrl-C.
 
 use kindred_models::stop::Stop;
 
@@ -8,9 +8,10 @@ use crate::progress::say;
 /// signal in between would end the process at once. Must be called within a runtime.
 pub fn asked_to_end() -> impl Future<Output = ()> {
     #[cfg(unix)]
-    let (mut interrupt, mut terminate) = {
+    let [mut interrupt, mut terminate, mut hang_up] = {
         use tokio::signal::unix::{SignalKind, signal};
-        (signal(SignalKind::interrupt()).ok(), signal(SignalKind::terminate()).ok())
+        // Without a handler, who hangs up would end it in the middle of a call.
+        [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(|kind| signal(kind).ok())
     };
     #[cfg(unix)]
     let asked = async move {
@@ -22,6 +23,7 @@ pub fn asked_to_end() -> impl Future<Output = ()> {
         tokio::select! {
             () = received(&mut interrupt) => {}
             () = received(&mut terminate) => {}
+            () = received(&mut hang_up) => {}
         }
     };
     #[cfg(not(unix))]

@@ -363,30 +363,3 @@ async fn who_was_told_of_a_product_is_not_told_again(state: StateConfig) {
     assert!(second.iter().all(|push| !first.iter().any(|f| f.member_id == push.member_id)));
     running.end().await.unwrap();
 }
-
-#[tokio::test]
-async fn what_makes_no_sense_is_refused() {
-    let trained = shop();
-    let running = serve(&trained, StateConfig::default()).await;
-    let refused = async |change: fn(&mut v1::PlanPushesRequest)| {
-        let mut request = tea("p");
-        change(&mut request);
-        let status = try_plan(client(&running), request).await.unwrap_err();
-        (status.code(), status.message().to_owned())
-    };
-    let invalid = |field: &str| (Code::InvalidArgument, format!("invalid: {field}"));
-    assert_eq!(refused(|r| r.plan_id.clear()).await, invalid("plan_id"));
-    assert_eq!(refused(|r| r.priority = 10).await, invalid("priority"));
-    assert_eq!(refused(|r| r.max_contacts = 0).await, invalid("max_contacts"));
-    assert_eq!(refused(|r| r.channels = vec!["sms".to_owned()]).await, invalid("channels[0]"));
-    assert_eq!(refused(|r| r.products[0].value = -1.0).await, invalid("products[0].value"));
-    assert_eq!(refused(|r| r.products.push(r.products[0].clone())).await, invalid("products[1].product_id"));
-    assert_eq!(refused(|r| r.product_filter = Some(v1::ProductFilter::default())).await, invalid("product_filter"));
-    assert_eq!(refused(|r| r.holdout_share = 1.5).await, invalid("holdout_share"));
-    let soon = |r: &mut v1::PlanPushesRequest| r.end = Some(prost_types::Timestamp { seconds: 1, nanos: 0 });
-    assert_eq!(refused(soon).await, invalid("end"));
-    assert_eq!(refused(|r| r.products[0].product_id = "x".to_owned()).await.0, Code::NotFound);
-    let wrong = v1::ClaimContactsRequest { contact_ids: vec!["x".to_owned()] };
-    assert_eq!(client(&running).claim_contacts(wrong).await.unwrap_err().code(), Code::InvalidArgument);
-    running.end().await.unwrap();
-}

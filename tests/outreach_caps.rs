@@ -14,8 +14,9 @@ use kindred::store::{
 };
 use kindred_models::catalogue::Consent;
 use kindred_models::outreach::{ContactStatus, Policy, Times};
-use support::outreach::{client, config, plan, shop, tea, try_plan};
+use support::outreach::{client, config, plan, serve, shop, tea, try_plan};
 use support::serve_configured;
+use tonic::Code;
 
 const NOW: i64 = 1_790_000_000;
 
@@ -224,4 +225,40 @@ async fn a_contact_that_nobody_remembers_is_no_obstacle(state: StateConfig) {
     let contacts = desk.store.plan("a").await.unwrap();
     assert_eq!(contacts.iter().map(|c| c.times.from).collect::<Vec<_>>(), [NOW + 101 * 86_400]);
     desk.store.close().await;
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused() {
+    let trained = shop();
+    let running = serve(&trained, StateConfig::default()).await;
+    let refused = async |change: fn(&mut v1::PlanPushesRequest)| {
+        let mut request = tea("p");
+        change(&mut request);
+        let status = try_plan(client(&running), request).await.unwrap_err();
+        // What to do stands behind the field.
+        let field = status.message().split(' ').take(2).collect::<Vec<_>>().join(" ");
+        (status.code(), field)
+    };
+    let invalid = |field: &str| (Code::InvalidArgument, format!("invalid: {field}"));
+    assert_eq!(refused(|r| r.plan_id.clear()).await, invalid("plan_id"));
+    assert_eq!(refused(|r| r.priority = 10).await, invalid("priority"));
+    assert_eq!(refused(|r| r.max_contacts = 0).await, invalid("max_contacts"));
+    assert_eq!(refused(|r| r.channels = vec!["sms".to_owned()]).await, invalid("channels[0]"));
+    assert_eq!(refused(|r| r.products[0].value = -1.0).await, invalid("products[0].value"));
+    assert_eq!(refused(|r| r.products.push(r.products[0].clone())).await, invalid("products[1].product_id"));
+    assert_eq!(refused(|r| r.product_filter = Some(v1::ProductFilter::default())).await, invalid("product_filter"));
+    let cheap = |r: &mut v1::PlanPushesRequest| {
+        (r.products, r.product_filter) =
+            (Vec::new(), Some(v1::ProductFilter { min_price: Some(-1.0), ..Default::default() }));
+    };
+    assert_eq!(refused(cheap).await, invalid("product_filter.min_price"));
+    assert_eq!(refused(|r| r.holdout_share = 1.5).await, invalid("holdout_share"));
+    let soon = |r: &mut v1::PlanPushesRequest| r.end = Some(prost_types::Timestamp { seconds: 1, nanos: 0 });
+    assert_eq!(refused(soon).await, invalid("end"));
+    assert_eq!(refused(|r| r.products[0].product_id = "x".to_owned()).await.0, Code::NotFound);
+    let cancel = v1::CancelPlanRequest { plan_id: "never-was".to_owned() };
+    assert_eq!(client(&running).cancel_plan(cancel).await.unwrap_err().code(), Code::NotFound);
+    let wrong = v1::ClaimContactsRequest { contact_ids: vec!["x".to_owned()] };
+    assert_eq!(client(&running).claim_contacts(wrong).await.unwrap_err().code(), Code::InvalidArgument);
+    running.end().await.unwrap();
 }

@@ -31,6 +31,7 @@ use kindred_models::artifact::VersionId;
 use crate::config::Config;
 use crate::error::Error;
 use crate::live;
+use crate::progress::say;
 use crate::store::Store;
 
 /// Knows which member would love which product: learns from purchase history, answers over gRPC.
@@ -142,7 +143,13 @@ impl FromVersion {
         let url = config.state.url(&registry)?;
         serve::runtime()?.block_on(async {
             match Store::open_existing(&url).await? {
-                None => Ok(Model::load(&registry, &id)?),
+                None => {
+                    let model = Model::load(&registry, &id)?;
+                    if model.info.state_store.is_some() {
+                        say("warning: what a server was told since is not there: nobody's opt-out or erasure since counts");
+                    }
+                    Ok(model)
+                }
                 Some(store) => {
                     let model = live::load(&registry, &id, &store).await;
                     store.close().await;

@@ -13,7 +13,7 @@ use crate::server;
 use crate::signal::asked_to_end;
 
 /// Answers over gRPC from the registry's active version, and follows it when another becomes active.
-/// SIGTERM and Ctrl-C let open calls finish.
+/// SIGTERM, SIGHUP and Ctrl-C let open calls finish.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kindred serve --registry registry\n  \
@@ -31,6 +31,9 @@ pub(super) struct Serve {
     /// Serves other machines without TLS or keys.
     #[arg(long)]
     insecure: bool,
+    /// Begins an empty state store though the version learned from another.
+    #[arg(long)]
+    new_state: bool,
 }
 
 impl Serve {
@@ -40,6 +43,7 @@ impl Serve {
             config.serve.listen = listen;
         }
         config.serve.insecure |= self.insecure;
+        config.serve.new_state |= self.new_state;
         config.serve.admin = self.admin.or(config.serve.admin);
         let registry = config.registry()?;
         let runtime = runtime()?;

@@ -10,9 +10,10 @@ use kindred_training::tables::{Column, TableWriter};
 
 use super::serve::runtime;
 use super::{Common, print};
+use crate::config::Config;
 use crate::error::Error;
 use crate::live::unlearned;
-use crate::store::{From, Store, StoredEvent};
+use crate::store::{From, Store, StoredEvent, without_password};
 
 /// Events of a batch of the table.
 const BATCH: usize = 1 << 16;
@@ -25,6 +26,8 @@ const COLUMNS: [&str; 10] =
 pub(super) enum State {
     /// Writes it into a folder that `kindred train --state` takes in.
     Export(Export),
+    /// Writes the SQLite file anew, so that nothing of erased members is left in it.
+    Vacuum(Vacuum),
 }
 
 /// Writes the events as Parquet, and what was said of members and products beside them. A server may be running.
@@ -48,8 +51,39 @@ impl State {
     pub(super) fn run(self) -> Result<(), Error> {
         match self {
             Self::Export(command) => runtime()?.block_on(command.run()),
+            Self::Vacuum(command) => runtime()?.block_on(command.run()),
         }
     }
+}
+
+/// Writes the SQLite file anew if anybody was erased since that was done last. A server does so within the hour where the
+/// file has up to 256 MB. What a server is told meanwhile may be answered with UNAVAILABLE, and has to be told again.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kindred state vacuum --config kindred.toml")]
+pub(super) struct Vacuum {
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Vacuum {
+    async fn run(self) -> Result<(), Error> {
+        let config = self.common.load()?;
+        let (store, url) = existing(&config).await?;
+        let is_left = store.rewrite_erased(u64::MAX).await?;
+        store.close().await;
+        if is_left {
+            return Err(Error::Usage(format!("{url}: somebody reads an older state of it; try again")));
+        }
+        print::line(format!("{url}: nothing of erased members is left"))
+    }
+}
+
+/// The store of a config, and its URL.
+async fn existing(config: &Config) -> Result<(Store, String), Error> {
+    let url = config.state.url(&config.registry()?)?;
+    let store = Store::open_existing(&url).await?;
+    let shown = without_password(&url);
+    Ok((store.ok_or_else(|| Error::NotFound(format!("{shown}: no server kept anything there yet")))?, shown))
 }
 
 impl Export {
@@ -62,9 +96,7 @@ impl Export {
             Ok(ModelInfo::of(&id, &manifest, &checksum))
         };
         let since = self.since.as_ref().map(info).transpose()?;
-        let url = config.state.url(&registry)?;
-        let store = Store::open_existing(&url).await?;
-        let store = store.ok_or_else(|| Error::NotFound(format!("{url}: no server kept anything there yet")))?;
+        let (store, _) = existing(&config).await?;
         let (mut after, mut later_than) = (0, i64::MIN);
         if let Some(info) = since {
             match unlearned(&info, &store.hash_key().await?) {
@@ -73,7 +105,7 @@ impl Export {
             }
         }
         let mut kept = store.kept().await?;
-        std::fs::create_dir_all(&self.out).map_err(|e| Error::file(&self.out, e))?;
+        folder(&self.out).map_err(|e| Error::file(&self.out, e))?;
         // Without it the folder is no export: events of one must not be taken for those of another.
         match std::fs::remove_file(self.out.join(KEPT_FILE)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::file(&self.out, e)),
@@ -97,6 +129,15 @@ impl Export {
             self.out.display()
         ))
     }
+}
+
+/// Makes a folder; a new one is its owner's alone, as what members did is in it.
+fn folder(path: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
 }
 
 /// Writes a file beside its place, and renames it there.

@@ -16,6 +16,10 @@ const DESCRIBED: Duration = Duration::from_secs(60);
 /// Time between two looks for events that are kept long enough.
 const CLEAR: Duration = Duration::from_secs(3600);
 
+/// Bytes of an SQLite file that is written anew after erasures while the server runs; a larger one would take longer than
+/// writers wait.
+const REWRITTEN_BYTES: u64 = 256 << 20;
+
 impl Live {
     /// Takes over what others wrote, soon after they did.
     pub(super) async fn follow_store(self: Arc<Self>) {
@@ -132,6 +136,9 @@ impl Live {
     pub(super) async fn clear(self: Arc<Self>, retain: Duration) {
         let mut gone = 0;
         loop {
+            if let Err(error) = self.store.rewrite_erased(REWRITTEN_BYTES).await {
+                tracing::warn!(%error, "what is left of erased members can't be overwritten");
+            }
             let start = Instant::now();
             let pause = match self.store.delete_some_older(retain.as_secs() as i64).await {
                 Ok(0) => {

@@ -58,7 +58,7 @@ impl FeedQuestion {
     ) -> Self {
         Self {
             page_size: check.page_size("page_size", page_size),
-            filter: check.filter(filter.clone()),
+            filter: check.filter("filter", filter.clone()),
             context: context(check, given_context.clone().unwrap_or_default()),
             rules: rules(check, &given_rules.clone().unwrap_or_default()),
         }
@@ -99,8 +99,14 @@ impl FeedQuestion {
 
 fn seen(model: &Model, rules: &Option<v1::FeedRules>) -> HashMap<u32, u16> {
     let times = |count: i32| u16::try_from(count.max(1)).unwrap_or(u16::MAX);
-    let seen = rules.iter().flat_map(|rules| &rules.seen);
-    seen.filter_map(|s| Some((model.products.find(&s.product_id)?, times(s.count)))).collect()
+    let mut all = HashMap::<u32, u16>::new();
+    for seen in rules.iter().flat_map(|rules| &rules.seen) {
+        if let Some(product) = model.products.find(&seen.product_id) {
+            let count = all.entry(product).or_default();
+            *count = count.saturating_add(times(seen.count));
+        }
+    }
+    all
 }
 
 fn context(check: &mut Check, context: v1::FeedContext) -> Context {

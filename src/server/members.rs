@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use chrono::NaiveDate;
+use chrono::{DateTime, Datelike, NaiveDate};
 use kindred_models::Model;
+use kindred_models::events::DAY_SECONDS;
 use kindred_models::groups::Segment;
 use kindred_models::state::Profile;
 use tonic::{Request, Response, Status};
@@ -12,12 +13,15 @@ use super::status::Problem;
 use super::validate::{Check, MAX_TAGS};
 use super::{Shared, entry};
 use crate::access::Caller;
+use crate::clock::unix_now;
 use crate::proto::v1;
 use crate::proto::v1::member_service_server::{MemberService, MemberServiceServer};
 use crate::store::Write;
 
 /// Members of a request at most.
 const MAX_MEMBERS: usize = 1000;
+/// The first year that a member can be born in.
+const FIRST_BIRTH_YEAR: i32 = 1900;
 /// Days in which contacts are counted.
 const CONTACT_DAYS: u16 = 30;
 
@@ -128,13 +132,16 @@ fn check_members(members: &[v1::Member]) -> Result<(), Problem> {
         }
         check.ids(&field("tags"), &member.tags, MAX_TAGS);
         let is_day = member.birthday.as_deref().is_none_or(|text| text.is_empty() || birthday(text).is_some());
-        check.that(is_day, &field("birthday"), "must be a day such as 1990-01-31");
+        check.that(is_day, &field("birthday"), "must be a day such as 1990-01-31, from 1900 up to today");
     }
     check.finish()
 }
 
 fn birthday(text: &str) -> Option<NaiveDate> {
-    NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()
+    let born = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
+    // Where clocks are ahead it is tomorrow already.
+    let tomorrow = DateTime::from_timestamp(unix_now() + DAY_SECONDS, 0)?.date_naive();
+    (born.year() >= FIRST_BIRTH_YEAR && born <= tomorrow).then_some(born)
 }
 
 fn profile(member: v1::Member) -> Profile {

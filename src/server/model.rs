@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 use super::Shared;
 use super::audience::index;
 use super::status::Problem;
-use super::validate::Check;
+use super::validate::{Check, MAX_ID_BYTES};
 use crate::access::Caller;
 use crate::proto::v1;
 use crate::proto::v1::model_service_server::{ModelService, ModelServiceServer};
@@ -32,6 +32,9 @@ pub(super) struct Models {
 impl ModelService for Models {
     async fn get_model(&self, request: Request<v1::GetModelRequest>) -> Result<Response<v1::GetModelResponse>, Status> {
         let version = request.into_inner().version;
+        let mut check = Check::default();
+        check.text("version", &version, MAX_ID_BYTES);
+        check.finish()?;
         let serving = self.shared.live.snapshot();
         if version.is_empty() || version == serving.info.version {
             let mut model = describe(&serving.info);
@@ -74,7 +77,10 @@ impl ModelService for Models {
         check.id("version", &request.version);
         check.finish()?;
         let id = VersionId::parse(&request.version).map_err(Problem::from)?;
-        self.shared.account(&by, "ActivateModel", id.to_string()).await?;
+        // Nothing is accounted for that is not there to be done.
+        let (registry, asked) = (self.shared.live.registry().clone(), id.clone());
+        self.shared.compute.run(move |_| Ok::<_, Problem>(registry.manifest(&asked).map(drop)?)).await?;
+        self.shared.account(&by, "ActivateModel", format!("to {id}, if it loads")).await?;
         self.shared.live.activate(&id).await.map_err(Problem::from)?;
         Ok(Response::new(v1::ActivateModelResponse {}))
     }

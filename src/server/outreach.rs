@@ -112,19 +112,24 @@ impl OutreachService for Outreach {
         check.id("plan_id", &plan_id);
         check.finish()?;
         self.shared.account(&by, "CancelPlan", format!("plan {plan_id}")).await?;
-        let live = self.shared.live.clone();
+        let (live, unknown) = (self.shared.live.clone(), Problem::UnknownPlan(plan_id.clone()));
         // Whoever asked may give up before all is called off: what was begun is done all the same.
         let cancelled = tokio::spawn(async move {
             let mut cancelled_count = 0;
             loop {
-                match live.keep(Write::CancelPlan(plan_id.clone(), unix_now())).await?.accepted {
-                    0 => return Ok(cancelled_count),
+                let kept = live.keep(Write::CancelPlan(plan_id.clone(), unix_now())).await?;
+                if kept.plan.is_none() {
+                    return Ok(None);
+                }
+                match kept.accepted {
+                    0 => return Ok(Some(cancelled_count)),
                     count => cancelled_count += count as i64,
                 }
             }
         });
-        let cancelled: Result<i64, WriteError> = cancelled.await.map_err(|_| Problem::Broken)?;
-        Ok(Response::new(v1::CancelPlanResponse { cancelled_count: cancelled.map_err(Problem::from)? }))
+        let cancelled: Result<Option<i64>, WriteError> = cancelled.await.map_err(|_| Problem::Broken)?;
+        let cancelled_count = cancelled.map_err(Problem::from)?.ok_or(unknown)?;
+        Ok(Response::new(v1::CancelPlanResponse { cancelled_count }))
     }
 }
 

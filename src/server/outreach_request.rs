@@ -53,7 +53,7 @@ impl PlanQuestion {
         products(&mut check, &request.products);
         let both = !request.products.is_empty() && request.product_filter.is_some();
         check.that(!both, "product_filter", "must not be set together with products");
-        let product_filter = check.filter(request.product_filter);
+        let product_filter = check.filter("product_filter", request.product_filter);
         let filter = member_filter(&mut check, request.filter.as_ref(), policy.calendar.today(now));
         let in_range = (1..=MAX_CONTACTS).contains(&request.max_contacts);
         check.that(in_range, "max_contacts", &format!("must be from 1 to {MAX_CONTACTS}"));

@@ -138,7 +138,7 @@ impl RecommendationService for Recommendation {
         let mut check = Check::default();
         check.id("product_id", &request.product_id);
         let page_size = check.page_size("page_size", request.page_size);
-        let filter = check.filter(request.filter.clone());
+        let filter = check.filter("filter", request.filter.clone());
         check.finish()?;
         let model = self.shared.live.snapshot();
         let answer = self.shared.compute.run(move |_| {

@@ -25,6 +25,8 @@ pub(super) enum Problem {
     UnknownProduct(String),
     /// A version that the registry does not have.
     UnknownVersion(String),
+    /// A plan that nobody made, or that was made too long ago to be remembered.
+    UnknownPlan(String),
     /// A version that can't be read.
     Artifact(ArtifactError),
     /// A question that this version knows too little for.
@@ -77,6 +79,9 @@ impl From<WriteError> for Problem {
     }
 }
 
+/// Violations that the text of a status tells; its details have more.
+const MOST_IN_MESSAGE: usize = 5;
+
 impl From<LiveError> for Problem {
     fn from(error: LiveError) -> Self {
         match error {
@@ -96,8 +101,12 @@ impl From<Problem> for Status {
         };
         match problem {
             Problem::Invalid(violations) => {
-                let fields: Vec<&str> = violations.iter().map(|v| v.field.as_str()).collect();
-                let message = format!("invalid: {}", fields.join(", "));
+                let told = violations.iter().take(MOST_IN_MESSAGE).map(|v| format!("{} {}", v.field, v.description));
+                let mut told: Vec<String> = told.collect();
+                if violations.len() > told.len() {
+                    told.push(format!("and {} more", violations.len() - told.len()));
+                }
+                let message = format!("invalid: {}", told.join("; "));
                 Self::with_error_details(Code::InvalidArgument, message, ErrorDetails::with_bad_request(violations))
             }
             Problem::UnknownProduct(id) => {
@@ -108,6 +117,9 @@ impl From<Problem> for Status {
             }
             Problem::UnknownMember(id) => {
                 not_found("UNKNOWN_MEMBER", "nothing is known of this member".to_owned(), "member_id", &id)
+            }
+            Problem::UnknownPlan(id) => {
+                not_found("UNKNOWN_PLAN", format!("nothing was planned as '{id}'"), "plan_id", &id)
             }
             Problem::NoOlderVersion => Self::failed_precondition("there is no version older than the one that serves"),
             Problem::NotKept(error @ WriteError::Overloaded) => busy(error.to_string()),

@@ -87,18 +87,19 @@ impl Check {
     }
 
     /// A filter of products.
-    pub(super) fn filter(&mut self, filter: Option<v1::ProductFilter>) -> ProductFilter {
+    pub(super) fn filter(&mut self, field: &str, filter: Option<v1::ProductFilter>) -> ProductFilter {
         let filter = filter.unwrap_or_default();
-        self.ids("filter.categories", &filter.categories, MAX_FILTER_VALUES);
-        self.ids("filter.brands", &filter.brands, MAX_FILTER_VALUES);
-        self.text("filter.store_id", &filter.store_id, MAX_ID_BYTES);
-        for (field, price) in [("filter.min_price", filter.min_price), ("filter.max_price", filter.max_price)] {
-            self.that(price.is_none_or(|p| p.is_finite() && p >= 0.0), field, "must be 0 or above");
+        self.ids(&format!("{field}.categories"), &filter.categories, MAX_FILTER_VALUES);
+        self.ids(&format!("{field}.brands"), &filter.brands, MAX_FILTER_VALUES);
+        self.text(&format!("{field}.store_id"), &filter.store_id, MAX_ID_BYTES);
+        for (name, price) in [("min_price", filter.min_price), ("max_price", filter.max_price)] {
+            let is_price = price.is_none_or(|p| p.is_finite() && p >= 0.0);
+            self.that(is_price, &format!("{field}.{name}"), "must be 0 or above");
         }
         let (low, high) = (filter.min_price.unwrap_or(0.0), filter.max_price.unwrap_or(f32::INFINITY));
         self.that(
             low.partial_cmp(&high) != Some(std::cmp::Ordering::Greater),
-            "filter.max_price",
+            &format!("{field}.max_price"),
             "must not be below min_price",
         );
         ProductFilter {

@@ -59,7 +59,8 @@ pub struct Outcome {
     pub new: Vec<usize>,
     /// Events that were kept already, and contacts of which nothing new was said.
     pub duplicates: usize,
-    /// The plan as it is now; of one that has no room left for what is to be reserved, nothing.
+    /// The plan as it is now, or, once it is called off, as it was; of one that has no room left for what is to be reserved,
+    /// or that nobody made, nothing.
     pub plan: Option<Plan>,
     /// Places of contacts that were refused, and why.
     pub refused: Vec<(usize, Refusal)>,
@@ -174,6 +175,7 @@ impl Store {
             sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(&mut *tx.transaction).await?;
         }
         tx.transaction.commit().await?;
+        self.is_in_place()?;
         Ok(committed)
     }
 

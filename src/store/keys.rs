@@ -123,8 +123,12 @@ impl Store {
         let (mut number, mut previous) = (0, NOTHING.to_owned());
         let mut rows = sqlx::query("SELECT * FROM audit ORDER BY number").fetch(&mut *tx);
         while let Some(row) = rows.try_next().await? {
-            let hash = entry(&row)?.hash(&previous, number + 1);
-            let (numbered, kept): (i64, String) = (row.try_get("number")?, row.try_get("hash")?);
+            // Values of another type than were written are no entry.
+            let kept = entry(&row).and_then(|entry| Ok((entry, row.try_get("number")?, row.try_get("hash")?)));
+            let Ok((entry, numbered, kept)): Result<(Entry, i64, String), StoreError> = kept else {
+                return Ok(Verified::Broken { number: number + 1 });
+            };
+            let hash = entry.hash(&previous, number + 1);
             if numbered != number + 1 || kept != hash {
                 return Ok(Verified::Broken { number: number + 1 });
             }

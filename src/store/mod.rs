@@ -6,6 +6,7 @@
 
 mod commit;
 mod contacts;
+mod file;
 mod keys;
 mod pages;
 mod plans;
@@ -16,30 +17,28 @@ mod said;
 mod schema;
 
 use std::borrow::Cow;
-use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgListener;
-use sqlx::{Any, AnyConnection, AnyPool, Connection, Executor, Row, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, Connection, Executor, Transaction};
 
 pub use commit::{Committed, Outcome, Write};
 pub use contacts::{Claim, Refusal, Said};
+pub use file::sqlite_url;
 pub use keys::{Entry, Verified};
 pub use plans::{Plan, PlanState};
 pub use read::{Changes, From};
 pub use reserve::{Budget, Learned, Reservation, Wanted};
 pub use rows::{Change, ContactNow, StoredContact, StoredEvent};
 
+use file::{StoreFile, lock, sqlite_path};
+
 /// Channel on which PostgreSQL tells of changes.
 const CHANNEL: &str = "kindred_state";
 /// How long a writer waits for another one.
 const BUSY: Duration = Duration::from_secs(10);
-/// Time between two looks at whether another program is done with opening it.
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// How long a request waits for a connection.
 const ACQUIRE: Duration = Duration::from_secs(5);
 
@@ -63,6 +62,9 @@ pub enum StoreError {
     /// It does not answer, or can't write. What was asked was done in whole or not at all; asked again, it is done once.
     #[error("the state store does not answer: {0}")]
     Unavailable(#[from] sqlx::Error),
+    /// Its file is gone, or another: what was written to the one that is open would be lost.
+    #[error("the state store's file {0} was removed or replaced while it was in use; start the server again")]
+    Gone(String),
     /// It does not answer in time.
     #[error("the state store has not answered for {0} s")]
     TooSlow(u64),
@@ -84,14 +86,7 @@ pub struct Store {
     pool: AnyPool,
     backend: Backend,
     url: String,
-}
-
-/// What means something in a URL of SQLite.
-const RESERVED: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b' ');
-
-/// The URL of an SQLite file.
-pub fn sqlite_url(path: &Path) -> String {
-    format!("sqlite:{}", utf8_percent_encode(&path.to_string_lossy(), RESERVED))
+    file: Option<StoreFile>,
 }
 
 impl Store {
@@ -108,12 +103,13 @@ impl Store {
         };
         let shown = || without_password(&url);
         // SQLite's own locks do not make one of two who begin at once wait.
-        let _alone = match sqlite_path(&url) {
-            Some(path) => {
-                Some(lock(path.with_extension("lock")).await.map_err(|e| StoreError::Open(shown(), e.into()))?)
-            }
+        let refused = |e: std::io::Error| StoreError::Open(shown(), e.into());
+        let path = sqlite_path(&url);
+        let _alone = match &path {
+            Some(path) => Some(lock(&path.with_extension("lock")).await.map_err(refused)?),
             None => None,
         };
+        let file = path.map(StoreFile::open).transpose().map_err(refused)?;
         if backend == Backend::Sqlite {
             // A pool tries again what can't come right, and says nothing of why.
             let alone = async { settle(&mut AnyConnection::connect(&url).await?, backend).await };
@@ -139,7 +135,7 @@ impl Store {
             MigrateError::Execute(error) => unusable(shown(), backend, error),
             error => StoreError::Migrate(shown(), error),
         })?;
-        let store = Self { pool, backend, url: url.clone() };
+        let store = Self { pool, backend, url: url.clone(), file };
         store.begin_clock().await.map_err(|e| StoreError::Open(shown(), e))?;
         Ok(store)
     }
@@ -174,7 +170,8 @@ impl Store {
         for step in ["seq + 1", "seq - 1"] {
             tx.execute(format!("UPDATE clock SET seq = {step} WHERE id = 1").as_str()).await?;
         }
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        self.is_in_place()
     }
 
     /// Hears of changes by others; `None` where nobody tells, and one has to look.
@@ -199,23 +196,6 @@ impl Store {
             tx.execute("SET LOCAL idle_in_transaction_session_timeout = '10min'").await?;
         }
         Ok(tx)
-    }
-
-    /// Writes SQLite's log of changes into its file, and empties it, so that what was erased stands in neither. Gives
-    /// whether that could be done: not while somebody reads an older state.
-    ///
-    /// # Errors
-    /// If the database does not answer.
-    pub async fn checkpoint(&self) -> Result<bool, StoreError> {
-        if self.backend == Backend::Postgres {
-            return Ok(true);
-        }
-        let mut connection = self.pool.acquire().await?;
-        // Writers wait as long as it waits.
-        connection.execute("PRAGMA busy_timeout = 20").await?;
-        let outcome = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await;
-        connection.execute(busy_timeout().as_str()).await?;
-        Ok(outcome?.try_get::<i64, _>(0)? == 0)
     }
 
     /// Numbers changes from above a number on: a version learned up to it, from what this store held before it was
@@ -267,27 +247,6 @@ fn unusable(shown: String, backend: Backend, error: sqlx::Error) -> StoreError {
 
 fn busy_timeout() -> String {
     format!("PRAGMA busy_timeout = {}", BUSY.as_millis())
-}
-
-/// The file of an SQLite URL.
-fn sqlite_path(url: &str) -> Option<PathBuf> {
-    let rest = url.strip_prefix("sqlite:")?;
-    let path = rest.split('?').next().unwrap_or(rest);
-    let path = path.strip_prefix("//").unwrap_or(path);
-    Some(PathBuf::from(&*percent_decode_str(path).decode_utf8_lossy()))
-}
-
-/// Waits until nobody else holds a lock, for as long as a writer waits; it is let go with the file.
-async fn lock(path: PathBuf) -> std::io::Result<File> {
-    let file = File::create(path)?;
-    for _ in 0..BUSY.div_duration_f32(LOCK_PAUSE) as u32 {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_PAUSE).await,
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-    }
-    Err(std::io::Error::other("another program is opening it, and does not come to an end"))
 }
 
 /// A URL as it may be shown.

@@ -101,6 +101,10 @@ impl Tx {
     /// Calls a plan off, and up to [`ROWS`] of its reserved contacts: whoever asks repeats it until none is left, so that no
     /// transaction is long.
     pub(super) async fn cancel(&mut self, plan_id: &str, now: i64, outcome: &mut Outcome) -> Result<(), StoreError> {
+        outcome.plan = self.plan_row(plan_id).await?;
+        if outcome.plan.is_none() {
+            return Ok(());
+        }
         let number = self.number();
         for from in [PlanState::Open, PlanState::Made] {
             self.set_plan(plan_id, from, PlanState::Cancelled).await?;

@@ -36,6 +36,7 @@ impl Store {
     /// # Errors
     /// If the database does not answer.
     pub async fn last(&self) -> Result<i64, StoreError> {
+        self.is_in_place()?;
         Ok(sqlx::query("SELECT seq FROM clock WHERE id = 1").fetch_one(&self.pool).await?.try_get(0)?)
     }
 

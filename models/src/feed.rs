@@ -31,6 +31,7 @@ pub use rules::{Rule, Rules, SEEN_DECAY};
 pub use signals::{FEATURES, Feature, Features, Signals};
 pub use unsold::Unsold;
 
+use crate::events::Kind;
 use crate::model::Model;
 use crate::popularity::Context;
 use crate::ranker::probability;
@@ -48,6 +49,15 @@ pub struct VisitEvent {
     pub weight: f32,
     /// Whether it was bought.
     pub purchased: bool,
+}
+
+/// How much an event of a visit says of what the visitor likes now, where a purchase says 1.
+pub fn visit_weight(kind: Kind) -> f32 {
+    match kind {
+        Kind::View => 0.5,
+        Kind::Cart | Kind::Favorite | Kind::Share | Kind::Purchase => 1.0,
+        Kind::Refund | Kind::Contact => 0.0,
+    }
 }
 
 /// Whom a feed is for.

@@ -35,7 +35,7 @@ pub use query::{ANALOGUES, LaunchQuery, mean_vector};
 use question::Question;
 use scan::{BLOCK, Block, Members};
 pub use seeds::{SeedFit, SeedWeights};
-pub use signals::{NO_SIGNALS, SIGNALS, Signals, Statics, deviations, prior, variances};
+pub use signals::{BOUGHT, NO_SIGNALS, SIGNALS, Signals, Statics, deviations, prior, variances};
 use signals::{STATICS, Sums};
 pub use tags::TagBuyers;
 
@@ -124,7 +124,8 @@ impl LaunchFit {
         let variances = variances(signals);
         std::array::from_fn(|k| {
             let (all, own) = (self.deviations[k], variances[k].sqrt() as f32);
-            all * (own / all).max(LEAST_OWN).powf(self.own_share)
+            // Who bought the product itself counts by itself: of launches there is nothing to measure it by.
+            if k == BOUGHT { all } else { all * (own / all).max(LEAST_OWN).powf(self.own_share) }
         })
     }
 }
@@ -166,12 +167,12 @@ impl LaunchModel {
         self.len() == 0
     }
 
-    /// `ln` of the share of the members that will buy a known product within the horizon, and how far from that others
-    /// were; `None` where that can't be said.
-    pub fn log_rate_of(&self, product: u32) -> Option<(f32, Spread)> {
+    /// `ln` of the share of the members that will buy a known product within the horizon, and how that follows from sales and
+    /// scores; `None` where that can't be said.
+    pub fn log_rate_of(&self, product: u32) -> Option<(f32, Known)> {
         let known = self.fit.expectation.as_ref()?.known?;
         let share = self.selling.get(product as usize)?;
-        Some((share.ln() + known.log_bias, known.spread))
+        Some((share.ln() + known.log_bias, known))
     }
 
     /// Scores every member for each of some queries, reading the members once.

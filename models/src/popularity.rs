@@ -168,6 +168,12 @@ impl Popularity {
         is_there && age <= LAUNCH_DAYS && age.saturating_add(LAUNCH_DAYS) <= self.history_days
     }
 
+    /// Whether a product is bought, or was launched lately: what nobody bought for long has a vector like that of its category,
+    /// and is bought by nobody.
+    pub fn is_alive(&self, product: u32) -> bool {
+        self.share(product) > 0.0 || self.is_new(product)
+    }
+
     /// Writes them as a section of a version.
     ///
     /// # Errors
@@ -343,6 +349,9 @@ mod tests {
             Popularity { age_days: vec![300, 20, 0].into(), long: vec![9.0, 1.0, 0.0].into(), ..popularity() }.ranked();
         let launched = Popularity { age_days: vec![300, 20, 7].into(), ..learned.clone() };
         assert_eq!([&learned, &launched].map(|popularity| popularity.is_new(2)), [false, true], "none bought it");
+        let dead = Popularity { overall: vec![9.0, 1.0, 0.0].into(), ..learned.clone() }.ranked();
+        assert_eq!([0, 1, 2].map(|product| dead.is_alive(product)), [true, true, false]);
+        assert!(Popularity { overall: dead.overall.clone(), ..launched.clone() }.ranked().is_alive(2));
         let none = || Since { left: 1.0, scale: 1.0, parts: std::iter::empty().collect() };
         let later = |days| learned.with_purchases(days, [1.0; 3], std::iter::empty(), [none(), none(), none(), none()]);
         assert_eq!(later(15).age_days[..], [315, 35, 0], "the last was not sold yet");

@@ -30,7 +30,7 @@ pub struct Ranker {
 }
 
 /// How a [`Ranker`] was fitted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RankerFit {
     /// Days within which a purchase counts; 0 for scores that are no probabilities.
     pub horizon_days: u32,
@@ -38,6 +38,16 @@ pub struct RankerFit {
     pub repeat: ScorerKind,
     /// Kind of the scorer of what is new.
     pub fresh: ScorerKind,
+    /// Whether it learned of members who never bought anything; not in versions of formats up to 16, for which these are as
+    /// those who bought today.
+    #[serde(default)]
+    pub knows_lookers: bool,
+}
+
+impl Default for RankerFit {
+    fn default() -> Self {
+        Self { horizon_days: 0, repeat: ScorerKind::default(), fresh: ScorerKind::default(), knows_lookers: true }
+    }
 }
 
 /// The small values of the section.
@@ -286,7 +296,7 @@ mod tests {
             (ScorerKind::Boosting, Scorer::Trees(trees.clone())),
             (ScorerKind::Mean, Scorer::Sum(linear, trees)),
         ] {
-            let fit = RankerFit { horizon_days: 7, repeat: kind, fresh: kind };
+            let fit = RankerFit { horizon_days: 7, repeat: kind, fresh: kind, ..RankerFit::default() };
             let ranker = Ranker { repeat: scorer.clone(), fresh: scorer, fit };
             let (_root, registry, id) = fixture::published(|to| ranker.write(to).unwrap());
             let found = Ranker::read(&registry.open(&id, Check::All).unwrap()).unwrap();

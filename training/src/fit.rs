@@ -24,9 +24,10 @@ use kindred_models::stop::Stop;
 use rayon::prelude::*;
 
 use crate::affinity;
-use crate::config::{AffinityParams, LaunchParams, ValidConfig};
+use crate::config::{AffinityParams, IalsValidParams, LaunchParams, ValidConfig};
 use crate::data::Dataset;
 use crate::error::TrainError;
+use crate::ials;
 use crate::launches::{self, LaunchReport, PastLaunches, prices, tags};
 use crate::prepare;
 use crate::progress::Progress;
@@ -54,6 +55,30 @@ pub struct Fitted {
 pub struct Earlier {
     lessons: Lessons,
     launches: PastLaunches,
+    /// Parameters of the embeddings, decided once: vectors of all moments are to be of one kind.
+    embeddings: Option<IalsValidParams>,
+}
+
+impl Earlier {
+    /// The config, with parameters of the embeddings with which these come to something.
+    fn settled(
+        &mut self,
+        dataset: &Dataset,
+        slice: &Slice,
+        config: &ValidConfig,
+        stop: &Stop,
+    ) -> Result<ValidConfig, TrainError> {
+        let embeddings = match self.embeddings {
+            Some(embeddings) => embeddings,
+            None => {
+                let history = prepare::history(slice, &dataset.members, &config.given);
+                let weights = Matrix { rows: history.rows, values: history.weights };
+                ials::settled(&weights, dataset.products.len(), &config.embeddings, stop)?
+            }
+        };
+        self.embeddings = Some(embeddings);
+        Ok(ValidConfig { embeddings, ..config.clone() })
+    }
 }
 
 /// Fits a model, served by exact indexes, to a slice of the dataset, which is let go once it is counted.
@@ -69,6 +94,8 @@ pub fn fit(
     stop: &Stop,
 ) -> Result<Fitted, TrainError> {
     let described = Described::of(dataset);
+    let config = &earlier.settled(dataset, &slice, config, stop)?;
+    progress.part("whether embeddings come to something");
     // Before the model itself: those of earlier moments take as much memory, and are gone by then.
     let (learned, launches) =
         launches::fit(dataset, &described, &slice, config, &mut earlier.launches, progress, stop)?;
@@ -154,7 +181,7 @@ fn base(
     let history = prepare::history(slice, &dataset.members, given);
     let weights = Matrix { rows: history.rows.clone(), values: history.weights.clone() };
     progress.part("what each member bought");
-    let embeddings = crate::ials::fit(&weights, products, &config.embeddings, progress, stop)?;
+    let embeddings = ials::fit(&weights, products, &config.embeddings, progress, stop)?;
     progress.part(&format!("embeddings, {} epochs", config.embeddings.epochs));
     let by_member = affinity::fit(&affinity::purchases(&history), products, &given.affinity, stop)?;
     progress.part("affinity by member");

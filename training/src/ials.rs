@@ -8,6 +8,7 @@
 
 use half::bf16;
 use kindred_models::embeddings::{Embeddings, Fit, Gramian, RowSolver, Scratch};
+use kindred_models::kernels::dot;
 use kindred_models::linalg::Coordinate;
 use kindred_models::quantized::Quantized;
 use kindred_models::sparse::{Matrix, Rows};
@@ -28,6 +29,64 @@ const STEPS: usize = 3;
 /// How long the products' first vectors are, see [`spectral::approach`].
 const FIRST_NORM: f32 = 0.1;
 
+/// Passes after which it is plain whether vectors say anything of purchases.
+const TRIED: usize = 3;
+/// The mean inner product of what was bought, below which they say next to nothing, and what the weight of all other pairs is
+/// divided by then.
+const LEAST_SAID: f64 = 0.15;
+const LESS: f32 = 3.162_277_7;
+/// Where that ends, about.
+const LEAST_UNOBSERVED: f32 = 1e-4;
+/// Members that the mean is taken of, about.
+const SAMPLED: usize = 2000;
+
+/// The parameters, with a smaller `unobserved_weight` where vectors would come to nothing.
+///
+/// Regularization grows with what was not bought (`λα₀N`). Of very many products, of which each member bought few, it may be
+/// more than all that was bought: then zero is the best of all vectors.
+///
+/// # Errors
+/// As [`fit`].
+pub fn settled(
+    weights: &Matrix,
+    products: usize,
+    params: &IalsValidParams,
+    stop: &Stop,
+) -> Result<IalsValidParams, TrainError> {
+    let weights = &with_rows(weights, &occupied(&weights.rows));
+    let by_product = weights.transposed(products);
+    let populations = [weights.rows.len(), occupied(&by_product.rows).len()];
+    let (first, mut params) = (first_items(weights, &by_product, params)?, *params);
+    loop {
+        let mut items = Vectors { values: first.values.clone(), factors: first.factors };
+        let mut members = Vectors::<bf16>::zeros(weights.rows.len(), params.factors);
+        for _ in 0..TRIED {
+            stop.check()?;
+            approach(&mut items, populations[1], weights, &mut members, &params)?;
+            approach(&mut members, populations[0], &by_product, &mut items, &params)?;
+        }
+        if said(weights, &items, &members) >= LEAST_SAID || params.unobserved_weight < LEAST_UNOBSERVED {
+            return Ok(params);
+        }
+        params = params.with_unobserved_weight(params.unobserved_weight / LESS);
+    }
+}
+
+/// The mean inner product of some members' vectors with those of what they bought, by its weight; 1 without any.
+fn said(weights: &Matrix, items: &Vectors<f32>, members: &Vectors<bf16>) -> f64 {
+    let (d, rows) = (items.factors, weights.rows.len());
+    let (mut sum, mut all, mut member) = (0.0, 0.0, vec![0.0; d]);
+    for row in (0..rows).step_by(rows.div_ceil(SAMPLED).max(1)) {
+        bf16::load(&members.values[row * d..][..d], &mut member);
+        let (products, values) = weights.row(row as u32);
+        for (product, weight) in products.iter().zip(values) {
+            sum += f64::from(weight * dot(&member, &items.values[*product as usize * d..][..d]));
+            all += f64::from(*weight);
+        }
+    }
+    if all > 0.0 { sum / all } else { 1.0 }
+}
+
 /// Fits embeddings to weights, members × products (all above 0).
 ///
 /// # Errors
@@ -44,10 +103,8 @@ pub fn fit(
     let weights = &with_rows(weights, &active);
     let by_product = weights.transposed(products);
     let (active_members, bought_products) = (active.len(), occupied(&by_product.rows).len());
-    let mut items = random_vectors(&by_product, params);
+    let mut items = first_items(weights, &by_product, params)?;
     let mut members = Vectors::<bf16>::zeros(active_members, params.factors);
-    spectral::approach(weights, &by_product, FIRST_NORM, &mut items, &mut members)?;
-    members.values.fill(bf16::ZERO);
     for _ in 1..params.epochs {
         stop.check()?;
         approach(&mut items, bought_products, weights, &mut members, params)?;
@@ -69,6 +126,14 @@ pub fn fit(
         member_gramian: member_gramian.into(),
         fit: Fit { factors: params.factors, objective: params.objective(), bought_products, active_members },
     })
+}
+
+/// Vectors of the products to begin with.
+fn first_items(weights: &Matrix, by_product: &Matrix, params: &IalsValidParams) -> Result<Vectors<f32>, TrainError> {
+    let mut items = random_vectors(by_product, params);
+    let mut members = Vectors::<bf16>::zeros(weights.rows.len(), params.factors);
+    spectral::approach(weights, by_product, FIRST_NORM, &mut items, &mut members)?;
+    Ok(items)
 }
 
 /// Rows that are not empty.
@@ -175,7 +240,6 @@ mod tests {
     use super::*;
     use crate::config::IalsParams;
     use crate::progress::Quiet;
-    use kindred_models::kernels::dot;
 
     fn fitted(entries: &[(u32, u32, f32)], members: usize, products: usize, params: IalsParams) -> Embeddings {
         let weights = Matrix::from_sorted(members, entries);
@@ -221,6 +285,39 @@ mod tests {
             let expected = if row % 3 == 1 && row < 150 { near.member(row / 3) } else { nobody };
             assert_eq!(far.member(row), expected, "{row}");
         }
+    }
+
+    #[test]
+    fn many_products_of_which_each_member_buys_few_have_vectors() {
+        // A hundred kinds of thirty products; each member buys five of one kind. λα₀N is 30 for members, and 5 are bought.
+        let of = |m: u32| (0..5).map(move |k| (m, 30 * (m % 100) + (7 * (m / 100) + k) % 30, 1.0));
+        let mut entries: Vec<(u32, u32, f32)> = (0..3000).flat_map(of).collect();
+        entries.sort_by_key(|(m, p, _)| (*m, *p));
+        let params = IalsParams { factors: 16, unobserved_weight: 1.0, regularization: 0.01, ..IalsParams::default() };
+        let mean = |params: IalsParams| {
+            let e = fitted(&entries, 3000, 3000, params);
+            entries.iter().map(|(m, p, _)| dot(&e.member(*m), e.product(*p))).sum::<f32>() / entries.len() as f32
+        };
+        assert!(mean(params) < 0.01);
+        let (weights, valid) = (Matrix::from_sorted(3000, &entries), params.validate().unwrap());
+        let lower = settled(&weights, 3000, &valid, &Stop::default()).unwrap().unobserved_weight;
+        let mean = mean(IalsParams { unobserved_weight: lower, ..params });
+        assert!(mean > 0.1 && (0.001..0.5).contains(&lower), "{mean} with {lower}");
+    }
+
+    #[test]
+    fn what_is_plain_is_fitted_as_it_is_asked_for() {
+        let (params, stop) = (IalsParams { factors: 6, ..IalsParams::default() }.validate().unwrap(), Stop::default());
+        let settle = |entries: &[(u32, u32, f32)]| {
+            settled(&Matrix::from_sorted(50, entries), 50, &params, &stop).unwrap().unobserved_weight
+        };
+        assert_eq!(settle(&checkerboard()), params.unobserved_weight);
+        // What was bought long ago, or only looked at, hardly counts.
+        let looks = checkerboard().into_iter().map(|(m, p, _)| (m, (p + 1) % 50, 1e-3)).filter(|(m, p, _)| m != p);
+        let mut with_looks: Vec<(u32, u32, f32)> = checkerboard().into_iter().chain(looks).collect();
+        with_looks.sort_by_key(|(m, p, _)| (*m, *p));
+        assert_eq!(settle(&with_looks), params.unobserved_weight);
+        assert_eq!(settle(&[]), params.unobserved_weight);
     }
 
     #[test]

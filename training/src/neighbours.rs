@@ -8,7 +8,7 @@ use kindred_models::sparse::Matrix;
 use kindred_models::stop::Stop;
 use rayon::prelude::*;
 
-use crate::affinity::from_rows;
+use crate::affinity::{bought, from_rows};
 use crate::config::NeighbourParams;
 use crate::error::TrainError;
 
@@ -28,11 +28,12 @@ pub fn fit(
     stop: &Stop,
 ) -> Result<Neighbours, TrainError> {
     let members = history.rows.len();
-    let active = (0..members as u32).filter(|m| !history.rows.range(*m).is_empty()).count();
+    let has_bought = |member: &u32| history.rows.range(*member).any(|i| history.decayed[i] > 0.0);
+    let active = (0..members as u32).filter(has_bought).count();
     if params.count == 0 || active > params.max_members {
         return Ok(Neighbours { similar: Matrix::from_sorted(members, &[]) });
     }
-    let vectors = weighted(history, products, active);
+    let vectors = weighted(bought(history, |i| history.decayed[i]), products, active);
     let by_product = vectors.transposed(products);
     let alike = |member: u32| -> Result<Vec<Scored>, TrainError> {
         stop.check()?;
@@ -54,22 +55,22 @@ pub fn fit(
 }
 
 /// Members' decayed purchases times the products' inverse frequency, as vectors of length 1.
-fn weighted(history: &History, products: usize, active: usize) -> Matrix {
+fn weighted(bought: Matrix, products: usize, active: usize) -> Matrix {
     let mut buyers = vec![0u32; products];
-    history.rows.columns.iter().for_each(|product| buyers[*product as usize] += 1);
+    bought.rows.columns.iter().for_each(|product| buyers[*product as usize] += 1);
     let rarity = |product: u32| (1.0 + active as f32 / buyers[product as usize].max(1) as f32).ln();
-    let mut values = vec![0f32; history.rows.columns.len()];
-    for member in 0..history.rows.len() as u32 {
-        let range = history.rows.range(member);
+    let mut values = bought.values.to_vec();
+    for member in 0..bought.rows.len() as u32 {
+        let range = bought.rows.range(member);
         for i in range.clone() {
-            values[i] = history.decayed[i].ln_1p() * rarity(history.rows.columns[i]);
+            values[i] = values[i].ln_1p() * rarity(bought.rows.columns[i]);
         }
         // Wide: squares of what was bought long ago are too small otherwise.
         let squares = values[range.clone()].iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
         let norm = squares.sqrt().max(f64::MIN_POSITIVE);
         values[range].iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
     }
-    Matrix { rows: history.rows.clone(), values: values.into() }
+    Matrix { rows: bought.rows, values: values.into() }
 }
 
 #[cfg(test)]
@@ -101,6 +102,18 @@ mod tests {
         near(2, &[1]);
         near(3, &[]);
         assert_eq!(found(1, 3).similar.row(1).0, [0], "of two alike, the first");
+    }
+
+    #[test]
+    fn who_only_looked_is_nobody_s_like() {
+        let mut looked = history();
+        // As the others, and a fourth who looked at both products.
+        let lists = [vec![0], vec![0, 1], vec![1], vec![0, 1]];
+        (looked.rows, looked.decayed) = (Rows::from_lists(lists), vec![1.0, 1.0, 1.0, 1.0, 0.0, 0.0].into());
+        let found_beside = fit(&looked, 2, &NeighbourParams { count: 5, max_members: 3 }, &Stop::default()).unwrap();
+        for member in 0..4 {
+            assert_eq!(found_beside.similar.row(member), found(5, 3).similar.row(member), "{member}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Counts popularity. Counts of all members: they name nobody.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use kindred_models::events::{DAY_SECONDS, day};
 use kindred_models::popularity::{DAYPARTS, Popularity, Segment, daypart};
@@ -12,11 +12,16 @@ use crate::config::PopularityParams;
 use crate::data::{Dataset, Event, Kind};
 use crate::slice::{Slice, kept_purchases};
 
+/// Purchases of a member, in those of the mean one, that count: a till's own card, or a trader's, says little of what others
+/// buy. What is bought since a version was made counts in full.
+const MOST_OF_ONE: f64 = 50.0;
+
 /// Counts purchases less refunds, each decayed from its own day.
 pub fn fit(dataset: &Dataset, slice: &Slice, params: &PopularityParams) -> Popularity {
     let products = dataset.products.len();
     let half_life = params.half_life_days;
-    let overall = |half_life: f32| overall(slice, products, half_life);
+    let weights = Weights::of(slice);
+    let overall = |half_life: f32| weights.overall(slice, products, half_life);
     let cities = &dataset.members.cities;
     let dayparts: Vec<String> = DAYPARTS.map(str::to_owned).to_vec();
     let of_day = |e: &Event| {
@@ -24,8 +29,9 @@ pub fn fit(dataset: &Dataset, slice: &Slice, params: &PopularityParams) -> Popul
         DAYPARTS.iter().position(|name| *name == daypart(hour as u8)).map(|row| row as u32)
     };
     let known = |row: u32| (row != u32::MAX).then_some(row);
-    let segment =
-        |names: Vec<String>, of: &dyn Fn(&Event) -> Option<u32>| segment(slice, products, names, half_life, of);
+    let segment = |names: Vec<String>, of: &dyn Fn(&Event) -> Option<u32>| {
+        segment(slice, products, names, half_life, &weights, of)
+    };
     let stores = segment(dataset.events.stores.clone(), &|e| known(e.store));
     Popularity {
         overall: overall(half_life).into(),
@@ -52,14 +58,43 @@ fn sign(event: &Event) -> Option<f32> {
     }
 }
 
+/// Decayed purchases per product.
 pub(crate) fn overall(slice: &Slice, products: usize, half_life: f32) -> Vec<f32> {
-    let mut counts = vec![0f64; products];
-    for event in slice.events() {
-        if let Some(sign) = sign(event) {
-            counts[event.product as usize] += f64::from(sign * slice.decay(event.time, half_life));
-        }
+    Weights::of(slice).overall(slice, products, half_life)
+}
+
+/// What a purchase of each member counts: 1, and less of who buys far more than others do.
+#[derive(Debug, Default)]
+struct Weights(HashMap<u32, f32>);
+
+impl Weights {
+    fn of(slice: &Slice) -> Self {
+        let (mut members, mut all) = (0u64, 0u64);
+        let counts = slice.members().map(|(member, events)| {
+            let count = events.filter(|e| e.kind == Kind::Purchase).count() as u64;
+            (members, all) = (members + u64::from(count > 0), all + count);
+            (member, count)
+        });
+        let counts: Vec<(u32, u64)> = counts.collect();
+        let most = MOST_OF_ONE * all as f64 / members.max(1) as f64;
+        let beyond = counts.into_iter().filter(|(_, count)| *count as f64 > most);
+        Self(beyond.map(|(member, count)| (member, (most / count as f64) as f32)).collect())
     }
-    counts.into_iter().map(|x| x.max(0.0) as f32).collect()
+
+    fn weight(&self, member: u32) -> f32 {
+        if self.0.is_empty() { 1.0 } else { self.0.get(&member).copied().unwrap_or(1.0) }
+    }
+
+    fn overall(&self, slice: &Slice, products: usize, half_life: f32) -> Vec<f32> {
+        let mut counts = vec![0f64; products];
+        for event in slice.events() {
+            if let Some(sign) = sign(event) {
+                let weight = sign * self.weight(event.member);
+                counts[event.product as usize] += f64::from(weight * slice.decay(event.time, half_life));
+            }
+        }
+        counts.into_iter().map(|x| x.max(0.0) as f32).collect()
+    }
 }
 
 /// Per product, the members who bought it and kept it, each decayed from the first time.
@@ -103,6 +138,7 @@ fn segment(
     products: usize,
     names: Vec<String>,
     half_life: f32,
+    weights: &Weights,
     of: &dyn Fn(&Event) -> Option<u32>,
 ) -> Segment {
     let mut order: Vec<u32> = (0..names.len() as u32).collect();
@@ -115,7 +151,8 @@ fn segment(
     (0..names.len()).for_each(|row| ends[row + 1] += ends[row]);
     let (mut next, mut amounts) = (ends.clone(), vec![(0u32, 0f32); ends[names.len()]]);
     for (row, event, sign) in counted() {
-        amounts[next[row]] = (event.product, sign * slice.decay(event.time, half_life));
+        let weight = sign * weights.weight(event.member);
+        amounts[next[row]] = (event.product, weight * slice.decay(event.time, half_life));
         next[row] += 1;
     }
     let rows: Vec<Vec<Scored>> = (0..names.len())
@@ -230,6 +267,25 @@ mod tests {
         let p = fit(&dataset, &slice, &later);
         assert_eq!(count(&p.dayparts, "morning", 0), 1.0, "midnight in UTC is eight in the morning there");
         assert_eq!(count(&p.dayparts, "afternoon", 0), 1.0);
+    }
+
+    #[test]
+    fn one_who_buys_for_many_is_no_crowd() {
+        let bought = |member, product, day: i64, kind| Event {
+            member,
+            product,
+            time: day * DAY,
+            store: 0,
+            channel: 0,
+            kind,
+            price: 0,
+        };
+        let mut events: Vec<Event> = (1..200).map(|member| bought(member, 0, 40, Kind::Purchase)).collect();
+        events.extend((0..10_000).map(|i| bought(0, 1, 40 - i % 40, Kind::Purchase)));
+        events.sort_unstable();
+        let counts = overall(&Slice::of(events, true), 2, 0.0);
+        let most = 50.0 * 10_199.0 / 200.0;
+        assert!((counts[0] - 199.0).abs() < 1e-3 && (counts[1] - most).abs() < 1.0, "{counts:?}");
     }
 
     #[test]

@@ -86,7 +86,7 @@ fn usual(history: &History, products: &Products) -> (Vec<f32>, Vec<f32>) {
 
 /// Counts, for pairs as they stood before the last days of the slice, how many were bought again in them.
 fn hazards(slice: &Slice, history: &History, repeat: &Repeat) -> Hazards {
-    let cut = slice.as_of - HORIZON_DAYS * DAY_SECONDS;
+    let cut = slice.bought_until() - HORIZON_DAYS * DAY_SECONDS;
     let mut classes = vec![(0f64, 0f64); CLASSES];
     for events in slice.pairs().filter(|events| !history.rows.range(events[0].member).is_empty()) {
         let Some((past, again)) = as_of(events, cut) else { continue };

@@ -19,6 +19,8 @@ pub struct Slice {
     /// The moment it stands at, up to which decay, recency and age are counted: of a whole history that of the newest
     /// event, 0 where events have no time.
     pub as_of: i64,
+    /// Moment of the newest purchase of the whole history.
+    last_purchase: i64,
     has_time: bool,
 }
 
@@ -35,7 +37,15 @@ impl Slice {
 
     fn sharing(all: Arc<Vec<Event>>, has_time: bool) -> Self {
         let as_of = all.par_iter().map(|e| e.time).max().unwrap_or(0);
-        Self { all, until: i64::MAX, as_of, has_time }
+        let purchases = all.par_iter().filter(|e| e.kind == Kind::Purchase);
+        let last_purchase = purchases.map(|e| e.time).max().unwrap_or(as_of);
+        Self { all, until: i64::MAX, as_of, last_purchase, has_time }
+    }
+
+    /// The moment up to which it is known what was bought: views and messages may be told of sooner, and days without their
+    /// purchases would teach that nobody buys.
+    pub(crate) fn bought_until(&self) -> i64 {
+        self.as_of.min(self.last_purchase)
     }
 
     /// What was known at a moment.
@@ -169,6 +179,7 @@ mod tests {
             // What was not known at the first cut is not at a later one.
             let part = Slice::of(all, true).until(first).until(second);
             let copy = Slice { as_of: second, ..Slice::of(known.clone(), true) };
+            prop_assert!((copy.bought_until()..=second).contains(&part.bought_until()));
             prop_assert!(part.events().eq(&known));
             prop_assert!(part.pairs().eq(copy.pairs()) && part.runs().eq(copy.runs()));
             prop_assert_eq!((part.start(), part.has_hours()), (copy.start(), copy.has_hours()));

@@ -59,7 +59,12 @@ pub fn train(
     model.info.metrics.extend(scorers.iter().flat_map(Comparison::metrics));
     model.info.parameters = parameters(config);
     (model.info.state_seq, model.info.state_store) = dataset.learned_state.clone().unzip();
-    progress.finish(&format!("{} factors, {}", config.embeddings.factors, ranker(&model, config)));
+    progress.finish(&format!("{}, {}", factors(&model, config), ranker(&model, config)));
+    if !evaluation.is_of_nobody() && evaluation.scorers.is_empty() && !scorers.is_empty() {
+        progress.warn(
+            "what was judged had too little history for a ranker, and what is published has one that nobody judged",
+        );
+    }
     stop.check()?;
     progress.start("publish", 0);
     build_indexes(&mut model, &config.index);
@@ -144,7 +149,19 @@ fn judge(
     let all = take_events(dataset);
     let evaluation = evaluate(dataset, all, config, served, earlier, progress, stop)?;
     progress.finish(&summary(&evaluation));
+    evaluation.surpassed().iter().for_each(|told| progress.warn(told));
     Ok(evaluation)
+}
+
+fn factors(model: &Model, config: &ValidConfig) -> String {
+    let (factors, weight) = (config.embeddings.factors, model.embeddings.fit.objective.unobserved_weight);
+    if weight == config.embeddings.unobserved_weight {
+        return format!("{factors} factors");
+    }
+    let given = config.embeddings.unobserved_weight;
+    format!(
+        "{factors} factors, unobserved_weight {weight:.2e} as {given} left nothing of so few purchases of so many products"
+    )
 }
 
 fn ranker(model: &Model, config: &ValidConfig) -> String {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The newest layout that this code reads and the one that it writes.
-pub const FORMAT_VERSION: u32 = 16;
+pub const FORMAT_VERSION: u32 = 17;
 
 /// Everything about a version but its arrays. Holds nothing of the run that made it (no clock, no host, no
 /// thread count): the same input and parameters give the same bytes. When it was made is in its id.

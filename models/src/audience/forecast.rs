@@ -64,6 +64,8 @@ impl Ranked {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chances {
     level: Level,
+    /// What scores are multiplied by before.
+    slope: f32,
     /// How far from what is expected it may come; `None` where nothing says how many buy.
     spread: Option<Spread>,
 }
@@ -73,10 +75,15 @@ impl Chances {
     /// own sales. `None` of seeds alone, whose scores say how like them members are rather than how likely to buy.
     pub(super) fn of(model: &Model, request: &AudienceRequest, query: &LaunchQuery) -> Option<Self> {
         let is_sold = |product: &u32| !model.launch.buyers.rows.range(*product).is_empty();
+        let mut slope = 1.0;
         let (rate, is_new) = match &request.subject {
             _ if query.is_of_seeds_alone() => return None,
             Subject::SeedsOnly => return None,
-            Subject::Known(product) if is_sold(product) => (model.launch.log_rate_of(*product), false),
+            Subject::Known(product) if is_sold(product) => {
+                let known = model.launch.log_rate_of(*product);
+                slope = known.map_or(1.0, |(_, known)| known.slope);
+                (known.map(|(log_rate, known)| (log_rate, known.spread)), false)
+            }
             // What nobody bought yet is as new.
             Subject::Known(product) => (rate_of_launch(model, model.products.categories.get(*product)), true),
             Subject::New(attributes) => (rate_of_launch(model, attributes.category.as_deref()), true),
@@ -85,7 +92,8 @@ impl Chances {
         let members = rows.len() as f64 / model.launch.sampled_share();
         rows.retain(|row| request.seeds.binary_search(row).is_err());
         let others = rows.len() as f64 / model.launch.sampled_share();
-        let scores = model.launch.score_some(query, &model.embeddings, &rows);
+        let mut scores = model.launch.score_some(query, &model.embeddings, &rows);
+        scores.iter_mut().for_each(|score| *score *= slope);
         let bought = |seed: &&u32| model.launch.statics.activity.get(**seed as usize).is_some_and(|a| *a > 0.0);
         let seeds = request.seeds.iter().filter(bought).count();
         let beyond_seeds = |(log_rate, spread): (f32, Spread)| {
@@ -95,7 +103,7 @@ impl Chances {
         let rate = if is_new && seeds > 0 && others > 0.0 { rate.map(beyond_seeds) } else { rate };
         // Without a rate there is only how members compare.
         let (log_rate, spread) = rate.unzip();
-        Some(Self { level: Level::of(&scores, |_| 1.0, log_rate.unwrap_or(0.0)), spread })
+        Some(Self { level: Level::of(&scores, |_| 1.0, log_rate.unwrap_or(0.0)), slope, spread })
     }
 
     /// Whether it is known how many buy.
@@ -105,12 +113,12 @@ impl Chances {
 
     /// The chance that a member with this score buys; `None` where that can't be said.
     pub(super) fn probability(&self, score: f32) -> Option<f64> {
-        self.spread.map(|_| self.level.probability(score))
+        self.spread.map(|_| self.level.probability(self.slope * score))
     }
 
     /// In proportion to the chance.
     fn weight(&self, score: f32) -> f64 {
-        self.probability(score).unwrap_or_else(|| self.level.lift(score))
+        self.probability(score).unwrap_or_else(|| self.level.lift(self.slope * score))
     }
 
     /// How many of some members will buy.
@@ -130,7 +138,7 @@ impl Chances {
 
     /// A score a little below that of a member with this chance to buy.
     pub(super) fn score_below(&self, chance: f64) -> f32 {
-        let score = self.level.score(chance);
+        let score = self.level.score(chance) / self.slope;
         if score.is_finite() { score - score.abs().max(1.0) * 1e-5 } else { f32::NEG_INFINITY }
     }
 
@@ -164,7 +172,7 @@ impl Chances {
             AudienceSize::Count(_) | AudienceSize::Share(_) => size.count(sorted.len()),
             AudienceSize::MinProbability(least) => {
                 self.spread?;
-                Some(sorted.partition_point(|m| self.level.probability(m.score) >= least))
+                Some(sorted.partition_point(|m| self.probability(m.score).is_some_and(|chance| chance >= least)))
             }
             AudienceSize::ExpectedBuyers(wanted) => {
                 self.spread?;
@@ -203,7 +211,7 @@ mod tests {
     #[test]
     fn sizes_by_chance_worked_by_hand() {
         let sorted = sorted();
-        let chances = Chances { level: level(&sorted), spread: Some(Expectation::example().spread) };
+        let chances = Chances { level: level(&sorted), slope: 1.0, spread: Some(Expectation::example().spread) };
         // Odds of x and 10 x, with 100 · 10x / (1 + 10x) + 900 · x / (1 + x) = 10, a hundredth.
         let x = 0.005_423_886;
         let (high, low) = (10.0 * x / (1.0 + 10.0 * x), x / (1.0 + x));
@@ -212,6 +220,13 @@ mod tests {
         assert_eq!(chances.count(AudienceSize::MinProbability(0.9), &sorted), Some(0));
         assert_eq!(chances.count(AudienceSize::ExpectedBuyers(10.5 * high), &sorted), Some(11));
         assert_eq!(chances.count(AudienceSize::ExpectedBuyers(1e9), &sorted), Some(1000));
+        // Scores that count twice are as if they were twice as high.
+        let halves: Vec<Scored> = sorted.iter().map(|s| Scored { score: 0.5 * s.score, ..*s }).collect();
+        let twice = Chances { slope: 2.0, ..chances };
+        assert_eq!(twice.probability(halves[0].score), chances.probability(sorted[0].score));
+        assert_eq!(twice.count(AudienceSize::MinProbability(0.04), &halves), Some(100));
+        let [below, of_half] = [chances.score_below(0.04), twice.score_below(0.04)];
+        assert!((below - 2.0 * of_half).abs() < 1e-4, "{below} {of_half}");
         let ranked = Ranked::all(sorted.clone());
         let curve = chances.reach(&ranked, chances.mean(&ranked));
         assert_eq!((curve.len(), curve[0].members, curve[19].members), (20, 1, 1000));
@@ -222,7 +237,7 @@ mod tests {
     #[test]
     fn without_launches_there_is_lift_and_nothing_else() {
         let sorted = sorted();
-        let chances = Chances { level: level(&sorted), spread: None };
+        let chances = Chances { level: level(&sorted), slope: 1.0, spread: None };
         assert_eq!(chances.count(AudienceSize::MinProbability(0.1), &sorted), None);
         assert_eq!(chances.count(AudienceSize::Share(0.1), &sorted), Some(100));
         assert_eq!(chances.expected(&sorted), None);
@@ -235,7 +250,7 @@ mod tests {
     #[test]
     fn a_sample_stands_for_all() {
         let sorted = sorted();
-        let chances = Chances { level: level(&sorted), spread: Some(Expectation::example().spread) };
+        let chances = Chances { level: level(&sorted), slope: 1.0, spread: Some(Expectation::example().spread) };
         let others = sorted.iter().copied().skip(50).step_by(10).collect();
         let sampled = Ranked { best: sorted[..50].to_vec(), others, count: 1000 };
         let all = Ranked::all(sorted);

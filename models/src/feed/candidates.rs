@@ -30,7 +30,8 @@ impl Signals<'_> {
             rows.extend(source.best(at_least(count), allowed).iter().map(|s| s.row));
         }
         if let Some(vector) = &self.persona.vector {
-            let found = self.model.product_index.search(vector, at_least(TASTE), filtered, allowed);
+            let is_alive = |row: u32| allowed(row) && self.model.popularity.is_alive(row);
+            let found = self.model.product_index.search(vector, at_least(TASTE), filtered, &is_alive);
             rows.extend(found.iter().map(|s| s.row));
         }
         rows.extend(self.here.top(at_least(POPULAR), allowed));

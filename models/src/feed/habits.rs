@@ -7,8 +7,8 @@ use crate::model::Model;
 use crate::scatter::{Borrowed, Scatter};
 use crate::strings::NONE;
 
-/// Days since the last purchase of what was never bought.
-const NEVER: f32 = 100_000.0;
+/// Days since a purchase that never was.
+pub(super) const NEVER: f32 = 100_000.0;
 
 /// What a member buys, in decayed purchases.
 #[derive(Debug)]

@@ -25,6 +25,8 @@ pub struct Persona {
     bought_now: HashSet<u32>,
     /// Products that the member looked at lately, and how often, by product.
     seen: Vec<(u32, u16)>,
+    /// What they say of what the member likes now, by product; not those of this visit.
+    interest: Vec<(u32, f32)>,
     /// Days on which the member bought anything.
     pub(super) trips: u16,
     /// The folded-in vector; `None` where nothing is known.
@@ -45,7 +47,7 @@ impl Persona {
         let has_said = |row| model.state.profile(row).is_some_and(|said| said.personalization.is_some());
         let mut persona = match visitor {
             Visitor::Member(row) if model.state.consent(model, row).personalization => {
-                Self::default().with_history(model, row)
+                Self::default().with_history(model, row, visit)
             }
             // They said no, or the version has no consent of theirs.
             Visitor::Member(row) if has_said(row) || (row as usize) < model.members.len() => return Self::default(),
@@ -63,11 +65,21 @@ impl Persona {
         self
     }
 
-    fn with_history(mut self, model: &Model, row: u32) -> Self {
+    fn with_history(mut self, model: &Model, row: u32, visit: &[VisitEvent]) -> Self {
         let Pasts { list, trips } = model.state.pasts(model, row);
         (self.row, self.past, self.trips) = (Some(row), list, trips);
         self.seen = model.state.seen(model, row);
+        // What is told again with the visit counts once.
+        let is_told = |product: u32| visit.iter().any(|event| event.product == product);
+        self.interest = model.state.interest(model, row);
+        self.interest.retain(|(product, _)| !is_told(*product));
         self
+    }
+
+    /// How much fresh interest in a product, told before this visit, says of what the member likes now, where a purchase says
+    /// 1.
+    pub(super) fn interest(&self, product: u32) -> f32 {
+        self.interest.binary_search_by_key(&product, |of| of.0).map_or(0.0, |at| self.interest[at].1)
     }
 
     /// Adds the visit's events to the history.

@@ -199,14 +199,16 @@ mod tests {
 
     #[test]
     fn popular_is_what_sells_like_the_mean_product() {
-        let mut model = model(&[("tea", "a", [1.0, 0.0], 900); 4], &[]);
-        model.popularity.overall = vec![5.0, 2.0, 1.0, 0.0].into();
+        let mut products = [("tea", "a", [1.0, 0.0], 900); 5];
+        products[4].3 = 5;
+        let mut model = model(&products, &[]);
+        model.popularity.overall = vec![5.0, 2.0, 1.0, 0.0, 0.0].into();
         model.popularity = model.popularity.ranked();
         let persona = Persona::default();
         let reasons = Reasons::at_home(&model, &persona);
         let item = |product| FeedItem::new(product, 0.5, Source::Popular);
-        let said = [0, 1, 2, 3].map(|product| reasons.reason(&item(product)));
-        assert_eq!(said, [Some(Reason::Popular), None, None, Some(Reason::New)]);
+        let said = [0, 1, 2, 3, 4].map(|product| reasons.reason(&item(product)));
+        assert_eq!(said, [Some(Reason::Popular), None, None, None, Some(Reason::New)], "the last was launched lately");
     }
 
     #[test]

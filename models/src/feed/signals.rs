@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::facts::{Facts, SHARE_PRIOR};
-use super::habits::Habits;
+use super::habits::{Habits, NEVER};
 use super::{FeedRequest, Persona};
 use crate::affinity::spread;
 use crate::history::{Past, UNKNOWN_DAYS};
@@ -128,7 +128,7 @@ impl<'a> Signals<'a> {
             basket: Scatter::take(n),
             neighbours: Scatter::take(n),
             habits: Habits::of(model, &persona.past),
-            member: MemberFacts::of(persona),
+            member: MemberFacts::of(persona, model.ranker.fit.knows_lookers),
             root: 1.0,
         };
         signals.spread();
@@ -136,16 +136,25 @@ impl<'a> Signals<'a> {
     }
 
     fn spread(&mut self) {
-        let mut past: Vec<&Past> = self.persona.past.iter().filter(|p| p.weight > 0.0).collect();
+        // Fresh interest speaks for what goes with it, as a purchase of today would, and is no purchase. What was but looked at
+        // once speaks for nothing.
+        let with_interest = |p: &'a Past| (p, self.persona.interest(p.product));
+        let speaks = |(p, interest): &(&Past, f32)| p.decayed > 0.0 || *interest > 0.0;
+        let mut past: Vec<(&Past, f32)> = self.persona.past.iter().map(with_interest).filter(speaks).collect();
         // What the visitor looks at right now is the most recent of all.
         let visited: HashSet<u32> = self.persona.visited.iter().copied().collect();
-        let is_past = |product: u32| !visited.contains(&product);
-        past.sort_by_key(|p| (is_past(p.product), p.days_since, std::cmp::Reverse(p.count), p.product));
+        let is_past = |product: u32, interest: f32| !visited.contains(&product) && interest <= 0.0;
+        past.sort_by_key(|(p, interest)| {
+            (is_past(p.product, *interest), p.days_since, std::cmp::Reverse(p.count), p.product)
+        });
         past.truncate(MAX_SPREAD);
         self.root = (past.len().max(1) as f32).sqrt();
         let affinity = &self.model.affinity;
-        spread(&affinity.by_member, past.iter().map(|p| (p.product, ln_1p(p.decayed))), &mut self.affinity);
-        let recent = || past.iter().filter(|p| p.recent > 0.05).map(|p| (p.product, p.recent.min(1.0)));
+        let all = past.iter().map(|(p, interest)| (p.product, ln_1p(p.decayed + interest)));
+        spread(&affinity.by_member, all, &mut self.affinity);
+        let recent = || past.iter().map(|(p, interest)| (p.product, p.recent + interest));
+        let recent =
+            || recent().filter(|(_, recent)| *recent > 0.05).map(|(product, recent)| (product, recent.min(1.0)));
         spread(&affinity.by_member, recent(), &mut self.recent);
         spread(&affinity.by_basket, recent(), &mut self.basket);
         if let Some(row) = self.persona.row {
@@ -317,15 +326,18 @@ struct MemberFacts {
 }
 
 impl MemberFacts {
-    fn of(persona: &Persona) -> Self {
+    fn of(persona: &Persona, knows_lookers: bool) -> Self {
         let bought = || persona.past.iter().filter(|p| p.count > 0);
         let purchases: f32 = bought().map(|p| f32::from(p.count)).sum();
         let products = bought().count() as f32;
-        let idle = bought().map(|p| p.days_since).min().filter(|days| *days != UNKNOWN_DAYS);
+        // Without times all is of one moment.
+        let days = |days: u16| if days == UNKNOWN_DAYS { 0.0 } else { f32::from(days) };
+        let never = if knows_lookers { NEVER } else { 0.0 };
+        let idle = bought().map(|p| p.days_since).min().map_or(never, days);
         Self {
             trips: ln_1p(f32::from(persona.trips)),
             products: ln_1p(products),
-            idle: ln_1p(f32::from(idle.unwrap_or(0))),
+            idle: ln_1p(idle),
             repeat_share: if purchases > 0.0 { 1.0 - products / purchases } else { 0.0 },
         }
     }

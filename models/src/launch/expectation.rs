@@ -52,6 +52,16 @@ pub struct Known {
     pub log_bias: f32,
     /// How far products lay from that.
     pub spread: Spread,
+    /// What scores are to be multiplied by, as they were learned of launches.
+    #[serde(default = "one")]
+    pub slope: f32,
+    /// What a unit of `ln(1 + decayed purchases)` of the product itself counts in a member's log odds; 0 in versions of before.
+    #[serde(default)]
+    pub own: f32,
+}
+
+fn one() -> f32 {
+    1.0
 }
 
 impl Expectation {

@@ -7,10 +7,10 @@ use super::leanings::Leaning;
 use super::query::LaunchQuery;
 use super::question::Question;
 use super::signals::{
-    ANALOGUE_SUMS, ANALOGUES_5, GOES_WITH, GOES_WITH_ANALOGUES, HABIT_SIGNALS, HABITS, MEAN_HABITS, MEMBER_TAGS,
-    NOT_CARRIED, OTHER_LEVELS, PREMIUM, PREMIUM_OF_ANALOGUES, PRICE, PRICE_LEVEL, PRICE_PRIOR, PRICED, RECENCY,
-    SEED_COSINE, SEED_PRODUCTS, SEED_VECTOR, SEEDS_BUY, STATICS, Signals, Sums, TAGS, USUAL_PRICE, VECTOR,
-    VECTOR_COSINE, VECTOR_COSINE_20,
+    ANALOGUE_SUMS, ANALOGUES_5, BOUGHT, GOES_WITH, GOES_WITH_ANALOGUES, HABIT_SIGNALS, HABITS, MEAN_HABITS,
+    MEMBER_TAGS, NOT_CARRIED, OTHER_LEVELS, OWN, PREMIUM, PREMIUM_OF_ANALOGUES, PRICE, PRICE_LEVEL, PRICE_PRIOR,
+    PRICED, RECENCY, SEED_COSINE, SEED_PRODUCTS, SEED_VECTOR, SEEDS_BUY, STATICS, Signals, Sums, TAGS, USUAL_PRICE,
+    VECTOR, VECTOR_COSINE, VECTOR_COSINE_20,
 };
 use crate::embeddings::Embeddings;
 
@@ -21,7 +21,8 @@ pub(super) const GOES_WITH_COLUMN: usize = 4;
 pub(super) const SEEDS_COLUMN: usize = 5;
 pub(super) const PRICED_COLUMN: usize = 6;
 pub(super) const PRICE_COLUMN: usize = 7;
-pub(super) const COLUMNS: usize = 8;
+pub(super) const OWN_COLUMN: usize = 8;
+pub(super) const COLUMNS: usize = 9;
 
 /// A question with its weights folded in.
 #[derive(Debug)]
@@ -45,6 +46,7 @@ pub(super) struct Dense {
     pub(super) analogues: [f32; 3],
     pub(super) goes_with: f32,
     pub(super) seeds_buy: f32,
+    pub(super) bought: f32,
     pub(super) usual_price: f32,
     /// Prices of a member of whom none is known.
     pub(super) prior_price: f32,
@@ -77,6 +79,7 @@ impl<'a> Folded<'a> {
         ANALOGUE_COLUMNS.iter().enumerate().for_each(|(k, column)| places[ANALOGUE_SUMS + k] = (*column, 1.0));
         places[GOES_WITH] = (GOES_WITH_COLUMN, 1.0);
         places[SEED_PRODUCTS] = (SEEDS_COLUMN, 1.0);
+        places[OWN] = (OWN_COLUMN, 1.0);
         let [length, few_length] = question.lengths.map(|length| if length > 1e-12 { 1.0 / length } else { 0.0 });
         let unit = question.codes.each_ref().map(|query| query.scale);
         let vectors = [
@@ -94,6 +97,7 @@ impl<'a> Folded<'a> {
                 analogues: std::array::from_fn(|k| weights[ANALOGUES_5 + k]),
                 goes_with: weights[GOES_WITH_ANALOGUES],
                 seeds_buy: weights[SEEDS_BUY],
+                bought: weights[BOUGHT],
                 usual_price: weights[USUAL_PRICE],
                 prior_price: PRICE_PRIOR * question.usual_price_band,
                 dear: [
@@ -117,6 +121,15 @@ impl<'a> Folded<'a> {
     pub(super) fn codes(&self, rows: &Range<u32>) -> &'a [i8] {
         let embeddings = self.question.embeddings;
         &embeddings.members.codes[rows.start as usize * embeddings.factors..rows.end as usize * embeddings.factors]
+    }
+
+    /// Which columns anything is added to.
+    pub(super) fn is_used(&self, column: usize) -> bool {
+        match column {
+            SEEDS_COLUMN => self.question.query.has_seeds(),
+            OWN_COLUMN => self.question.query.own.is_some(),
+            _ => true,
+        }
     }
 
     /// Where each posting has its first member of a row or later.

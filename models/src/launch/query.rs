@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use super::prices::relative_prices;
 use super::seeds::{SeedWeights, Seeds, looked_at};
 use super::signals::{
-    BRAND, BRAND_CATEGORY, NO_SIGNALS, OTHER_LEVELS, PRICE_BAND, SEED_VECTOR, Signals, TAGS, deviations, variances,
+    BOUGHT, BRAND, BRAND_CATEGORY, NO_SIGNALS, OTHER_LEVELS, PRICE_BAND, SEED_VECTOR, Signals, TAGS, deviations,
+    variances,
 };
 use super::tags::TagLifts;
 use super::tilt::tilt;
@@ -57,25 +58,51 @@ pub struct LaunchQuery {
     scales: Option<Signals>,
     /// Members who are known to like it.
     pub(super) seeds: Seeds,
+    /// What it is itself, once it was sold: nobody bought a launch.
+    pub(super) own: Option<Own>,
+}
+
+/// A product that was sold already.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Own {
+    pub(super) product: u32,
+    /// What a unit of `ln(1 + purchases)` of it counts in a member's score.
+    weight: f32,
 }
 
 impl LaunchQuery {
     /// From attributes alone; only `allowed` products count as similar.
     pub fn from_attributes(model: &Model, attributes: &Attributes, allowed: impl Fn(u32) -> bool) -> Self {
-        Self::unscaled(model, attributes, allowed).with_scales(model)
+        let analogues = analogues(model, attributes, &allowed);
+        Self::unscaled(model, attributes, analogues, allowed).with_scales(model)
     }
 
-    /// Of a product that has a vector of its own.
+    /// Of a product that has a vector of its own. Who bought it counts as [`Known`](super::Known) says; nothing is more like it
+    /// than itself.
     pub fn of_product(model: &Model, product: u32) -> Self {
+        let attributes = model.products.attributes(product);
+        let mut nearest = analogues(model, &attributes, |row| row != product);
+        let is_sold = !model.launch.buyers.rows.range(product).is_empty();
+        if is_sold {
+            nearest.truncate(ANALOGUES - 1);
+            nearest.insert(0, Scored { row: product, score: 1.0 });
+        }
+        let known = model.launch.fit.expectation.as_ref().and_then(|expectation| expectation.known);
+        let weight = known.map_or(0.0, |known| known.own / known.slope);
+        let own = is_sold.then_some(Own { product, weight });
         let vector = model.embeddings.product(product).to_vec();
-        let query = Self::unscaled(model, &model.products.attributes(product), |_| true);
-        Self { vector, ..query }.with_scales(model)
+        let query = Self::unscaled(model, &attributes, nearest, |_| true);
+        Self { vector, own, ..query }.with_scales(model)
     }
 
-    fn unscaled(model: &Model, attributes: &Attributes, allowed: impl Fn(u32) -> bool) -> Self {
-        let (content, buyers) = (&model.content, &model.launch.buyers);
-        let is_sold = |row: u32| !buyers.rows.range(row).is_empty();
-        let analogues = content.nearest(&attributes.features(), ANALOGUES, |row| is_sold(row) && allowed(row));
+    /// The same with another weight of its own purchases.
+    #[cfg(test)]
+    pub(super) fn with_own(self, product: u32, weight: f32) -> Self {
+        Self { own: Some(Own { product, weight }), ..self }
+    }
+
+    fn unscaled(model: &Model, attributes: &Attributes, analogues: Vec<Scored>, allowed: impl Fn(u32) -> bool) -> Self {
+        let content = &model.content;
         let few = &analogues[..analogues.len().min(ANALOGUE_COUNTS[1])];
         Self {
             vector: mean_vector(&model.embeddings, &analogues),
@@ -89,6 +116,7 @@ impl LaunchQuery {
             carried: carried(model, attributes),
             scales: None,
             seeds: Seeds::default(),
+            own: None,
         }
     }
 
@@ -173,7 +201,9 @@ impl LaunchQuery {
 
     /// What a unit of each signal counts, whoever is known to like the product.
     fn own_weights(&self, model: &LaunchModel) -> Signals {
-        self.scaled(model, &model.fit.weights())
+        let mut weights = self.scaled(model, &model.fit.weights());
+        weights[BOUGHT] = self.own.map_or(0.0, |own| own.weight);
+        weights
     }
 
     /// What a unit of each signal counts.
@@ -185,6 +215,12 @@ impl LaunchQuery {
         }
         weights
     }
+}
+
+/// The products most like these attributes that were sold, best first.
+fn analogues(model: &Model, attributes: &Attributes, allowed: impl Fn(u32) -> bool) -> Vec<Scored> {
+    let is_sold = |row: u32| !model.launch.buyers.rows.range(row).is_empty();
+    model.content.nearest(&attributes.features(), ANALOGUES, |row| is_sold(row) && allowed(row))
 }
 
 fn carried(model: &Model, attributes: &Attributes) -> Option<(Vec<bool>, Array<u32>)> {
@@ -277,7 +313,7 @@ impl LaunchQuery {
         seeds: Seeds,
     ) -> Self {
         let prices = [0.5, -0.2, 0.3];
-        let (carried, tags, scales) = (None, Some(TagLifts::example()), None);
-        Self { vector, few_vector, habits, bands, prices, analogues, goes_with, carried, tags, scales, seeds }
+        let (carried, tags, scales, own) = (None, Some(TagLifts::example()), None, None);
+        Self { vector, few_vector, habits, bands, prices, analogues, goes_with, carried, tags, scales, seeds, own }
     }
 }

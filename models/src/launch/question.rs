@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::LaunchModel;
 use super::query::{ANALOGUE_COUNTS, LaunchQuery};
-use super::signals::{ANALOGUE_SUMS, GOES_WITH, HABIT_PRIOR, OTHER_LEVELS, PRICE, PRICED, SEED_PRODUCTS, Sums};
+use super::signals::{ANALOGUE_SUMS, GOES_WITH, HABIT_PRIOR, OTHER_LEVELS, OWN, PRICE, PRICED, SEED_PRODUCTS, Sums};
 use crate::embeddings::Embeddings;
 use crate::kernels::{dot, ln_1p};
 use crate::quantized::QuantizedQuery;
@@ -77,6 +77,7 @@ impl<'a> Question<'a> {
             let class = ANALOGUE_COUNTS.iter().position(|end| rank < *end).unwrap_or(0);
             postings.push(bought(ANALOGUE_SUMS + class, analogue));
         }
+        postings.extend(query.own.iter().map(|own| bought(OWN, &Scored { row: own.product, score: 1.0 })));
         postings.extend(query.goes_with.iter().map(|product| bought(GOES_WITH, product)));
         postings.extend(query.seeds.products.iter().map(|product| bought(SEED_PRODUCTS, product)));
         let length = |vector: &[f32]| dot(vector, vector).sqrt();

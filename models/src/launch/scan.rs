@@ -120,7 +120,8 @@ impl Block {
 
     /// Adds up what was bought.
     fn add_up(&mut self, asked: &Folded<'_>, members: &Members<'_>, cursors: &mut [usize]) {
-        self.sums.iter_mut().for_each(|column| column[..members.len()].fill(0.0));
+        let used = self.sums.iter_mut().enumerate().filter(|(number, _)| asked.is_used(*number));
+        used.for_each(|(_, column)| column[..members.len()].fill(0.0));
         match members {
             Members::Run(rows) => self.add_run(asked, rows, cursors),
             Members::Some(rows) => self.add_some(asked, rows),
@@ -262,6 +263,7 @@ mod tests {
             [some(first, 100), some(first + 20, 25)],
             if with_seeds { seeds } else { Seeds::default() },
         )
+        .with_own(first + 1, 0.7)
     }
 
     #[test]

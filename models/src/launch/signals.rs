@@ -33,8 +33,9 @@ pub fn deviations<const W: usize>(variances: &[[f64; W]]) -> [f32; W] {
 /// price band and tags they buy; how much of the products most like it, and of what is bought with those; how near to what
 /// they usually pay it is; whether their home store does not carry it; how well its price, against its category, against
 /// similar products and against all, goes with how dear they buy; how much more those who share their tags buy similar
-/// products; how well the vectors fit; how like the seeds they are.
-pub const SIGNALS: [&str; 35] = [
+/// products; how much of the product itself they buy, which nobody does of a launch; how well the vectors fit; how like the seeds
+/// they are.
+pub const SIGNALS: [&str; 36] = [
     "activity",
     "recent_activity",
     "trips",
@@ -64,6 +65,7 @@ pub const SIGNALS: [&str; 35] = [
     "premium_of_analogues",
     "price_level",
     "member_tags",
+    "bought",
     "vector",
     "vector_cosine",
     "vector_cosine_20",
@@ -96,7 +98,9 @@ pub(super) const PREMIUM: usize = NOT_CARRIED + 1;
 pub(super) const PREMIUM_OF_ANALOGUES: usize = PREMIUM + 1;
 pub(super) const PRICE_LEVEL: usize = PREMIUM_OF_ANALOGUES + 1;
 pub(super) const MEMBER_TAGS: usize = PRICE_LEVEL + 1;
-pub(super) const VECTOR: usize = MEMBER_TAGS + 1;
+/// Of the product itself; counts as [`Known`](super::Known) says, and is 0 of launches.
+pub const BOUGHT: usize = MEMBER_TAGS + 1;
+pub(super) const VECTOR: usize = BOUGHT + 1;
 pub(super) const VECTOR_COSINE: usize = VECTOR + 1;
 pub(super) const VECTOR_COSINE_20: usize = VECTOR_COSINE + 1;
 pub(super) const SEED_VECTOR: usize = SIGNALS.len() - SEED_SIGNALS;
@@ -196,9 +200,11 @@ pub(super) const GOES_WITH: usize = 15;
 
 /// Purchases of what seeds buy.
 pub(super) const SEED_PRODUCTS: usize = 16;
+/// Purchases of the product itself.
+pub(super) const OWN: usize = 17;
 
 /// What a question adds up over a member's purchases.
-pub(super) type Sums = [f32; 17];
+pub(super) type Sums = [f32; 18];
 
 /// What the signals take of a member, whatever the product.
 #[derive(Clone, Copy, Debug)]
@@ -271,6 +277,7 @@ impl LaunchModel {
             prices[1] * premium,
             prices[2] * price_level,
             question.query.tags.as_ref().map_or(0.0, |tags| tags.of(member)),
+            ln_1p(sums[OWN]),
             fit,
             cosine(fit, question.lengths[0]),
             cosine(few_fit, question.lengths[1]),

@@ -1,7 +1,8 @@
 //! Members whose scores are reckoned side by side, from what was added up of their purchases.
 
 use super::folded::{
-    ANALOGUE_COLUMNS, COLUMNS, Dense, Folded, GOES_WITH_COLUMN, LINEAR, PRICE_COLUMN, PRICED_COLUMN, SEEDS_COLUMN,
+    ANALOGUE_COLUMNS, COLUMNS, Dense, Folded, GOES_WITH_COLUMN, LINEAR, OWN_COLUMN, PRICE_COLUMN, PRICED_COLUMN,
+    SEEDS_COLUMN,
 };
 use super::leanings::{Leaning, lean};
 use super::scan::{Lanes, Members, NOTHING_KNOWN, STRIP};
@@ -58,6 +59,9 @@ impl Strip {
         weigh(&asked.dense, activity, leanings, dear, sums, scores);
         if asked.question.query.has_seeds() {
             add_log(asked.dense.seeds_buy, sums[SEEDS_COLUMN], scores);
+        }
+        if asked.question.query.own.is_some() {
+            add_log(asked.dense.bought, sums[OWN_COLUMN], scores);
         }
     }
 

@@ -178,7 +178,7 @@ impl Planner {
             stop.check()?;
             let mut question = FeedRequest::new(Visitor::Member(opening.member), WEIGHED);
             question.filter = self.request.products.clone();
-            question.excluded = self.told_of(opening.member);
+            question.excluded = self.not_again(opening.member);
             let persona = Persona::of(&self.model, question.visitor, &[]);
             // Of who is not known, no chance is.
             if !persona.is_personal() {
@@ -194,10 +194,13 @@ impl Planner {
         Ok(found.into_iter().flatten().collect())
     }
 
-    /// The products that a member has been told of, or is about to be.
-    fn told_of(&self, member: u32) -> HashSet<u32> {
-        let since = self.now - DAY_SECONDS * i64::from(self.policy.same_product_days());
-        self.model.state.contacts(member).filter(|c| c.told_of(c.product, since, self.now)).map(|c| c.product).collect()
+    /// The products that a member has been told of, or is about to be, or [just bought](crate::state::State::just_bought).
+    fn not_again(&self, member: u32) -> HashSet<u32> {
+        let (state, since) = (&self.model.state, self.now - DAY_SECONDS * i64::from(self.policy.same_product_days()));
+        let told_of = state.contacts(member).filter(|c| c.told_of(c.product, since, self.now)).map(|c| c.product);
+        let may_be_read = state.consent(&self.model, member).personalization;
+        let bought = may_be_read.then(|| state.just_bought(&self.model, member, self.now)).into_iter().flatten();
+        told_of.chain(bought).collect()
     }
 
     /// One of the offers, if any, for each member, so that the value of all is the greatest that their caps allow; and
@@ -214,8 +217,8 @@ impl Planner {
             }
         }
         for (at, row) in rows.iter().enumerate() {
-            let told_of = self.told_of(*row);
-            for (chances, _) in chances.iter_mut().zip(offers).filter(|(_, offer)| told_of.contains(&offer.product)) {
+            let not_again = self.not_again(*row);
+            for (chances, _) in chances.iter_mut().zip(offers).filter(|(_, offer)| not_again.contains(&offer.product)) {
                 chances[at] = 0.0;
             }
         }

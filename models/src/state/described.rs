@@ -7,6 +7,7 @@ use roaring::RoaringBitmap;
 use rpds::HashTrieMapSync;
 
 use super::{Profile, State};
+use crate::model::Model;
 
 /// What may be said of a member, but for tags: of these, each has members of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +127,18 @@ impl State {
         match self.described.tags().get(tag) {
             Some(change) => (learned - &change.lost) | &change.given,
             None => learned,
+        }
+    }
+
+    /// Whether a member of the model has a tag now.
+    pub fn has_tag(&self, model: &Model, row: u32, tag: &str) -> bool {
+        let change = self.described.tags().get(tag);
+        let learned =
+            || model.members.tag_names.find(tag).is_some_and(|tag| model.members.tags.row(row).contains(&tag));
+        match change {
+            Some(change) if change.given.contains(row) => true,
+            Some(change) if change.lost.contains(row) => false,
+            _ => learned(),
         }
     }
 

@@ -8,6 +8,9 @@ use crate::history::{Past, UNKNOWN_DAYS};
 use crate::model::Model;
 use crate::strings::NONE;
 
+/// Days within which a member has just bought something, and needs no message about it.
+const JUST_DAYS: i64 = 2;
+
 /// A member's history, as training would count it now.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pasts {
@@ -55,6 +58,30 @@ impl State {
         // As in training: of who bought nothing and showed no interest, nothing is kept.
         aged.retain(|past| past.count > 0 || past.weight > 0.0);
         Pasts { list: aged, trips: trips.saturating_add(shopping.new_days) }
+    }
+
+    /// Products that a member bought and kept within two days of a moment, by row, as near as whole days tell.
+    pub fn just_bought(&self, model: &Model, row: u32, now: i64) -> Vec<u32> {
+        if self.is_erased(row) {
+            return Vec::new();
+        }
+        let since = now - JUST_DAYS * DAY_SECONDS;
+        let mut events = self.member(row).map_or_else(Vec::new, |member| of_products(&member.events));
+        // Stable: of each product they stay in order of time.
+        events.sort_by_key(|event| event.product);
+        let is_late = |of: &&[LiveEvent]| {
+            let (kept, _) = kept_purchases(of.iter().map(|e| (e.kind, e.time)));
+            kept.last().is_some_and(|at| *at > since)
+        };
+        let mut bought: Vec<u32> =
+            events.chunk_by(|a, b| a.product == b.product).filter(is_late).map(|of| of[0].product).collect();
+        let (history, as_of) = (&model.history, model.info.as_of_time);
+        if as_of > since && (row as usize) < history.rows.len() {
+            let of = |i: &usize| as_of - i64::from(history.days_since[*i]) * DAY_SECONDS;
+            let late = history.rows.range(row).filter(|i| history.counts[*i] > 0 && of(i) > since);
+            bought.extend(late.map(|i| history.rows.columns[i]));
+        }
+        bought
     }
 
     /// What a model learned of a pair, as much later as it is now.

@@ -1,15 +1,21 @@
 //! What members looked at lately.
 
+use std::collections::BTreeMap;
+
 use rayon::prelude::*;
 
 use super::State;
 use super::member::MOST_EVENTS;
-use crate::events::DAY_SECONDS;
+use crate::events::{DAY_SECONDS, Kind, decayed};
+use crate::feed::visit_weight;
 use crate::model::Model;
 use crate::strings::NONE;
 
 /// Days for which a product that was looked at counts as seen.
 pub const SEEN_DAYS: i64 = 7;
+
+/// Days after which what a member was interested in says half of what they like now.
+const INTEREST_HALF_LIFE_DAYS: f32 = 1.0;
 
 /// What members looked at lately before a version learned: it knows how much they like it by that, and not when they saw
 /// it. There may be many, and none of them changes.
@@ -62,6 +68,22 @@ impl State {
         seen.sort_unstable();
         seen.chunk_by(|a, b| a == b).map(|run| (run[0], u16::try_from(run.len()).unwrap_or(u16::MAX))).collect()
     }
+
+    /// What a member was told to be interested in since the model learned, by product: as an event of a visit that goes on, and
+    /// less the longer ago. What was bought counts as bought.
+    pub fn interest(&self, model: &Model, row: u32) -> Vec<(u32, f32)> {
+        let now = self.now(model);
+        let since = now - SEEN_DAYS * DAY_SECONDS;
+        let events = self.member(row).filter(|_| !self.is_erased(row)).map_or(&[][..], |member| &member.events);
+        let late = events.iter().filter(|e| e.time > since && e.product != NONE && e.kind != Kind::Purchase);
+        let mut interest = BTreeMap::<u32, f32>::new();
+        for event in late {
+            let weight = visit_weight(event.kind) * decayed(now - event.time, INTEREST_HALF_LIFE_DAYS);
+            let most = interest.entry(event.product).or_default();
+            *most = most.max(weight);
+        }
+        interest.into_iter().filter(|(_, weight)| *weight > 0.0).collect()
+    }
 }
 
 #[cfg(test)]
@@ -71,6 +93,26 @@ mod tests {
     use crate::events::Kind;
     use crate::feed::fixture;
     use crate::state::{LiveEvent, Loaded, NO_CHANNEL};
+
+    #[test]
+    fn what_was_put_into_the_cart_says_less_each_day() {
+        let mut model = fixture::model(&[("tea", "a", [1.0, 0.0], 90), ("tea", "b", [1.0, 0.0], 90)], &[]);
+        model.members = Members { ids: ["m"].into_iter().collect(), consents: vec![3].into(), ..Members::default() };
+        let mut state = State::of(&model);
+        let event = |product, kind, time| LiveEvent { product, kind, time, channel: NO_CHANNEL };
+        for event in [
+            event(0, Kind::Cart, 28 * DAY_SECONDS),
+            event(0, Kind::View, 29 * DAY_SECONDS),
+            event(1, Kind::View, 29 * DAY_SECONDS),
+            event(1, Kind::Favorite, 20 * DAY_SECONDS),
+            event(1, Kind::Purchase, 30 * DAY_SECONDS),
+        ] {
+            state.record(&model, "m", event, None);
+        }
+        model.state = state;
+        // The cart of two days ago says as much as the look of yesterday; a purchase is told by itself.
+        assert_eq!(model.state.interest(&model, 0), [(0, 0.25), (1, 0.25)]);
+    }
 
     #[test]
     fn what_was_seen_before_the_model_learned_and_since_counts_together() {

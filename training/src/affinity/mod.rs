@@ -84,8 +84,25 @@ fn amount(decayed: f32) -> f32 {
 
 /// Members × products: what was bought, at most 1, less where it was long ago.
 pub fn purchases(history: &History) -> Matrix {
-    let values: Vec<f32> = history.decayed.iter().map(|decayed| amount(*decayed)).collect();
-    Matrix { rows: history.rows.clone(), values: values.into() }
+    bought(history, |i| amount(history.decayed[i]))
+}
+
+/// Members × products: values of what was bought and kept. What was but looked at would stand as zeros, in place of buyers
+/// where some are looked at.
+pub(crate) fn bought(history: &History, value: impl Fn(usize) -> f32) -> Matrix {
+    if history.decayed.iter().all(|decayed| *decayed > 0.0) {
+        let values: Vec<f32> = (0..history.decayed.len()).map(value).collect();
+        return Matrix { rows: history.rows.clone(), values: values.into() };
+    }
+    let (mut offsets, mut columns, mut values) = (vec![0], Vec::new(), Vec::new());
+    for member in 0..history.rows.len() as u32 {
+        for i in history.rows.range(member).filter(|i| history.decayed[*i] > 0.0) {
+            columns.push(history.rows.columns[i]);
+            values.push(value(i));
+        }
+        offsets.push(columns.len() as u64);
+    }
+    Matrix { rows: Rows { offsets: offsets.into(), columns: columns.into() }, values: values.into() }
 }
 
 /// Baskets × products: what one member bought on one day, and kept.

@@ -75,6 +75,13 @@ impl IalsValidParams {
     }
 }
 
+impl IalsValidParams {
+    /// With another weight of what was not bought, in its range.
+    pub(crate) fn with_unobserved_weight(self, unobserved_weight: f32) -> Self {
+        Self(IalsParams { unobserved_weight, ..self.0 })
+    }
+}
+
 impl std::ops::Deref for IalsValidParams {
     type Target = IalsParams;
 

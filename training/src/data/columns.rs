@@ -101,8 +101,12 @@ fn nearly_known<'a>(
     table: &TableConfig,
     known: impl Iterator<Item = &'a &'static str>,
 ) -> Option<(&'a str, &'static str)> {
+    // Of these nothing is made.
+    let is_of_use = |ours: &&&str| !["basket_id", "joined_at"].contains(ours);
     let plain = |name: &str| name.to_lowercase().replace([' ', '-', '_', '.'], "");
-    let mut absent = known.filter(|ours| !table.columns.contains_key(**ours) && !present.iter().any(|p| p == *ours));
+    let mut absent = known
+        .filter(is_of_use)
+        .filter(|ours| !table.columns.contains_key(**ours) && !present.iter().any(|p| p == *ours));
     let is_mapped = |name: &str| table.columns.values().any(|names| names.list().iter().any(|n| n == name));
     absent.find_map(|ours| {
         let theirs = present.iter().find(|name| plain(name) == plain(ours) && !is_mapped(name))?;

@@ -33,6 +33,8 @@ pub(super) const EARLIEST: i64 = 631_152_000;
 /// Days without any event before the newest, and the part of all that these are at most, from which their times are doubtful.
 const LONELY_DAYS: i64 = 30;
 const LONELY_SHARE: usize = 1000;
+/// Days that purchases may end before other events do, before it is told.
+const ENDS_APART: i64 = 2;
 
 /// Steps that prices of purchases are told apart by, in natural logarithms.
 pub const PRICE_STEP: f64 = 0.075;
@@ -250,6 +252,14 @@ impl ReadEvents {
             }
         }
         told
+    }
+
+    /// What there is to say of purchases that end before other events do.
+    pub(super) fn early_end(&self) -> Option<String> {
+        let latest = |of: &dyn Fn(&&Event) -> bool| self.list.iter().filter(of).map(|e| day(e.time)).max();
+        let days = latest(&|_| true)? - latest(&|e| e.kind == Kind::Purchase)?;
+        let told = "events: the last purchase is of {days} days before the last event; what is learned of who buys ends with it";
+        (days > ENDS_APART).then(|| told.replace("{days}", &days.to_string()))
     }
 
     /// Forgets members.

@@ -140,23 +140,28 @@ fn birthday(cell: &Cell<'_>, clock: Clock) -> Option<Option<i64>> {
     if cell.is_empty() {
         return Some(None);
     }
-    let date = match cell {
-        Cell::Text(text) => {
-            let date = text.trim().split(['T', ' ']).next().unwrap_or_default();
-            if date == NO_DATE {
-                return Some(None);
-            }
-            parse_date(date).or_else(|| parse_date(date.get(..10)?))
-        }
-        _ => None,
+    let text = match cell {
+        Cell::Text(text) => text.trim(),
+        _ => "",
     };
-    let born = date.or_else(|| clock.unit.of_number(cell).map(|moment| clock.day_of(moment)))?;
+    if text.starts_with(NO_DATE) {
+        return Some(None);
+    }
+    let date = || {
+        let date = text.split(['T', ' ']).next().unwrap_or_default();
+        parse_date(date).or_else(|| parse_date(date.get(..10)?))
+    };
+    // Of a moment in UTC the date may be that of the day before.
+    let in_utc = DateTime::parse_from_rfc3339(text).ok().filter(|_| text.ends_with('Z'));
+    let moment = || in_utc.map(|moment| moment.timestamp()).or_else(|| clock.unit.of_number(cell));
+    let born = if in_utc.is_some() { None } else { date() };
+    let born = born.or_else(|| moment().map(|moment| clock.day_of(moment)))?;
     (born < BIRTHDAYS.end).then(|| Some(born).filter(|born| BIRTHDAYS.contains(born)))
 }
 
-/// Days of birthdays of today, in seconds, that are taken for milliseconds: all are of January 1970.
-const MISTAKEN: std::ops::Range<i64> = 0..31 * DAY_SECONDS;
-/// Birthdays from which it is no chance that all are of one month.
+/// Birthdays that are taken for milliseconds, and are in seconds, all lie about the first day of 1970.
+const MISTAKEN: std::ops::Range<i64> = -31 * DAY_SECONDS..31 * DAY_SECONDS;
+/// Birthdays from which it is no chance that all are of those weeks.
 const ENOUGH: usize = 3;
 
 /// The members table, by the numbers of its ids.
@@ -260,7 +265,8 @@ impl ReadMembers {
         let born: Vec<i64> = self.list.iter().flatten().filter_map(|member| member.birthday).collect();
         if born.len() >= ENOUGH && born.iter().all(|born| MISTAKEN.contains(born)) {
             let path = config.root.join(config.members.path.as_deref().unwrap_or(Path::new("")));
-            let problem = "all birthdays are of January 1970, which makes children of age; is time_unit right?";
+            let problem = "all birthdays are of about 1970-01-01, which makes children of age: is time_unit right? A day that \
+                           stands for none is better left empty";
             return Err(TableError::malformed(&path, problem));
         }
         let asked_nobody = [(self.unsaid.personalization, "personalization"), (self.unsaid.marketing, "marketing")];
@@ -376,6 +382,8 @@ mod tests {
             // Midnight in Shanghai, where clocks went an hour ahead in the summer of 1990, and in a column of moments.
             (Cell::Integer(641_520_000_000 - 9 * 3_600_000), TimeUnit::Ms),
             (Cell::Moment(641_520_000 - 8 * 3600), TimeUnit::Timestamp),
+            (text("1990-04-30T16:00:00.000Z"), TimeUnit::Timestamp),
+            (text("1990-05-01T00:00:00+09:00"), TimeUnit::Timestamp),
         ] {
             assert_eq!(birthday(&cell, clock(unit)), day, "{cell:?} in {unit:?}");
         }

@@ -64,7 +64,8 @@ impl Dataset {
         if read.list.iter().all(|event| event.kind != Kind::Purchase) {
             return Err(TableError::NoPurchase(required(config, &config.events, "events")?.display().to_string()));
         }
-        let mut notes: Vec<String> = read.unread_amounts().into_iter().chain(read.lonely_end()).collect();
+        let mut notes: Vec<String> =
+            read.unread_amounts().into_iter().chain(read.lonely_end()).chain(read.early_end()).collect();
         let named = [read.products.len(), read.members.len()];
         let mut products = products::read(config, &mut read.products)?;
         let mut members = members::read(config, utc_offset_minutes, &mut read.members)?;

@@ -46,8 +46,7 @@ impl Product {
     fn of(columns: &Columns, cells: &[Cell<'_>], unit: TimeUnit) -> Result<Self, Reason> {
         let text = |name| columns.get(name, cells).text();
         let amount = |name| amount(columns, cells, name);
-        let levels = columns.all("category", cells).map(Cell::levels).take_while(|levels| !levels.is_empty());
-        let levels: Vec<String> = levels.flatten().collect();
+        let levels: Vec<String> = columns.all("category", cells).map_while(Cell::path).collect();
         let price =
             columns.get("price", cells).number().map_err(|_| Reason::BadNumber("price"))?.map(|price| price as f32);
         // One that is endless in single precision would be in the mean of all.

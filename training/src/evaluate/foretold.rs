@@ -31,6 +31,9 @@ pub struct ExpectedReport {
     pub median_ratio: f64,
     /// Share of them whose buyers were within the 10–90% interval.
     pub coverage: f64,
+    /// Share of all buyers, but for the seeds, who were in them, averaged over the audiences.
+    #[serde(default)]
+    pub recall: f64,
 }
 
 /// Asks for launches of the test days, with and without seeds, and for products that sold before; those whose horizon
@@ -112,9 +115,10 @@ fn report<'a>(
     asked: impl Iterator<Item = (Subject, Vec<u32>, &'a Vec<u32>)>,
     stop: &Stop,
 ) -> Result<Option<ExpectedReport>, Stopped> {
-    let mut foretold = Vec::new();
+    let (mut foretold, mut recall) = (Vec::new(), 0.0);
     for (subject, seeds, buyers) in asked {
         let size = AudienceSize::Share(SHARE);
+        let sought = buyers.len() - seeds.len();
         let request =
             AudienceRequest { subject, seeds, size, filter: MemberFilter::default(), quota: Quota::default() };
         let audience = match audience(model, &request, stop) {
@@ -124,10 +128,13 @@ fn report<'a>(
         };
         let Some(expected) = audience.expected else { continue };
         let came = audience.members.iter().filter(|m| buyers.binary_search(&m.row).is_ok()).count();
+        recall += came as f64 / sought.max(1) as f64;
         let interval = [expected.low, expected.high];
         foretold.push(Foretold { expected: expected.buyers, interval, actual: came as f64 });
     }
     let (median_ratio, coverage) = summary(&foretold);
-    let report = ExpectedReport { subject, audiences: foretold.len(), median_ratio, coverage };
+    let audiences = foretold.len();
+    let report =
+        ExpectedReport { subject, audiences, median_ratio, coverage, recall: recall / audiences.max(1) as f64 };
     Ok((!foretold.is_empty()).then_some(report))
 }

@@ -129,6 +129,25 @@ impl Evaluation {
         self.tasks.iter().all(|task| task.members == 0)
     }
 
+    /// Where a baseline did better than the feed beyond doubt, in words.
+    pub fn surpassed(&self) -> Vec<String> {
+        let mut told = Vec::new();
+        for task in &self.tasks {
+            let of = |ranking: &str| task.rankings.get(ranking)?.get("ndcg@10");
+            let Some(feed) = of("feed") else { continue };
+            let others = task.rankings.keys().filter(|name| !["feed", "served before"].contains(&name.as_str()));
+            let better = others.filter_map(|name| Some((name, of(name)?))).filter(|(_, of)| of.low > feed.high);
+            let best = better.max_by(|a, b| a.1.value.total_cmp(&b.1.value));
+            told.extend(best.map(|(name, best)| {
+                let (feed, best, task) = (feed.value, best.value, &task.task);
+                format!(
+                    "{name} alone would do better than the feed: nDCG@10 {best:.4}, the feed {feed:.4} (task {task})"
+                )
+            }));
+        }
+        told
+    }
+
     /// The most telling values by name: `feed.all.ndcg@10`, `launch.auc`, ….
     pub fn metrics(&self) -> BTreeMap<String, f64> {
         let mut metrics = self.launches.clone();
@@ -141,6 +160,7 @@ impl Evaluation {
             let name = report.subject.replace(' ', "_");
             metrics.insert(format!("expected.{name}.median_ratio"), report.median_ratio);
             metrics.insert(format!("expected.{name}.coverage"), report.coverage);
+            metrics.insert(format!("expected.{name}.recall@10%"), report.recall);
         }
         for task in &self.tasks {
             metrics.insert(format!("feed.{}.members", task.task), task.members as f64);

@@ -18,8 +18,9 @@ const RANDOM_SHARE: f64 = 0.2;
 /// both sides.
 pub fn split(all: &Slice, test_days: u32, seed: u64) -> (Slice, Vec<Event>) {
     if all.has_time() {
-        let cut = all.as_of - i64::from(test_days) * DAY_SECONDS;
-        let test = all.events().filter(|e| e.time > cut).copied().collect();
+        let end = all.bought_until();
+        let cut = end - i64::from(test_days) * DAY_SECONDS;
+        let test = all.events().filter(|e| e.time > cut && e.time <= end).copied().collect();
         return (all.until(cut), test);
     }
     // One draw per member and product, so that both sides never share a pair.

@@ -17,7 +17,7 @@ pub(crate) mod tags;
 use kindred_models::events::DAY_SECONDS;
 use std::collections::BTreeMap;
 
-use kindred_models::launch::{Expectation, LaunchFit, OWN_SHARE, SeedFit, Signals, prior};
+use kindred_models::launch::{BOUGHT, Expectation, Known, LaunchFit, OWN_SHARE, SeedFit, Signals, prior};
 use kindred_models::stop::Stop;
 use serde::{Deserialize, Serialize};
 
@@ -28,8 +28,9 @@ use crate::fit::{self, Described};
 use crate::progress::Progress;
 use crate::slice::Slice;
 pub(crate) use expectation::{Foretold, summary};
-use logit::PENALTY;
-pub(crate) use replay::{Past, SEED_COUNTS, choose_seeds};
+use logit::{Choice, PENALTY};
+use replay::Past;
+pub(crate) use replay::{Replayed, SEED_COUNTS, choose_seeds};
 use seeds::Revealed;
 pub(crate) use selling::selling;
 pub(crate) use statics::statics;
@@ -40,8 +41,15 @@ const MIN_HISTORY_DAYS: i64 = 14;
 /// The fewest launches that weights for a number of seeds are learned from.
 const MIN_SEEDED: usize = 10;
 
+/// What launch scores are multiplied by for known products, at least and at most.
+const LEAST_SLOPE: f32 = 0.2;
+const MOST_SLOPE: f32 = 2.0;
+
+/// Penalty on how known products differ from launches, per standard deviation.
+const KNOWN_PENALTY: f64 = 25.0;
+
 /// Past launches by the moment that they were replayed at.
-pub(crate) type PastLaunches = BTreeMap<i64, Vec<Past>>;
+pub(crate) type PastLaunches = BTreeMap<i64, Replayed>;
 
 /// How past launches were foretold by those before them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -101,11 +109,12 @@ pub(crate) fn fit(
                 fit::as_of(dataset, described, &slice.until(*cut).thinned(params.max_members), config, progress, stop)?;
             let deviations = fit::deviations(&model, &described.attributes);
             model.launch.fit = LaunchFit { deviations, own_share: OWN_SHARE, ..LaunchFit::default() };
-            past.insert(*cut, replay::at(&model, slice, dataset, params, *cut, stop)?);
+            let launches = replay::at(&model, slice, dataset, params, *cut, stop)?;
+            past.insert(*cut, Replayed { launches, known: replay::known_at(&model, slice, params, *cut, stop)? });
             progress.part("launches of one moment");
         }
     }
-    let moments: Vec<(i64, &[Past])> = cuts.iter().map(|cut| (*cut, past[cut].as_slice())).collect();
+    let moments: Vec<(i64, &[Past])> = cuts.iter().map(|cut| (*cut, past[cut].launches.as_slice())).collect();
     let all = || moments.iter().flat_map(|(_, launches)| launches.iter());
     let counted = all().filter(|launch| params.counts(launch.buyers));
     let mut report = LaunchReport { launches: counted.clone().count(), ..LaunchReport::default() };
@@ -116,7 +125,10 @@ pub(crate) fn fit(
     }
     expectation::foretell(&moments, params, &mut report);
     let (weights, mut expectation) = learn(&moments, params);
-    expectation.known = selling::learn(dataset, slice, params, &expectation, &cuts);
+    let known: Vec<&Past> = cuts.iter().flat_map(|cut| &past[cut].known).collect();
+    let (slope, own) = learn_known(&known, &weights);
+    let sales = selling::learn(dataset, slice, params, &expectation, &cuts);
+    expectation.known = sales.map(|(log_bias, spread)| Known { log_bias, spread, slope, own });
     learned.seeds = learn_seeds(&moments, &weights);
     (learned.learned, learned.expectation) = (Some(weights), Some(expectation));
     Ok((learned, report))
@@ -141,6 +153,25 @@ fn learn(moments: &[(i64, &[Past])], params: &LaunchParams) -> (Signals, Expecta
     (weights.map(|w| w * slope), expectation::fit(moments, params))
 }
 
+/// How scores learned of launches are to be taken for products that were sold before: what they are multiplied by, and what
+/// purchases of the product itself count.
+fn learn_known(known: &[&Past], weights: &Signals) -> (f32, f32) {
+    let rows = |past: &&Past| -> Vec<[f32; 2]> {
+        let scores = past.scored(weights).scores;
+        scores.into_iter().zip(&past.rows).map(|(score, row)| [score, row[BOUGHT]]).collect()
+    };
+    let rows: Vec<Vec<[f32; 2]>> = known.iter().map(rows).collect();
+    let choice = |(past, rows)| {
+        let (past, rows): (&&Past, &Vec<[f32; 2]>) = (past, rows);
+        Choice { rows, offsets: &[], bought: past.bought, weight: past.weight }
+    };
+    let choices: Vec<Choice<'_, 2>> = known.iter().zip(&rows).map(choice).collect();
+    let deviations = logit::deviations(&choices);
+    let [slope, own] = logit::fit(&choices, &deviations, &[deviations[0], 0.0], KNOWN_PENALTY);
+    // Who bought it is not kept from it, and who would is not turned around.
+    (slope.clamp(LEAST_SLOPE, MOST_SLOPE), own.max(0.0))
+}
+
 /// Weights of the signals of seeds, by their number, beside the weights of launches.
 fn learn_seeds(moments: &[(i64, &[Past])], weights: &Signals) -> Vec<SeedFit> {
     let launches = || moments.iter().flat_map(|(cut, launches)| launches.iter().map(move |launch| (*cut, launch)));
@@ -159,6 +190,46 @@ fn cuts(slice: &Slice, config: &ValidConfig) -> Vec<i64> {
         return Vec::new();
     }
     let first = slice.start();
-    let cut = |k: u32| slice.as_of - i64::from(params.horizon_days + (k + 1) * params.step_days) * DAY_SECONDS;
+    let cut = |k: u32| slice.bought_until() - i64::from(params.horizon_days + (k + 1) * params.step_days) * DAY_SECONDS;
     (0..params.replays).map(cut).take_while(|cut| *cut - first >= MIN_HISTORY_DAYS * DAY_SECONDS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use kindred_models::launch::NO_SIGNALS;
+
+    use super::*;
+
+    #[test]
+    fn who_bought_it_buys_it_again_where_they_did() {
+        // Of ten buyers five had bought it, of two hundred others ten; the first signal tells one of both from the rest.
+        let row = |score: f32, bought: f32| {
+            let mut row = NO_SIGNALS;
+            (row[0], row[BOUGHT]) = (score, bought);
+            row
+        };
+        let past = |share: usize| {
+            let buyers = (0..10).map(|i| row((i % 2) as f32, f32::from(u8::from(i < share))));
+            let others = (0..200).map(|i| row((i % 20 == 0) as u8 as f32, f32::from(u8::from(i % 20 == 1))));
+            Past {
+                category: String::new(),
+                members: 210,
+                buyers: 10,
+                rows: buyers.chain(others).collect(),
+                bought: 10,
+                weight: 1.0,
+                seeded: Vec::new(),
+            }
+        };
+        let mut weights = NO_SIGNALS;
+        weights[0] = 1.0;
+        let learned = |share: usize| {
+            let past: Vec<Past> = (0..40).map(|_| past(share)).collect();
+            learn_known(&past.iter().collect::<Vec<_>>(), &weights)
+        };
+        let (slope, own) = learned(5);
+        assert!(slope > 1.5 && own > 1.5, "{slope} {own}");
+        assert_eq!(learned(0).1, 0.0, "nobody does");
+        assert_eq!(learn_known(&[], &weights), (1.0, 0.0));
+    }
 }

@@ -18,6 +18,9 @@ use crate::slice::{Slice, kept_purchases};
 
 /// Members who did not buy that are kept per launch, about.
 const OTHERS: usize = 2000;
+/// Products sold before that are asked for per moment, at most, and buyers of each.
+const KNOWN: usize = 60;
+const KNOWN_BUYERS: usize = 300;
 /// Launches that are replayed per moment, at most: each is held with the signals of some thousand members.
 const MOST: usize = 500;
 
@@ -42,6 +45,14 @@ pub(crate) struct Past {
     pub(super) weight: f32,
     /// The same with some of the buyers known.
     pub(super) seeded: Vec<Seeded>,
+}
+
+/// What was asked for at a moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Replayed {
+    pub(super) launches: Vec<Past>,
+    /// Products that were sold before.
+    pub(super) known: Vec<Past>,
 }
 
 /// A launch with some of its buyers known as seeds.
@@ -118,6 +129,48 @@ pub(super) fn at(
     replayed.collect()
 }
 
+/// Asks for products sold before the cut, for as far as enough members bought them within the horizon from then on.
+pub(super) fn known_at(
+    model: &Model,
+    slice: &Slice,
+    params: &LaunchParams,
+    cut: i64,
+    stop: &Stop,
+) -> Result<Vec<Past>, TrainError> {
+    let activity = &model.launch.statics.activity;
+    let sampled: Vec<u32> = (0..activity.len() as u32).filter(|m| activity[*m as usize] > 0.0).collect();
+    let until = cut + i64::from(params.horizon_days) * DAY_SECONDS;
+    let is_sold = |product: u32| !model.launch.buyers.rows.range(product).is_empty();
+    let mut buyers = BTreeMap::<u32, Vec<u32>>::new();
+    for pair in slice.pairs().filter(|pair| is_sold(pair[0].product)) {
+        let in_time = &pair[..pair.partition_point(|e| e.time <= until)];
+        let is_late = in_time.last().is_some_and(|e| e.time > cut);
+        if is_late && kept_purchases(in_time).last().is_some_and(|at| *at > cut) {
+            buyers.entry(pair[0].product).or_default().push(pair[0].member);
+        }
+    }
+    for buyers in buyers.values_mut() {
+        buyers.retain(|member| sampled.binary_search(member).is_ok());
+    }
+    let enough = |buyers: &[u32]| buyers.len() >= params.min_buyers as usize && buyers.len() < sampled.len();
+    let products = buyers.into_iter().filter(|(_, buyers)| enough(buyers)).collect();
+    let asked = chosen(products, KNOWN, |_| true).into_par_iter().map(|(product, buyers)| {
+        stop.check()?;
+        let (query, some) = (LaunchQuery::of_product(model, product), some(product, &buyers));
+        Ok(Asked::new(&query, &sampled, product, [&buyers, &some]).past(model, product))
+    });
+    asked.collect()
+}
+
+/// Some of very many buyers, sorted. By a hash, not in order: ids may follow when members joined.
+fn some(product: u32, buyers: &[u32]) -> Vec<u32> {
+    let mut some = buyers.to_vec();
+    some.sort_by_key(|member| mix(u64::from(product) << 32 | u64::from(*member)));
+    some.truncate(KNOWN_BUYERS);
+    some.sort_unstable();
+    some
+}
+
 /// Up to `most` launches, those that count before others; in this order, and that of their products.
 fn chosen(mut launches: Vec<(u32, Vec<u32>)>, most: usize, counts: impl Fn(&[u32]) -> bool) -> Vec<(u32, Vec<u32>)> {
     if launches.len() > most {
@@ -164,45 +217,70 @@ fn buyers(
     buyers
 }
 
-/// Asks for one launch.
+/// Asks for one launch, and once more with some of its buyers known.
 fn past(model: &Model, active: &[u32], product: u32, buyers: &[u32]) -> Past {
-    let attributes = model.products.attributes(product);
-    let query = LaunchQuery::from_attributes(model, &attributes, |row| row != product);
-    // Every n-th of the others, from a start that differs from launch to launch.
-    let step = (active.len() / OTHERS).max(1);
-    let start = (mix(u64::from(product)) % step as u64) as usize;
-    let others: Vec<u32> =
-        active.iter().copied().skip(start).step_by(step).filter(|m| buyers.binary_search(m).is_err()).collect();
-    let members = [buyers, &others].concat();
-    let mut order: Vec<usize> = (0..members.len()).collect();
-    order.sort_by_key(|place| members[*place]);
-    let sorted: Vec<u32> = order.iter().map(|place| members[*place]).collect();
-    let rows_of = |query: &LaunchQuery| {
-        let mut rows = vec![NO_SIGNALS; members.len()];
-        let signals = model.launch.signals_of(query, &model.embeddings, &sorted);
-        order.iter().zip(signals).for_each(|(place, signals)| rows[*place] = signals);
-        rows
-    };
-    let rows = rows_of(&query).iter().map(|row| query.scaled(&model.launch, row)).collect();
+    let query = LaunchQuery::from_attributes(model, &model.products.attributes(product), |row| row != product);
+    let asked = Asked::new(&query, active, product, [buyers, buyers]);
     let seeded = SEED_COUNTS.into_iter().filter(|seeds| buyers.len() >= seeds + MIN_UNSEEDED);
     let seeded = seeded.map(|seeds| {
         let is_seed = choose_seeds(product, buyers, seeds);
         let chosen: Vec<u32> = buyers.iter().zip(&is_seed).filter(|(_, is)| **is).map(|(m, _)| *m).collect();
         let query = query.clone().with_seed_signals(&chosen, model);
         let places: Vec<usize> =
-            (0..members.len()).filter(|place| !is_seed.get(*place).copied().unwrap_or(false)).collect();
-        let signals = rows_of(&query);
+            (0..asked.members.len()).filter(|place| !is_seed.get(*place).copied().unwrap_or(false)).collect();
+        let signals = asked.signals(model, &query);
         let rows = places.iter().map(|place| query.seed_signals(&signals[*place])).collect();
         Seeded { seeds, places, rows, bought: buyers.len() - seeds }
     });
-    Past {
-        category: attributes.category.unwrap_or_default(),
-        members: active.len(),
-        buyers: buyers.len(),
-        seeded: seeded.collect(),
-        rows,
-        bought: buyers.len(),
-        weight: (active.len() - buyers.len()) as f32 / others.len().max(1) as f32,
+    Past { seeded: seeded.collect(), ..asked.past(model, product) }
+}
+
+/// Members who are asked for a product.
+struct Asked<'a> {
+    query: &'a LaunchQuery,
+    /// Buyers first, then others.
+    members: Vec<u32>,
+    bought: usize,
+    /// How many there are in all, and buyers of these.
+    all: usize,
+    buyers: usize,
+}
+
+impl<'a> Asked<'a> {
+    /// Of all buyers some are looked at, and of the others as many as stand for all.
+    fn new(query: &'a LaunchQuery, active: &[u32], product: u32, [buyers, looked_at]: [&[u32]; 2]) -> Self {
+        // Every n-th of the others, from a start that differs from launch to launch.
+        let step = (active.len() / OTHERS).max(1);
+        let start = (mix(u64::from(product)) % step as u64) as usize;
+        let others = active.iter().copied().skip(start).step_by(step).filter(|m| buyers.binary_search(m).is_err());
+        let members = looked_at.iter().copied().chain(others).collect();
+        Self { query, members, bought: looked_at.len(), all: active.len(), buyers: buyers.len() }
+    }
+
+    /// The members' signals.
+    fn signals(&self, model: &Model, query: &LaunchQuery) -> Vec<Signals> {
+        let mut order: Vec<usize> = (0..self.members.len()).collect();
+        order.sort_by_key(|place| self.members[*place]);
+        let sorted: Vec<u32> = order.iter().map(|place| self.members[*place]).collect();
+        let mut rows = vec![NO_SIGNALS; self.members.len()];
+        let signals = model.launch.signals_of(query, &model.embeddings, &sorted);
+        order.iter().zip(signals).for_each(|(place, signals)| rows[*place] = signals);
+        rows
+    }
+
+    /// What is kept of it. To each buyer that is looked at there are as many others as to each of all.
+    fn past(&self, model: &Model, product: u32) -> Past {
+        let others = (self.members.len() - self.bought).max(1);
+        let looked_at = self.bought as f32 / self.buyers.max(1) as f32;
+        Past {
+            category: model.products.categories.get(product).unwrap_or_default().to_owned(),
+            members: self.all,
+            buyers: self.buyers,
+            rows: self.signals(model, self.query).iter().map(|row| self.query.scaled(&model.launch, row)).collect(),
+            bought: self.bought,
+            weight: looked_at * (self.all - self.buyers) as f32 / others as f32,
+            seeded: Vec::new(),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! How many buy a product that has sold already, from its sales of late.
 
 use kindred_models::events::DAY_SECONDS;
-use kindred_models::launch::{Expectation, Known, Z90};
+use kindred_models::launch::{Expectation, Spread, Z90};
 
 use super::expectation::{quantile, spread};
 use super::replay::had_bought;
@@ -15,18 +15,20 @@ const MIN_PRODUCTS: usize = 30;
 
 /// By product, the share of the members who bought anything that buys it within the horizon after the slice.
 pub(crate) fn selling(dataset: &Dataset, slice: &Slice, params: &LaunchParams, expectation: &Expectation) -> Vec<f32> {
-    let had_bought = had_bought(slice, dataset, slice.as_of);
-    Sales::new(dataset, slice, params, expectation).shares(slice.as_of, &had_bought)
+    let end = slice.bought_until();
+    let had_bought = had_bought(slice, dataset, end);
+    Sales::new(dataset, slice, params, expectation).shares(end, &had_bought)
 }
 
-/// How the buyers of products followed from their sales, at earlier moments; `None` where too few had any.
+/// How the buyers of products followed from their sales, at earlier moments: `ln(actual / expected)` of the middle one, and
+/// how far the others lay from that; `None` where too few had any.
 pub(super) fn learn(
     dataset: &Dataset,
     slice: &Slice,
     params: &LaunchParams,
     expectation: &Expectation,
     moments: &[i64],
-) -> Option<Known> {
+) -> Option<(f32, Spread)> {
     let sales = Sales::new(dataset, slice, params, expectation);
     let (mut residuals, mut expected_buyers) = (Vec::new(), Vec::new());
     for moment in moments {
@@ -44,8 +46,7 @@ pub(super) fn learn(
     let bias = quantile(&mut residuals, 0.5);
     residuals.iter_mut().for_each(|residual| *residual -= bias);
     // A season's drift is in the residuals of several moments, and hardly matters beside how products differ.
-    (residuals.len() >= MIN_PRODUCTS)
-        .then(|| Known { log_bias: bias as f32, spread: spread(residuals, 0.0, expected_buyers) })
+    (residuals.len() >= MIN_PRODUCTS).then(|| (bias as f32, spread(residuals, 0.0, expected_buyers)))
 }
 
 /// What was sold, and what past launches say.

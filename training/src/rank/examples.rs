@@ -15,6 +15,9 @@ use crate::slice::{Slice, kept_products};
 /// Length of the page that candidates are asked for.
 const PAGE: usize = 20;
 
+/// Members who bought anything to each one who but looked, and is scored, too: of these there may be far more.
+const BUYERS_PER_LOOKER: usize = 10;
+
 /// Which candidates a scorer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Novelty {
@@ -39,7 +42,7 @@ impl Novelty {
 pub(super) struct Horizon {
     pub(super) model: Model,
     /// Members with a history at the cut, and what each bought within the horizon; a sample of them where
-    /// there are very many.
+    /// there are very many, and of those who but looked.
     pub(super) members: Vec<Member>,
 }
 
@@ -49,16 +52,16 @@ pub(super) type Member = (u32, HashSet<u32>);
 impl Horizon {
     pub(super) fn new(model: Model, slice: &Slice, cut: i64, params: &RankerParams) -> Self {
         let end = cut + i64::from(params.horizon_days) * DAY_SECONDS;
-        let has_history = |member: &u32| model.history.member(*member).any(|p| p.count > 0);
-        let mut members: Vec<u32> = (0..model.members.len() as u32).filter(has_history).collect();
-        // By a hash, not in order: ids may follow when members joined.
-        members.sort_by_key(|member| mix(u64::from(*member)));
-        members.truncate(params.max_members);
+        let has_history = |member: &u32| !model.history.rows.range(*member).is_empty();
+        let has_bought = |member: &u32| model.history.member(*member).any(|p| p.count > 0);
+        let known = (0..model.members.len() as u32).filter(has_history);
+        let (buyers, lookers) = known.partition(has_bought);
         let bought = |member: u32| {
             let events = slice.of_member(member).filter(|e| e.time > cut && e.time <= end);
             kept_products(&events.copied().collect::<Vec<_>>()).collect()
         };
-        let members = members.into_iter().map(|member| (member, bought(member))).collect();
+        let members = sampled(buyers, lookers, params.max_members).into_iter();
+        let members = members.map(|member| (member, bought(member))).collect();
         Self { model, members }
     }
 
@@ -161,4 +164,33 @@ pub(crate) fn mix(x: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
+}
+
+/// Up to so many who bought anything, and some who but looked. By a hash, not in order: ids may follow when members joined.
+fn sampled(mut buyers: Vec<u32>, mut lookers: Vec<u32>, most: usize) -> Vec<u32> {
+    let by_hash = |members: &mut Vec<u32>| members.sort_by_key(|member| mix(u64::from(*member)));
+    by_hash(&mut buyers);
+    buyers.truncate(most);
+    by_hash(&mut lookers);
+    let some = buyers.len() / BUYERS_PER_LOOKER;
+    buyers.extend(lookers.into_iter().take(some));
+    by_hash(&mut buyers);
+    buyers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_but_looks_does_not_crowd_out_who_buys() {
+        let of = |buyers: u32, most| {
+            let members = sampled((0..buyers).collect(), (1000..2000).collect(), most);
+            let lookers = members.iter().filter(|member| **member >= 1000).count();
+            (members.len() - lookers, lookers)
+        };
+        assert_eq!([of(100, 50), of(100, 1000), of(5, 1000), of(0, 9)], [(50, 5), (100, 10), (5, 0), (0, 0)]);
+        let members = sampled((0..99).collect(), Vec::new(), 99);
+        assert!(!members.is_sorted() && members == sampled((0..99).rev().collect(), Vec::new(), 99));
+    }
 }

@@ -27,7 +27,7 @@ use crate::data::Dataset;
 use crate::error::TrainError;
 use crate::fit::sources;
 use crate::progress::Progress;
-use crate::slice::Slice;
+use crate::slice::{Slice, kept_purchases};
 pub use examples::Novelty;
 pub(crate) use examples::mix;
 use examples::{Examples, Horizon};
@@ -36,6 +36,11 @@ use select::Judgement;
 
 /// Days before a cut without which there is nothing to learn from.
 const MIN_HISTORY_DAYS: i64 = 28;
+
+/// Share of what members buy that they buy again, below which it was no habit.
+const RETURNING: f64 = 0.005;
+/// Weight of purchases in a blend that puts what was bought before last.
+const LAST: f32 = -10.0;
 
 /// A ranker, and how its kinds of scorers did.
 #[derive(Debug, Default)]
@@ -70,7 +75,8 @@ pub fn fit(
     let (params, blend) = (&config.given.ranker, &config.given.feed);
     let cuts = cuts(slice, params);
     if cuts.is_empty() {
-        return Ok(Ranked { ranker: unranked(blend), comparisons: Vec::new() });
+        let blend = if nobody_returns(slice) { Blend { repeat: LAST, ..*blend } } else { *blend };
+        return Ok(Ranked { ranker: unranked(&blend), comparisons: Vec::new() });
     }
     // Those that the history reaches share the rows among them.
     let params = &RankerParams { slices: cuts.len() as u32, ..*params };
@@ -141,6 +147,13 @@ impl Lessons {
     }
 }
 
+/// Whether next to nothing is bought twice by one member.
+fn nobody_returns(slice: &Slice) -> bool {
+    let counts = || slice.pairs().map(|pair| kept_purchases(pair).len());
+    let (bought, again) = (counts().filter(|count| *count > 0).count(), counts().filter(|count| *count > 1).count());
+    (again as f64) < RETURNING * bought as f64
+}
+
 /// The fixed blend, for a history too short to learn from.
 pub fn unranked(blend: &Blend) -> Ranker {
     let scorer = Scorer::Linear(blend.linear());
@@ -153,7 +166,7 @@ fn cuts(slice: &Slice, params: &RankerParams) -> Vec<i64> {
         return Vec::new();
     }
     let first = slice.start();
-    let cut = |k: u32| slice.as_of - i64::from(params.horizon_days + k * params.step_days) * DAY_SECONDS;
+    let cut = |k: u32| slice.bought_until() - i64::from(params.horizon_days + k * params.step_days) * DAY_SECONDS;
     (0..params.slices).map(cut).take_while(|cut| *cut - first >= MIN_HISTORY_DAYS * DAY_SECONDS).collect()
 }
 
@@ -183,6 +196,27 @@ fn mean(linear: Linear, trees: Trees) -> Scorer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::{Event, Kind};
+
+    const EVENT: Event = Event { member: 0, product: 0, time: 0, kind: Kind::Purchase, store: 0, channel: 0, price: 0 };
+
+    #[test]
+    fn what_is_never_bought_again_is_no_habit() {
+        let bought = |member, product, time| Event { member, product, time, ..EVENT };
+        let once: Vec<Event> = (0..1000).map(|i| bought(i / 10, i % 10, 7)).collect();
+        let mut twice: Vec<Event> = once.iter().chain(&once[..6]).copied().collect();
+        twice.sort_unstable();
+        assert!(nobody_returns(&Slice::of(once, false)) && !nobody_returns(&Slice::of(twice, false)));
+    }
+
+    #[test]
+    fn days_of_which_only_messages_are_known_teach_nothing() {
+        let at = |day: i64, kind| Event { time: day * DAY_SECONDS, kind, ..EVENT };
+        let slice = Slice::of(vec![at(0, Kind::Purchase), at(100, Kind::Purchase), at(120, Kind::Contact)], true);
+        let params = RankerParams { slices: 1, horizon_days: 28, ..RankerParams::default() };
+        assert_eq!(cuts(&slice, &params), [72 * DAY_SECONDS]);
+        assert_eq!(cuts(&slice.until(90 * DAY_SECONDS), &params), [62 * DAY_SECONDS]);
+    }
 
     #[test]
     fn no_cut_is_judged_by_who_saw_its_days() {

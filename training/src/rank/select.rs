@@ -99,17 +99,18 @@ fn ndcg(
     stop: &Stop,
 ) -> Result<[f64; KINDS.len()], TrainError> {
     let gain = |rank: usize| 1.0 / (rank as f64 + 2.0).log2();
-    let per_member: Vec<Option<Vec<f64>>> = members[..members.len().min(MAX_MEMBERS)]
+    let truths = |member: &Member| {
+        let before = |product: u32| horizon.model.history.pair(member.0, product).is_some_and(|p| p.count > 0);
+        member.1.iter().filter(|p| before(**p) == (novelty == Novelty::Repeat)).count()
+    };
+    let judges = members.iter().map(|member| (member, truths(member))).filter(|(_, truths)| *truths > 0);
+    let judges: Vec<(&Member, usize)> = judges.take(MAX_MEMBERS).collect();
+    let per_member: Vec<Vec<f64>> = judges
         .par_iter()
-        .map(|member| {
+        .map(|(member, truths)| {
             stop.check()?;
-            let before = |product: u32| horizon.model.history.pair(member.0, product).is_some_and(|p| p.count > 0);
-            let truths = member.1.iter().filter(|p| before(**p) == (novelty == Novelty::Repeat)).count();
-            if truths == 0 {
-                return Ok(None);
-            }
-            let ideal: f64 = (0..truths.min(DEPTH)).map(gain).sum();
-            Ok(Some(horizon.candidates(member, novelty, |products, signals| {
+            let ideal: f64 = (0..DEPTH.min(*truths)).map(gain).sum();
+            Ok(horizon.candidates(member, novelty, |products, signals| {
                 let rows = signals.features(products, |_| true);
                 let of_scorer = |scorer: &Scorer| {
                     let mut ranked: Vec<(f32, u32)> =
@@ -119,11 +120,10 @@ fn ndcg(
                     hits.map(|(rank, _)| gain(rank)).sum::<f64>() / ideal
                 };
                 scorers.iter().map(of_scorer).collect()
-            })))
+            }))
         })
         .collect::<Result<_, TrainError>>()?;
-    let judged: Vec<Vec<f64>> = per_member.into_iter().flatten().collect();
-    let mean = |k: usize| judged.iter().map(|values| values[k]).sum::<f64>() / judged.len().max(1) as f64;
+    let mean = |k: usize| per_member.iter().map(|values| values[k]).sum::<f64>() / judges.len().max(1) as f64;
     Ok(std::array::from_fn(mean))
 }
 

@@ -117,20 +117,21 @@ impl Cell<'_> {
         match self {
             Self::List(list) => trimmed(&mut list.iter().map(String::as_str)),
             Self::Text(text) => match text.trim().strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
-                Some(within) => trimmed(&mut within.split(',').map(|part| part.trim().trim_matches(['"', '\'']))),
-                None => trimmed(&mut text.split([',', ';', '|'])),
+                Some(within) if !within.contains(['[', ']']) => {
+                    trimmed(&mut within.split(',').map(|part| part.trim().trim_matches(['"', '\''])))
+                }
+                _ => trimmed(&mut text.split([',', ';', '|'])),
             },
             cell => cell.text().into_iter().collect(),
         }
     }
 
-    /// As a path of levels, from the top: a list of them, or text with slashes.
-    pub fn levels(&self) -> Vec<String> {
-        let text = match self {
-            Self::List(list) => list.join("/"),
-            cell => cell.text().unwrap_or_default(),
-        };
-        text.split('/').map(str::trim).filter(|level| !level.is_empty()).map(str::to_owned).collect()
+    /// As a path of levels, from the top: a list of them, or text with slashes. `None` where there is none.
+    pub fn path(&self) -> Option<String> {
+        match self {
+            Self::List(_) => Some(self.list().join("/")).filter(|path| !path.is_empty()),
+            cell => cell.text(),
+        }
     }
 }
 
@@ -148,8 +149,8 @@ mod tests {
             assert_eq!(cell.list(), list(), "{cell:?}");
         }
         assert!(text("[]").list().is_empty());
-        for cell in [text("a/b c"), text(" a / b c /"), Cell::List(list()), Cell::List(vec!["a/b c".to_owned()])] {
-            assert_eq!(cell.levels(), list(), "{cell:?}");
+        for cell in [text(" a/b c"), Cell::List(list()), Cell::List(vec!["a/b c".to_owned(), String::new()])] {
+            assert_eq!(cell.path().as_deref(), Some("a/b c"), "{cell:?}");
         }
     }
 

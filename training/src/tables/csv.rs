@@ -18,7 +18,7 @@ const END: &[u8] = b"\r\n\0end of the file";
 /// Bytes of it that end the row before, of which files whose lines end in LF alone have one less.
 const CR_LF: usize = 2;
 /// Lines of a row at most: more were swallowed by a stray quote.
-const MOST_LINES: u64 = 100;
+const MOST_LINES: u64 = 1000;
 
 type Reader = csv::Reader<Chain<File, &'static [u8]>>;
 
@@ -45,6 +45,9 @@ fn header(path: &Path, delimiter: u8) -> Result<(Vec<String>, bool), TableError>
     let header = reader.headers().map_err(|e| failed(path, e))?;
     if is_end(header.as_byte_record()) {
         return Err(TableError::malformed(path, "empty file; the first row must name the columns"));
+    }
+    if header.as_byte_record().as_slice().ends_with(&END[CR_LF..]) {
+        return Err(TableError::malformed(path, "a quote that opens in the first row is never closed"));
     }
     let names = header.iter().map(|name| name.trim().to_owned()).collect();
     // Of CR LF, the LF is taken with the next record.
@@ -136,8 +139,10 @@ mod tests {
         let lines = |n: usize| "x,1\n".repeat(n);
         let told = rows(format!("a,b\n{}x,\"1\n{}", lines(3), lines(9)).as_bytes()).unwrap_err().to_string();
         assert!(told.contains("line 4") && told.contains("never closed"), "{told}");
-        let twice = rows(format!("a,b\n\"x,1\n{}x\",1\n{}", lines(200), lines(2)).as_bytes()).unwrap();
-        assert_eq!(twice.len(), 204, "each line counts");
-        assert_eq!(twice.iter().filter(|row| row.1.is_none()).count(), 202);
+        let twice = rows(format!("a,b\n\"x,1\n{}x\",1\n{}", lines(2000), lines(2)).as_bytes()).unwrap();
+        assert_eq!(twice.len(), 2004, "each line counts");
+        assert_eq!(twice.iter().filter(|row| row.1.is_none()).count(), 2002);
+        let header = rows(b"a,\"b\nx,1\nx,1\n").unwrap_err().to_string();
+        assert!(header.contains("first row is never closed"), "{header}");
     }
 }

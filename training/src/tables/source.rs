@@ -1,7 +1,7 @@
 //! Which files a table is made of, and their rows.
 
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use percent_encoding::percent_decode_str;
 
@@ -79,21 +79,30 @@ pub fn table_files(path: &Path) -> Result<Vec<TableFile>, TableError> {
         .collect()
 }
 
-/// The files that a glob finds, but for such as are hidden, or in a hidden folder: programs leave those when they break
-/// off. A glob with `**` finds the files of a folder beside it.
+/// The files that a glob finds, but for such as are hidden, or in a hidden folder, unless it names these: programs leave them
+/// when they break off. A glob with `**` whose last part is for any name finds the files of a folder beside it.
 fn found_by(pattern: &str) -> Result<Vec<PathBuf>, TableError> {
-    let found = glob::glob(pattern).map_err(|_| TableError::NotFound(pattern.to_owned()))?;
-    let told = pattern.find(['*', '?', '[']).map_or(pattern, |at| &pattern[..at]);
-    let (mut paths, finds_files_of_folders) = (Vec::new(), pattern.contains("**"));
-    for path in found {
-        let path = path.map_err(|e| {
-            let path = e.path().to_owned();
-            TableError::io(&path, e.into())
-        })?;
-        let is_hidden = |part: &str| part.starts_with(['_', '.']) && ![".", ".."].contains(&part);
-        let found = path.to_string_lossy();
-        let behind = found.strip_prefix(told).unwrap_or(&found);
-        if behind.split('/').any(is_hidden) || finds_files_of_folders && path.is_dir() {
+    let parts: Vec<Cow<'_, str>> = parts(Path::new(pattern)).collect();
+    let named = parts.iter().take_while(|part| !part.contains(['*', '?', '['])).count();
+    let is_hidden = |part: &str| part.starts_with(['_', '.']) && part != "..";
+    let last_is_hidden = parts.last().is_some_and(|last| is_hidden(last));
+    let is_left_out = |path: &Path| {
+        let behind: Vec<Cow<'_, str>> = self::parts(path).skip(named).collect();
+        let asked_for = usize::from(last_is_hidden);
+        behind[..behind.len().saturating_sub(asked_for)].iter().any(|part| is_hidden(part))
+    };
+    let is_of_any_name = parts.last().is_some_and(|last| last.starts_with('*')) && pattern.contains("**");
+    let mut paths = Vec::new();
+    for path in glob::glob(pattern).map_err(|_| TableError::NotFound(pattern.to_owned()))? {
+        let path = match path {
+            Err(e) if is_left_out(e.path()) => continue,
+            Err(e) => {
+                let path = e.path().to_owned();
+                return Err(TableError::io(&path, e.into()));
+            }
+            Ok(path) => path,
+        };
+        if is_left_out(&path) || is_of_any_name && path.is_dir() {
             continue;
         }
         if path.is_dir() {
@@ -102,6 +111,12 @@ fn found_by(pattern: &str) -> Result<Vec<PathBuf>, TableError> {
         paths.push(path);
     }
     Ok(paths)
+}
+
+/// The parts of a path, but for those that stand for where it begins.
+fn parts(path: &Path) -> impl Iterator<Item = Cow<'_, str>> {
+    let parts = path.components().filter(|part| !matches!(part, Component::CurDir));
+    parts.map(|part| part.as_os_str().to_string_lossy())
 }
 
 /// Whether something in a folder of tables is none, such as `_SUCCESS` or `README.md`. What might be a table that can't be
@@ -217,6 +232,15 @@ mod tests {
         }
         std::fs::create_dir(at("day=2/old.csv")).unwrap();
         assert_eq!(found("**/*.csv").unwrap(), 2, "what was broken off is no table");
+        assert_eq!(
+            [found("b*.csv"), found("./_staging/../*.csv"), found("_temporary/*")].map(Result::ok),
+            [Some(1), None, Some(1)]
+        );
+        assert_eq!(
+            [found("_t*/*.csv"), found("_a*.parquet"), found("d*/s*/c*")].map(Result::ok),
+            [None, Some(1), Some(1)]
+        );
+        assert!(matches!(found("**/old.csv"), Err(TableError::Subfolder(_))), "its files would be left out");
         std::os::unix::fs::symlink(at("none"), at("e.csv")).unwrap();
         assert!(table_files(&at("*.csv")).unwrap()[1].columns().is_err(), "nothing is left out in silence");
     }

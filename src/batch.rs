@@ -57,6 +57,7 @@ fn by_taste(model: &Model, visitor: Visitor, request: BatchRequest) -> Option<Ve
     let persona = Persona::of(model, visitor, &[]);
     let may_be_shown = |product: u32| {
         model.products.available[product as usize] != 0
+            && model.popularity.is_alive(product)
             && !(request.exclude_purchased && persona.has_purchased(product))
     };
     let found = model.product_index.search(persona.vector()?, request.top, false, &may_be_shown);

@@ -8,10 +8,11 @@ use crate::progress::say;
 /// signal in between would end the process at once. Must be called within a runtime.
 pub fn asked_to_end() -> impl Future<Output = ()> {
     #[cfg(unix)]
-    let [mut interrupt, mut terminate, mut hang_up] = {
+    let (mut interrupt, mut terminate, mut hang_up) = {
         use tokio::signal::unix::{SignalKind, signal};
-        // Without a handler, who hangs up would end it in the middle of a call.
-        [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(|kind| signal(kind).ok())
+        // Without a handler, who hangs up would end it in the middle of a call; with one, nohup would do nothing.
+        let hang_up = (!is_hang_up_ignored()).then(|| signal(SignalKind::hangup()).ok()).flatten();
+        (signal(SignalKind::interrupt()).ok(), signal(SignalKind::terminate()).ok(), hang_up)
     };
     #[cfg(unix)]
     let asked = async move {
@@ -33,6 +34,16 @@ pub fn asked_to_end() -> impl Future<Output = ()> {
         }
     };
     asked
+}
+
+/// Whether the process was begun with SIGHUP ignored, as by nohup; where that can't be told, it was not.
+#[cfg(unix)]
+fn is_hang_up_ignored() -> bool {
+    const SIGHUP: u64 = 1;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask & SIGHUP != 0)
 }
 
 /// A flag that goes up when the process is asked to end; a second request ends it at once.

@@ -202,7 +202,25 @@ async fn tonight_s_training_takes_in_what_was_kept(state: StateConfig) {
     assert!(scored.status.success(), "{scored:?}");
     let elsewhere = kindred(&trained, &StateConfig::default(), &score);
     assert_eq!(elsewhere.status.code(), if state.url.is_empty() { Some(0) } else { Some(64) }, "{elsewhere:?}");
-    if !state.url.is_empty() {
+    if state.url.is_empty() {
+        std::fs::remove_file(trained.registry.folder().join("kindred.db")).unwrap();
+        let refused = |arguments: &[&str], told: &str| {
+            let refused = kindred(&trained, &state, arguments);
+            let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+            assert!(refused.status.code() == Some(66) && said.contains(told), "{arguments:?}: {refused:?}");
+        };
+        let (serve, out) = (["serve", "--listen", "127.0.0.1:0"], folder.to_str().unwrap());
+        refused(&serve, "--new-state");
+        refused(&["state", "export", "--out", out], "no server kept anything");
+        // A key makes one that knows nothing of members.
+        let key = kindred(&trained, &state, &["keys", "create", "--key-name", "mall", "--role", "mall"]);
+        assert!(key.status.success(), "{key:?}");
+        refused(&serve, "--new-state");
+        refused(&["state", "export", "--out", out], "opt-outs");
+        let warned = kindred(&trained, &state, &["feed", "--member", "t0"]);
+        let said = String::from_utf8_lossy(&warned.stderr).into_owned();
+        assert!(warned.status.success() && said.contains("nobody's opt-out"), "{warned:?}");
+    } else {
         let server = kindred(&trained, &StateConfig::default(), &["serve", "--listen", "127.0.0.1:0"]);
         let said = String::from_utf8_lossy(&server.stderr).into_owned();
         assert!(server.status.code() == Some(64) && said.contains("opt-outs"), "{server:?}");

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kindred::config::StateConfig;
 use kindred::proto::v1;
+use kindred::proto::v1::catalog_service_client::CatalogServiceClient;
 use kindred_models::outreach::Caps;
 use support::live::{add_tea, audience, event, members, now, record, set_consent};
 use support::outreach::{claim, client, config, confirm, plan, reasons, serve, shop, tea, try_plan};
@@ -31,6 +32,7 @@ on_both!(
     contacts_of_nobody_are_unknown,
     who_complains_is_left_alone,
     who_was_told_of_a_product_is_not_told_again,
+    what_makes_no_sense_any_more_is_not_sent,
 );
 
 async fn each_member_is_told_of_one_product_at_most(state: StateConfig) {
@@ -361,5 +363,32 @@ async fn who_was_told_of_a_product_is_not_told_again(state: StateConfig) {
     let (_, second) = plan(&running, tea("q")).await;
     assert!(first.len() == 5 && second.len() > 5, "others are");
     assert!(second.iter().all(|push| !first.iter().any(|f| f.member_id == push.member_id)));
+    running.end().await.unwrap();
+}
+
+async fn what_makes_no_sense_any_more_is_not_sent(state: StateConfig) {
+    let trained = shop();
+    let mut config = config(state);
+    config.outreach.channels.values_mut().for_each(|channel| channel.tag = Some("follows".to_owned()));
+    let running = serve_configured(&trained, config).await;
+    let tagged =
+        |member: String| v1::Member { member_id: member, tags: vec!["follows".to_owned()], ..Default::default() };
+    let followers = (0..40).map(|i| tagged(format!("tea-{i:02}"))).collect();
+    members(&running).upsert_members(v1::UpsertMembersRequest { members: followers }).await.unwrap();
+    let (_, pushes) = plan(&running, v1::PlanPushesRequest { max_contacts: 4, ..tea("p") }).await;
+    let [sent, bought, left, sold_out] = &pushes[..] else { panic!("four followers: {pushes:?}") };
+    assert!(claim(&running, &[sent]).await.refused.is_empty());
+    record(&running, vec![event("e", &bought.member_id, "tea3", v1::EventKind::Purchase)]).await;
+    let tag = v1::DeleteMemberTagRequest { member_id: left.member_id.clone(), tag: "follows".to_owned() };
+    members(&running).delete_member_tag(tag).await.unwrap();
+    assert_eq!(reasons(&claim(&running, &[bought, left]).await), [v1::RefusalReason::NotAllowed; 2]);
+    let (_, others) = plan(&running, v1::PlanPushesRequest { holdout_share: 0.0, ..tea("q") }).await;
+    assert!(
+        others.iter().all(|push| push.member_id != bought.member_id),
+        "who bought it since is told of something else"
+    );
+    let retire = v1::RetireProductsRequest { product_ids: vec!["tea3".to_owned()] };
+    CatalogServiceClient::new(running.channel.clone()).retire_products(retire).await.unwrap();
+    assert_eq!(reasons(&claim(&running, &[sold_out]).await), [v1::RefusalReason::NotAllowed]);
     running.end().await.unwrap();
 }

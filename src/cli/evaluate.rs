@@ -134,10 +134,10 @@ fn print_launches(evaluation: &Evaluation) -> Result<(), Error> {
     if !evaluation.expected.is_empty() {
         let rows = evaluation.expected.iter().map(|e| {
             let (ratio, coverage) = (format!("{:.2}", e.median_ratio), format!("{:.0}%", 100.0 * e.coverage));
-            vec![e.subject.clone(), e.audiences.to_string(), ratio, coverage]
+            vec![e.subject.clone(), e.audiences.to_string(), format!("{:.4}", e.recall), ratio, coverage]
         });
-        let columns = ["best tenth for", "audiences", "expected over actual buyers (the middle one)", "within 10–90%"];
-        print::table(&columns, rows)?;
+        let expected = "expected over actual buyers (the middle one)";
+        print::table(&["best tenth for", "audiences", "recall@10%", expected, "within 10–90%"], rows)?;
     }
     let replayed = &evaluation.launch_replays;
     if replayed.foretold == 0 {

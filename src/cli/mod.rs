@@ -142,20 +142,22 @@ impl FromVersion {
         };
         let url = config.state.url(&registry)?;
         serve::runtime()?.block_on(async {
-            match Store::open_existing(&url).await? {
-                None => {
-                    let model = Model::load(&registry, &id)?;
-                    if model.info.state_store.is_some() {
-                        say("warning: what a server was told since is not there: nobody's opt-out or erasure since counts");
-                    }
-                    Ok(model)
-                }
+            let (model, is_lost) = match Store::open_existing(&url).await? {
+                None => (Model::load(&registry, &id)?, true),
                 Some(store) => {
-                    let model = live::load(&registry, &id, &store).await;
+                    let model = live::load(&registry, &id, &store).await?;
+                    let is_lost = match &model.info.state_store {
+                        Some(learned_from) => live::is_lost(&store, learned_from).await?,
+                        None => false,
+                    };
                     store.close().await;
-                    Ok(model?)
+                    (model, is_lost)
                 }
+            };
+            if is_lost && model.info.state_store.is_some() {
+                say("warning: what a server was told since is not there: nobody's opt-out or erasure since counts");
             }
+            Ok(model)
         })
     }
 }

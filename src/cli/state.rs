@@ -12,8 +12,8 @@ use super::serve::runtime;
 use super::{Common, print};
 use crate::config::Config;
 use crate::error::Error;
-use crate::live::unlearned;
-use crate::store::{From, Store, StoredEvent, without_password};
+use crate::live::{open_known, unlearned};
+use crate::store::{From, Rewritten, Store, StoredEvent, without_password};
 
 /// Events of a batch of the table.
 const BATCH: usize = 1 << 16;
@@ -69,21 +69,25 @@ impl Vacuum {
     async fn run(self) -> Result<(), Error> {
         let config = self.common.load()?;
         let (store, url) = existing(&config).await?;
-        let is_left = store.rewrite_erased(u64::MAX).await?;
+        let rewritten = store.rewrite_erased(u64::MAX).await?;
         store.close().await;
-        if is_left {
-            return Err(Error::Usage(format!("{url}: somebody reads an older state of it; try again")));
+        match rewritten {
+            Rewritten::Busy => Err(Error::Serve(format!("{url}: somebody reads an older state of it; try again"))),
+            Rewritten::NoFile => Err(Error::Usage(format!("{url} is no file of SQLite: its own vacuum does it"))),
+            Rewritten::Done | Rewritten::TooLarge => print::line(format!("{url}: nothing of erased members is left")),
         }
-        print::line(format!("{url}: nothing of erased members is left"))
     }
 }
 
 /// The store of a config, and its URL.
 async fn existing(config: &Config) -> Result<(Store, String), Error> {
     let url = config.state.url(&config.registry()?)?;
-    let store = Store::open_existing(&url).await?;
-    let shown = without_password(&url);
-    Ok((store.ok_or_else(|| Error::NotFound(format!("{shown}: no server kept anything there yet")))?, shown))
+    let store = Store::open_existing(&url).await?.ok_or_else(|| nothing_kept(&url))?;
+    Ok((store, without_password(&url)))
+}
+
+fn nothing_kept(url: &str) -> Error {
+    Error::NotFound(format!("{}: no server kept anything there yet", without_password(url)))
 }
 
 impl Export {
@@ -96,7 +100,12 @@ impl Export {
             Ok(ModelInfo::of(&id, &manifest, &checksum))
         };
         let since = self.since.as_ref().map(info).transpose()?;
-        let (store, _) = existing(&config).await?;
+        let url = config.state.url(&registry)?;
+        if Store::open_existing(&url).await?.is_none() {
+            return Err(nothing_kept(&url));
+        }
+        // An empty one in place of that which a version learned from would be learned as if nobody had opted out.
+        let store = open_known(&registry, &url).await?;
         let (mut after, mut later_than) = (0, i64::MIN);
         if let Some(info) = since {
             match unlearned(&info, &store.hash_key().await?) {

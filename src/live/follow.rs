@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Live, blocking, in_time};
 use crate::access::Keys;
-use crate::store::StoreError;
+use crate::store::{Rewritten, StoreError};
 
 /// Time between two looks at what others wrote, and at what became popular.
 const FOLLOW: Duration = Duration::from_secs(1);
@@ -136,8 +136,13 @@ impl Live {
     pub(super) async fn clear(self: Arc<Self>, retain: Duration) {
         let mut gone = 0;
         loop {
-            if let Err(error) = self.store.rewrite_erased(REWRITTEN_BYTES).await {
-                tracing::warn!(%error, "what is left of erased members can't be overwritten");
+            match self.store.rewrite_erased(REWRITTEN_BYTES).await {
+                Ok(Rewritten::Done | Rewritten::NoFile) => {}
+                Ok(Rewritten::Busy) => self.must_checkpoint.store(true, Ordering::Relaxed),
+                Ok(Rewritten::TooLarge) => tracing::warn!(
+                    "parts of erased members' rows may be left in the state store's file, which is large: kindred state vacuum"
+                ),
+                Err(error) => tracing::warn!(%error, "what is left of erased members can't be overwritten"),
             }
             let start = Instant::now();
             let pause = match self.store.delete_some_older(retain.as_secs() as i64).await {

@@ -7,6 +7,7 @@
 mod background;
 mod bound;
 mod follow;
+mod known;
 mod swap;
 mod writer;
 
@@ -24,9 +25,10 @@ use tracing::Instrument;
 
 use crate::access::Keys;
 use crate::observe::Metrics;
-use crate::store::{Entry, From, Outcome, Store, StoreError, StoredContact, Write};
+use crate::store::{ContactSubject, Entry, From, Outcome, Store, StoreError, StoredContact, Write};
 use bound::Bound;
 pub use bound::unlearned;
+pub use known::{is_lost, open_known};
 use swap::Purpose;
 use writer::Job;
 
@@ -222,12 +224,12 @@ impl Live {
         in_time(read).await
     }
 
-    /// The members of some contacts, by the contact's name.
+    /// Whom some contacts are for, and what they are about, by the contact's name.
     ///
     /// # Errors
     /// If the store does not answer.
-    pub async fn members_of(&self, contact_ids: &[String]) -> Result<HashMap<String, String>, StoreError> {
-        in_time(self.store.members_of(contact_ids)).await
+    pub async fn subjects_of(&self, contact_ids: &[String]) -> Result<HashMap<String, ContactSubject>, StoreError> {
+        in_time(self.store.subjects_of(contact_ids)).await
     }
 
     /// Whether the store did not answer or took nothing, until it did both for some seconds.

@@ -35,6 +35,10 @@ pub(crate) fn start_log(traces: Option<&Traces>) {
     });
     // Without a collector nobody wants spans, and they cost nothing.
     let level = level.unwrap_or(LevelFilter::INFO);
-    let events = filter_fn(move |it| !it.is_span() && *it.level() <= level).with_max_level_hint(level);
+    // The database's library tells of each statement, and of each try while the store is away, which is said once as it is.
+    let most = move |target: &str| {
+        if target.starts_with("sqlx") && level < LevelFilter::TRACE { LevelFilter::ERROR } else { level }
+    };
+    let events = filter_fn(move |it| !it.is_span() && *it.level() <= most(it.target())).with_max_level_hint(level);
     tracing_subscriber::registry().with(spans).with(lines.with_filter(events)).init();
 }

@@ -191,5 +191,7 @@ fn quota(check: &mut Check, given: Option<v1::Quota>) -> Quota {
         "quota.days",
         &format!("must be from 0 to {MAX_CAMPAIGN_DAYS}"),
     );
+    let is_for_something = given.days == 0 || per_store.is_some() || per_guide.is_some();
+    check.that(is_for_something, "quota.days", "needs quota.per_store or quota.per_guide");
     Quota { per_store, per_guide, days: u16::try_from(given.days).unwrap_or(1).max(1) }
 }

@@ -28,9 +28,7 @@ use std::time::Duration;
 
 use chrono::NaiveDate;
 use kindred_models::artifact::Registry;
-use kindred_models::model::ModelInfo;
 use kindred_models::outreach::Policy;
-use kindred_models::state::store_name;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
@@ -39,11 +37,11 @@ use crate::access::{Access, Caller, Jwt, Keys};
 use crate::clock::unix_now;
 use crate::config::{Config, ServeConfig, TlsConfig};
 use crate::error::Error;
-use crate::live::{Live, WriteError};
+use crate::live::{Live, WriteError, open_known};
 use crate::middleware::Around;
 use crate::observe::{Metrics, Observe, serve_admin};
 use crate::proto::{DESCRIPTORS, v1};
-use crate::store::{Entry, Store, Write, without_password};
+use crate::store::{Entry, Store, Write};
 use accept::Spoken;
 use compute::Compute;
 use deadline::Deadlines;
@@ -108,10 +106,10 @@ pub async fn serve(
     let jwt = Jwt::new(&serve.jwt)?.map(Arc::new);
     let server = builder(&serve.tls)?;
     let admin = admin_listener(serve).await?;
-    let store = Store::open(&state.url(&registry)?).await?;
-    if !serve.new_state {
-        guard_state(&registry, &store, &state.url(&registry)?).await?;
-    }
+    let store = match serve.new_state {
+        true => Store::open(&state.url(&registry)?).await?,
+        false => open_known(&registry, &state.url(&registry)?).await?,
+    };
     let has_keys = Keys::new(store.keys().await?, &Keys::default()).are_needed();
     guard(serve, &listener, has_keys || jwt.is_some())?;
     let (reload, retain) = (Duration::from_secs(serve.reload_seconds), days(state.retain_days));
@@ -242,29 +240,13 @@ fn guard(config: &ServeConfig, listener: &TcpListener, asks_who_calls: bool) -> 
     )))
 }
 
-/// Refuses an empty store where the version learned from another: opt-outs, erasures and keys are in that.
-async fn guard_state(registry: &Registry, store: &Store, url: &str) -> Result<(), Error> {
-    let version = registry.current()?;
-    let (manifest, checksum) = registry.manifest(&version)?;
-    let learned_from = ModelInfo::of(&version, &manifest, &checksum).state_store;
-    let this = store_name(&store.hash_key().await?);
-    if learned_from.is_none_or(|name| name == this) || store.last().await? > 0 {
-        return Ok(());
-    }
-    Err(Error::NotFound(format!(
-        "version {version} learned from a state store, opt-outs among it, and {} is empty: restore it from a backup, or give \
-         state.url; --new-state begins a new one all the same",
-        without_password(url)
-    )))
-}
-
 /// How long a connection may be silent before it is asked whether it lives.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Calls of one connection at a time, and bytes of each that may wait to be read. Those of all together may, so that a call
 /// whose caller reads no answers holds up no other of its connection.
 const STREAMS: u32 = 200;
-const STREAM_WINDOW: u32 = 1 << 16;
+const STREAM_WINDOW: u32 = 1 << 18;
 
 /// How long a client may take to agree on how to encrypt.
 const HANDSHAKE: Duration = Duration::from_secs(20);

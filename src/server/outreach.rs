@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use kindred_models::Model;
 use kindred_models::feed::{Persona, Reasons, Visitor, rank};
-use kindred_models::outreach::ContactStatus;
+use kindred_models::outreach::{ContactStatus, Policy};
 use prost_types::Timestamp;
 use rayon::prelude::*;
 use tokio_stream::{Stream, StreamExt};
@@ -26,7 +26,7 @@ use crate::live::WriteError;
 use crate::proto::v1;
 use crate::proto::v1::outreach_service_server::{OutreachService, OutreachServiceServer};
 use crate::proto::v1::plan_pushes_response::Payload;
-use crate::store::{Claim, Plan, PlanState, Refusal, StoredContact, Write};
+use crate::store::{Claim, ContactSubject, Plan, PlanState, Refusal, StoredContact, Write};
 
 /// Pushes per chunk, and contacts that are reserved at once: others write in between.
 pub(super) const CHUNK: usize = 500;
@@ -77,9 +77,13 @@ impl OutreachService for Outreach {
         let mut check = Check::default();
         contact_ids(&mut check, "contact_ids", ids.iter(), true);
         check.finish()?;
-        let members = self.shared.live.members_of(&ids).await.map_err(Problem::Store)?;
+        let subjects = self.shared.live.subjects_of(&ids).await.map_err(Problem::Store)?;
         let model = self.shared.live.snapshot();
-        let learned = |id: &String| Some(learned(&model, model.members.ids.find(members.get(id)?)?));
+        let learned = |id: &String| {
+            let subject = subjects.get(id)?;
+            let row = model.members.ids.find(&subject.member)?;
+            still_fits(&model, &self.shared.policy, unix_now(), row, subject).then(|| learned(&model, row))
+        };
         let claims = ids.iter().map(|id| Claim { contact_id: id.clone(), learned: learned(id) }).collect();
         let kept = self.shared.live.keep(Write::Claim(claims, self.budget(&model))).await.map_err(Problem::from)?;
         Ok(Response::new(v1::ClaimContactsResponse {
@@ -221,4 +225,16 @@ fn refused(refused: &[(usize, Refusal)], id: impl Fn(usize) -> String) -> Vec<v1
     let message =
         |(at, refusal): (usize, Refusal)| v1::RefusedContact { contact_id: id(at), reason: reason(refusal).into() };
     refused.into_iter().map(message).collect()
+}
+
+/// Whether a contact makes sense as it did when it was planned: its product can be bought, the member has not just bought it,
+/// and is reached by the channel. What a member allows, and the caps, the store asks.
+fn still_fits(model: &Model, policy: &Policy, now: i64, row: u32, subject: &ContactSubject) -> bool {
+    let Some(channel) = policy.find(&subject.channel) else { return false };
+    let is_reached = || policy.channel(channel).tag.as_ref().is_none_or(|tag| model.state.has_tag(model, row, tag));
+    let is_sold = |product: u32| model.products.available[product as usize] != 0;
+    let may_be_read = model.state.consent(model, row).personalization;
+    let just_bought = |product: u32| may_be_read && model.state.just_bought(model, row, now).contains(&product);
+    let fits = |product: u32| is_sold(product) && !just_bought(product);
+    is_reached() && (subject.product.is_empty() || model.products.find(&subject.product).is_some_and(fits))
 }

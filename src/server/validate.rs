@@ -1,8 +1,9 @@
 //! Requests are checked here, before anything is allocated or computed for them.
 
 use kindred_models::Model;
+use kindred_models::events;
 use kindred_models::feed::DEFAULT_PAGE;
-use kindred_models::feed::{ProductFilter, VisitEvent};
+use kindred_models::feed::{ProductFilter, VisitEvent, visit_weight};
 use tonic_types::FieldViolation;
 
 use super::status::Problem;
@@ -124,17 +125,18 @@ impl Check {
 }
 
 /// Events of a visit as the model takes them; products that it does not know are left out.
-pub(super) fn visit_events(model: &Model, events: &[v1::VisitEvent]) -> Vec<VisitEvent> {
+pub(super) fn visit_events(model: &Model, given: &[v1::VisitEvent]) -> Vec<VisitEvent> {
     use v1::VisitEventKind as Kind;
-    let known = events.iter().filter_map(|event| {
+    let known = given.iter().filter_map(|event| {
         let product = model.products.find(&event.product_id)?;
-        let kind = Kind::try_from(event.kind).unwrap_or(Kind::Unspecified);
-        // How much each says of what the visitor likes now, where a purchase says 1.
-        let weight = match kind {
-            Kind::Unspecified | Kind::View => 0.5,
-            Kind::Cart | Kind::Favorite | Kind::Share | Kind::Purchase => 1.0,
+        let kind = match Kind::try_from(event.kind).unwrap_or(Kind::Unspecified) {
+            Kind::Unspecified | Kind::View => events::Kind::View,
+            Kind::Cart => events::Kind::Cart,
+            Kind::Favorite => events::Kind::Favorite,
+            Kind::Share => events::Kind::Share,
+            Kind::Purchase => events::Kind::Purchase,
         };
-        Some(VisitEvent { product, weight, purchased: kind == Kind::Purchase })
+        Some(VisitEvent { product, weight: visit_weight(kind), purchased: kind == events::Kind::Purchase })
     });
     known.collect()
 }

@@ -36,16 +36,20 @@ pub(super) struct StoreFile {
 }
 
 impl StoreFile {
-    /// The file of a path, which is made if there is none; what SQLite keeps beside it may be read by whom this may.
-    pub(super) fn open(path: PathBuf) -> std::io::Result<Self> {
-        let id = private(&path).and_then(|file| file.metadata()).or_else(|_| path.metadata())?;
-        Ok(Self { id: identity(&id), path })
+    /// The file of a path. Only looked at: whoever closes a file that SQLite has open drops its locks.
+    pub(super) fn of(path: PathBuf) -> std::io::Result<Self> {
+        Ok(Self { id: identity(&path.metadata()?), path })
     }
 
     /// Whether its path still leads to it.
     pub(super) fn is_in_place(&self) -> bool {
         self.path.metadata().is_ok_and(|metadata| identity(&metadata) == self.id)
     }
+}
+
+/// Makes the file of a store, where there is none; what SQLite keeps beside it may be read by whom this may.
+pub(super) fn make(path: &Path) -> std::io::Result<()> {
+    if path.exists() { Ok(()) } else { private(path).map(drop) }
 }
 
 /// Opens a file for writing; a new one is its owner's alone.
@@ -100,27 +104,46 @@ impl Store {
 
     /// Writes SQLite's file anew if anybody was erased since that was done: what is deleted is overwritten, but not the copies that
     /// it leaves between rows when it moves them from page to page. Others can't write meanwhile, so that a file of more than
-    /// `most_bytes` is left as it is. Gives whether anything of erased members may still stand in the file.
+    /// `most_bytes` is left as it is.
     ///
     /// # Errors
     /// If the database does not answer or can't write.
-    pub async fn rewrite_erased(&self, most_bytes: u64) -> Result<bool, StoreError> {
-        if self.backend == Backend::Postgres {
-            return Ok(false);
-        }
+    pub async fn rewrite_erased(&self, most_bytes: u64) -> Result<Rewritten, StoreError> {
+        let Some(file) = self.file.as_ref().filter(|_| self.backend == Backend::Sqlite) else {
+            return Ok(Rewritten::NoFile);
+        };
         let mut connection = self.pool.acquire().await?;
         let clock = sqlx::query("SELECT erasures FROM clock WHERE id = 1").fetch_one(&mut *connection).await?;
         let erasures: i64 = clock.try_get(0)?;
         let rewritten: i64 = sqlx::query("PRAGMA user_version").fetch_one(&mut *connection).await?.try_get(0)?;
-        let size = self.file.as_ref().and_then(|file| std::fs::metadata(&file.path).ok());
-        if erasures == rewritten || size.is_none_or(|size| size.len() > most_bytes) {
-            return Ok(erasures != rewritten);
+        if erasures == rewritten {
+            return Ok(Rewritten::Done);
+        }
+        if std::fs::metadata(&file.path).is_ok_and(|metadata| metadata.len() > most_bytes) {
+            return Ok(Rewritten::TooLarge);
         }
         connection.execute("VACUUM").await?;
-        connection.execute(format!("PRAGMA user_version = {erasures}").as_str()).await?;
+        // What was written anew stands in the log until then.
         drop(connection);
-        Ok(!self.checkpoint().await?)
+        if !self.checkpoint().await? {
+            return Ok(Rewritten::Busy);
+        }
+        self.pool.execute(format!("PRAGMA user_version = {erasures}").as_str()).await?;
+        Ok(Rewritten::Done)
     }
+}
+
+/// What became of the file after erasures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rewritten {
+    /// Nothing of erased members is left in it.
+    Done,
+    /// Somebody reads an older state of it, which is still there.
+    Busy,
+    /// It is larger than may be rewritten.
+    TooLarge,
+    /// It is none.
+    NoFile,
 }
 
 /// Waits until nobody else holds a lock, for as long as a writer waits; it is let go with the file.
@@ -162,8 +185,8 @@ mod tests {
         let by = Entry { time: 0, actor: "a".into(), action: "EraseMember".into(), detail: String::new() };
         let erasures: Vec<Write> = (0..400).map(|i| Write::Erase(id(i), by.clone())).collect();
         store.commit(&erasures).await.unwrap();
-        assert!(store.rewrite_erased(0).await.unwrap(), "too large to be written anew");
-        assert!(!store.rewrite_erased(u64::MAX).await.unwrap());
+        assert_eq!(store.rewrite_erased(0).await.unwrap(), Rewritten::TooLarge);
+        assert_eq!(store.rewrite_erased(u64::MAX).await.unwrap(), Rewritten::Done);
         let bytes = [path.clone(), path.with_extension("db-wal")].map(|path| std::fs::read(path).unwrap_or_default());
         let bytes = bytes.concat();
         let mentions: HashSet<&[u8]> = bytes.windows(64 + 7).filter(|at| at.starts_with(b"member-")).collect();

@@ -26,19 +26,21 @@ use sqlx::{Any, AnyConnection, AnyPool, Connection, Executor, Transaction};
 
 pub use commit::{Committed, Outcome, Write};
 pub use contacts::{Claim, Refusal, Said};
-pub use file::sqlite_url;
+pub use file::{Rewritten, sqlite_url};
 pub use keys::{Entry, Verified};
-pub use plans::{Plan, PlanState};
+pub use plans::{ContactSubject, Plan, PlanState};
 pub use read::{Changes, From};
 pub use reserve::{Budget, Learned, Reservation, Wanted};
 pub use rows::{Change, ContactNow, StoredContact, StoredEvent};
 
-use file::{StoreFile, lock, sqlite_path};
+use file::{StoreFile, lock, make, sqlite_path};
 
 /// Channel on which PostgreSQL tells of changes.
 const CHANNEL: &str = "kindred_state";
 /// How long a writer waits for another one.
 const BUSY: Duration = Duration::from_secs(10);
+/// What a URL of SQLite ends in where nobody says otherwise: a file that is not there is made.
+const MADE: &str = "?mode=rwc";
 /// How long a request waits for a connection.
 const ACQUIRE: Duration = Duration::from_secs(5);
 
@@ -98,7 +100,7 @@ impl Store {
         sqlx::any::install_default_drivers();
         let backend = if url.starts_with("sqlite:") { Backend::Sqlite } else { Backend::Postgres };
         let url = match backend {
-            Backend::Sqlite if !url.contains('?') => format!("{url}?mode=rwc"),
+            Backend::Sqlite if !url.contains('?') => format!("{url}{MADE}"),
             _ => url.to_owned(),
         };
         let shown = || without_password(&url);
@@ -109,7 +111,9 @@ impl Store {
             Some(path) => Some(lock(&path.with_extension("lock")).await.map_err(refused)?),
             None => None,
         };
-        let file = path.map(StoreFile::open).transpose().map_err(refused)?;
+        if let Some(path) = path.as_deref().filter(|_| url.ends_with(MADE)) {
+            make(path).map_err(refused)?;
+        }
         if backend == Backend::Sqlite {
             // A pool tries again what can't come right, and says nothing of why.
             let alone = async { settle(&mut AnyConnection::connect(&url).await?, backend).await };
@@ -135,6 +139,8 @@ impl Store {
             MigrateError::Execute(error) => unusable(shown(), backend, error),
             error => StoreError::Migrate(shown(), error),
         })?;
+        // One in memory has none.
+        let file = path.and_then(|path| StoreFile::of(path).ok());
         let store = Self { pool, backend, url: url.clone(), file };
         store.begin_clock().await.map_err(|e| StoreError::Open(shown(), e))?;
         Ok(store)

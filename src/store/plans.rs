@@ -37,6 +37,17 @@ pub struct Plan {
     pub state: PlanState,
 }
 
+/// What a contact is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContactSubject {
+    /// The id of the member who gets it.
+    pub member: String,
+    /// The id of the product; empty for none.
+    pub product: String,
+    /// The channel's name.
+    pub channel: String,
+}
+
 fn plan(row: &AnyRow) -> Result<Plan, StoreError> {
     let state: i64 = row.try_get("state")?;
     let known = [PlanState::Open, PlanState::Made, PlanState::Cancelled];
@@ -171,19 +182,20 @@ impl Store {
         Ok(contacts)
     }
 
-    /// The members of some contacts, by the contact's name.
+    /// Whom some contacts are for, about which product and by which channel, by the contact's name.
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn members_of(&self, ids: &[String]) -> Result<HashMap<String, String>, StoreError> {
-        let mut members = HashMap::new();
+    pub async fn subjects_of(&self, ids: &[String]) -> Result<HashMap<String, ContactSubject>, StoreError> {
+        let mut subjects = HashMap::new();
         for chunk in ids.chunks(ROWS) {
-            let text = named("contact_id, member_id", chunk.len());
+            let text = named("contact_id, member_id, product_id, channel", chunk.len());
             let query = chunk.iter().fold(sqlx::query(&text), |query, id| query.bind(id.as_str()));
             for row in query.fetch_all(&self.pool).await? {
-                members.insert(row.try_get(0)?, row.try_get(1)?);
+                let of = ContactSubject { member: row.try_get(1)?, product: row.try_get(2)?, channel: row.try_get(3)? };
+                subjects.insert(row.try_get(0)?, of);
             }
         }
-        Ok(members)
+        Ok(subjects)
     }
 }

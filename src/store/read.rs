@@ -40,6 +40,20 @@ impl Store {
         Ok(sqlx::query("SELECT seq FROM clock WHERE id = 1").fetch_one(&self.pool).await?.try_get(0)?)
     }
 
+    /// Whether nobody was heard of, and nothing was said, since it was begun; keys and the log of who did what apart.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn is_untold(&self) -> Result<bool, StoreError> {
+        for table in ["events", "members", "products", "tombstones", "contacts"] {
+            let text = format!("SELECT 1 FROM {table} LIMIT 1");
+            if sqlx::query(&text).fetch_optional(&self.pool).await?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// The key that ids are hashed with.
     ///
     /// # Errors

@@ -27,12 +27,20 @@ pub struct Birthday {
 
 impl Birthday {
     pub(super) fn set(&self, model: &Model) -> RoaringBitmap {
-        let newest = || DateTime::from_timestamp(model.state.now(model), 0).unwrap_or_default().date_naive();
-        let days = birthdays(self.from.unwrap_or_else(newest), self.within_days);
+        let days = birthdays(self.from.unwrap_or_else(|| newest_day(model)), self.within_days);
         let born = (0u32..).zip(model.members.birthdays.iter()).filter(|(_, day)| days.contains(*day));
         let learned = born.map(|(row, _)| row).collect();
         model.state.mended(learned, Said::Birthday, |said| said.birthday.map(|born| days.contains(&month_day(born))))
     }
+}
+
+/// The day of the newest event that is known, by the shops' clocks.
+fn newest_day(model: &Model) -> NaiveDate {
+    let (now, counting) = (model.state.now(model), model.state.counting());
+    // A table of days says which it is.
+    let is_day = counting.is_of_days && now == model.info.as_of_time;
+    let offset = if is_day { 0 } else { counting.utc_offset_seconds };
+    DateTime::from_timestamp(now + offset, 0).unwrap_or_default().date_naive()
 }
 
 /// The birthdays within some days. Who was born on 29 February has it on the 28th where there is no 29th.
@@ -87,6 +95,9 @@ impl DueForRepeat {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::DAY_SECONDS;
+    use crate::feed::fixture;
+    use crate::state::State;
 
     #[test]
     fn birthdays_go_on_over_the_new_year_and_no_29th_is_lost() {
@@ -95,6 +106,22 @@ mod tests {
         assert_eq!(birthdays(day(2027, 2, 28), 0).into_iter().collect::<Vec<_>>(), [228, 229]);
         assert_eq!(birthdays(day(2028, 2, 28), 0).into_iter().collect::<Vec<_>>(), [228]);
         assert_eq!(birthdays(day(2027, 3, 1), 365).len(), 366);
+    }
+
+    #[test]
+    fn days_are_those_of_the_shops() {
+        let mut model = fixture::model(&[("tea", "a", [1.0, 0.0], 90)], &[]);
+        // The last evening of 1970 in UTC, and the new year in China.
+        model.info.as_of_time = 365 * DAY_SECONDS - 4 * 3600;
+        let day = |minutes: i32, unit: &str| {
+            let mut model = model.clone();
+            model.info.parameters = serde_json::json!({
+                "popularity": { "utc_offset_minutes": minutes }, "data": { "events": { "time_unit": unit } }
+            });
+            model.state = State::of(&model);
+            newest_day(&model).to_string()
+        };
+        assert_eq!([day(0, "s"), day(480, "s"), day(480, "date")], ["1970-12-31", "1971-01-01", "1970-12-31"]);
     }
 
     #[test]

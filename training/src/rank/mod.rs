@@ -75,7 +75,8 @@ pub fn fit(
     let (params, blend) = (&config.given.ranker, &config.given.feed);
     let cuts = cuts(slice, params);
     if cuts.is_empty() {
-        let blend = if nobody_returns(slice) { Blend { repeat: LAST, ..*blend } } else { *blend };
+        let is_last = blend.repeat > 0.0 && nobody_returns(slice);
+        let blend = if is_last { Blend { repeat: LAST, ..*blend } } else { *blend };
         return Ok(Ranked { ranker: unranked(&blend), comparisons: Vec::new() });
     }
     // Those that the history reaches share the rows among them.

@@ -14,6 +14,7 @@ use kindred_models::index::IndexKind;
 use tokio::net::TcpListener;
 
 use super::Metrics;
+use super::idle::Impatient;
 use crate::clock::unix_now;
 use crate::live::Live;
 
@@ -40,7 +41,7 @@ pub(crate) async fn serve_admin(
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .with_state(Shared { live, metrics, is_draining });
-    if let Err(error) = axum::serve(listener, router).await {
+    if let Err(error) = axum::serve(Impatient(listener), router).await {
         tracing::error!(%error, "the admin port broke off");
     }
 }

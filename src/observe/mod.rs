@@ -1,6 +1,7 @@
 //! What can be seen of a server from outside: metrics, whether it is well, a line of log per call, and traces.
 
 mod admin;
+mod idle;
 mod layer;
 mod log;
 mod metrics;

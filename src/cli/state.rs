@@ -12,7 +12,7 @@ use super::serve::runtime;
 use super::{Common, print};
 use crate::config::Config;
 use crate::error::Error;
-use crate::live::{open_known, unlearned};
+use crate::live::{ensure_known, unlearned};
 use crate::store::{From, Rewritten, Store, StoredEvent, without_password};
 
 /// Events of a batch of the table.
@@ -82,12 +82,9 @@ impl Vacuum {
 /// The store of a config, and its URL.
 async fn existing(config: &Config) -> Result<(Store, String), Error> {
     let url = config.state.url(&config.registry()?)?;
-    let store = Store::open_existing(&url).await?.ok_or_else(|| nothing_kept(&url))?;
-    Ok((store, without_password(&url)))
-}
-
-fn nothing_kept(url: &str) -> Error {
-    Error::NotFound(format!("{}: no server kept anything there yet", without_password(url)))
+    let (store, shown) = (Store::open_existing(&url).await?, without_password(&url));
+    let store = store.ok_or_else(|| Error::NotFound(format!("{shown}: no server kept anything there yet")))?;
+    Ok((store, shown))
 }
 
 impl Export {
@@ -100,12 +97,9 @@ impl Export {
             Ok(ModelInfo::of(&id, &manifest, &checksum))
         };
         let since = self.since.as_ref().map(info).transpose()?;
-        let url = config.state.url(&registry)?;
-        if Store::open_existing(&url).await?.is_none() {
-            return Err(nothing_kept(&url));
-        }
+        let (store, url) = existing(&config).await?;
         // An empty one in place of that which a version learned from would be learned as if nobody had opted out.
-        let store = open_known(&registry, &url).await?;
+        ensure_known(&registry, &store, &url).await?;
         let (mut after, mut later_than) = (0, i64::MIN);
         if let Some(info) = since {
             match unlearned(&info, &store.hash_key().await?) {

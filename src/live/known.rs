@@ -12,28 +12,39 @@ use crate::store::{Store, without_password};
 /// # Errors
 /// [`Error::NotFound`] for such a store, which is not begun then; or if it can't be opened.
 pub async fn open_known(registry: &Registry, url: &str) -> Result<Store, Error> {
-    let Some(learned_from) = learned_from(registry)? else { return Ok(Store::open(url).await?) };
-    let lost = || {
-        let shown = without_password(url);
-        Error::NotFound(format!(
-            "the registry's version learned from a state store, opt-outs among it, and {shown} is none, or empty: restore it \
-             from a backup, or give state.url; kindred serve --new-state begins a new one all the same"
-        ))
+    let store = match learned_from(registry)? {
+        Some(_) => Store::open_existing(url).await?.ok_or_else(|| lost(url))?,
+        None => Store::open(url).await?,
     };
-    let store = Store::open_existing(url).await?.ok_or_else(lost)?;
-    if is_lost(&store, &learned_from).await? {
-        store.close().await;
-        return Err(lost());
-    }
+    ensure_known(registry, &store, url).await?;
     Ok(store)
 }
 
-/// Whether a store knows nothing of what a version, or the registry's, learned.
+/// That a store of a URL knows something, where the registry's version learned from another.
 ///
 /// # Errors
-/// If the store does not answer.
-pub async fn is_lost(store: &Store, learned_from: &str) -> Result<bool, Error> {
-    Ok(store_name(&store.hash_key().await?) != learned_from && store.is_untold().await?)
+/// [`Error::NotFound`] if not, or if it does not answer.
+pub async fn ensure_known(registry: &Registry, store: &Store, url: &str) -> Result<(), Error> {
+    match learned_from(registry)? {
+        Some(name) if is_lost(store, &name).await? => Err(lost(url)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a store is another than that of a name, and knows nothing of what is in that.
+///
+/// # Errors
+/// If it does not answer.
+pub async fn is_lost(store: &Store, name: &str) -> Result<bool, Error> {
+    Ok(store_name(&store.hash_key().await?) != name && store.is_untold().await?)
+}
+
+fn lost(url: &str) -> Error {
+    Error::NotFound(format!(
+        "the registry's version learned from a state store, opt-outs among it, and {} is none, or empty: restore it from a \
+         backup, or give state.url; kindred serve --new-state begins a new one all the same",
+        without_password(url)
+    ))
 }
 
 /// Name of the store that the registry's version learned from; `None` without one, or without a version.

@@ -28,7 +28,7 @@ use crate::observe::Metrics;
 use crate::store::{ContactSubject, Entry, From, Outcome, Store, StoreError, StoredContact, Write};
 use bound::Bound;
 pub use bound::unlearned;
-pub use known::{is_lost, open_known};
+pub use known::{ensure_known, is_lost, open_known};
 use swap::Purpose;
 use writer::Job;
 

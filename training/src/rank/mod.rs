@@ -148,8 +148,11 @@ impl Lessons {
     }
 }
 
-/// Whether next to nothing is bought twice by one member.
+/// Whether next to nothing is bought twice by one member, though there was time for it.
 fn nobody_returns(slice: &Slice) -> bool {
+    if slice.has_time() && slice.as_of - slice.start() < MIN_HISTORY_DAYS * DAY_SECONDS {
+        return false;
+    }
     let counts = || slice.pairs().map(|pair| kept_purchases(pair).len());
     let (bought, again) = (counts().filter(|count| *count > 0).count(), counts().filter(|count| *count > 1).count());
     (again as f64) < RETURNING * bought as f64
@@ -207,7 +210,12 @@ mod tests {
         let once: Vec<Event> = (0..1000).map(|i| bought(i / 10, i % 10, 7)).collect();
         let mut twice: Vec<Event> = once.iter().chain(&once[..6]).copied().collect();
         twice.sort_unstable();
-        assert!(nobody_returns(&Slice::of(once, false)) && !nobody_returns(&Slice::of(twice, false)));
+        assert!(nobody_returns(&Slice::of(once.clone(), false)) && !nobody_returns(&Slice::of(twice, false)));
+        let within = |days: i64| {
+            let event = |e: &Event| Event { time: i64::from(e.product) * days * DAY_SECONDS / 9, ..*e };
+            nobody_returns(&Slice::of(once.iter().map(event).collect(), true))
+        };
+        assert!(!within(20) && within(40), "who came yesterday may yet return");
     }
 
     #[test]

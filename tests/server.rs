@@ -236,7 +236,10 @@ async fn batch_takes_in_no_more_than_it_can_answer() {
     let running = serve(&trained).await;
     let (taken, mut count) = tokio::sync::watch::channel(0);
     let endless = futures_like_counter(taken);
-    let mut batch = BatchServiceClient::new(running.channel.clone());
+    // What the client itself does not read holds up what it does, unless it has room for it.
+    let client = tonic::transport::Endpoint::from_shared(format!("http://{}", running.address)).unwrap();
+    let channel = client.initial_connection_window_size(64 << 20).connect_lazy();
+    let mut batch = BatchServiceClient::new(channel.clone());
     let mut answers = batch.score_members(endless).await.unwrap().into_inner();
     let mut others = Vec::new();
     for _ in 0..8 {
@@ -251,7 +254,7 @@ async fn batch_takes_in_no_more_than_it_can_answer() {
     }
     assert!(last > 0);
     // What waits to be read of these holds up no other call of the connection.
-    let mut feeds = RecommendationServiceClient::new(running.channel.clone());
+    let mut feeds = RecommendationServiceClient::new(channel);
     let feed = feeds.recommend_feed(v1::RecommendFeedRequest::default());
     tokio::time::timeout(Duration::from_secs(20), feed).await.unwrap().unwrap();
     // Reading sets it going again.

@@ -21,12 +21,13 @@ pub fn shop() -> Trained {
     trained_with(folder, config)
 }
 
-/// One message in seven days, by either of two channels, at any hour.
+/// One message in seven days, by either of two channels, at any hour; to tell somebody of what they will hardly buy costs more
+/// than it brings.
 pub fn config(state: StateConfig) -> Config {
     let caps = Caps { per_7_days: Some(1), ..Caps::default() };
     let mut outreach = OutreachParams { quiet_from: 0, quiet_until: 0, caps, ..OutreachParams::default() };
     for name in ["service_account", "wecom"] {
-        outreach.channels.insert(name.to_owned(), ChannelParams::default());
+        outreach.channels.insert(name.to_owned(), ChannelParams { cost: 0.5, ..ChannelParams::default() });
     }
     Config { state, outreach, ..Config::default() }
 }

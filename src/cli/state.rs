@@ -72,9 +72,11 @@ impl Vacuum {
         let rewritten = store.rewrite_erased(u64::MAX).await?;
         store.close().await;
         match rewritten {
-            Rewritten::Busy => Err(Error::Serve(format!("{url}: somebody reads an older state of it; try again"))),
+            Rewritten::Busy | Rewritten::TooLarge => {
+                Err(Error::Serve(format!("{url}: somebody reads an older state of it; try again")))
+            }
             Rewritten::NoFile => Err(Error::Usage(format!("{url} is no file of SQLite: its own vacuum does it"))),
-            Rewritten::Done | Rewritten::TooLarge => print::line(format!("{url}: nothing of erased members is left")),
+            Rewritten::Done => print::line(format!("{url}: nothing of erased members is left")),
         }
     }
 }

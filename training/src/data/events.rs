@@ -1,13 +1,12 @@
 //! The events table: who did what with which product, when.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use bytemuck::{CheckedBitPattern, NoUninit};
-use chrono::DateTime;
+use kindred_models::events::DAY_SECONDS;
 pub use kindred_models::events::Kind;
-use kindred_models::events::{DAY_SECONDS, day};
 use kindred_models::state::KEPT_EVENTS;
 use kindred_models::strings::NONE;
 use rayon::prelude::*;
@@ -29,12 +28,6 @@ const CLOCKS_OFF: i64 = DAY_SECONDS;
 const HOUR_SECONDS: i64 = 3600;
 /// The first moment of an event, in unix seconds: 1990. Seconds that are taken for milliseconds would be of 1970.
 pub(super) const EARLIEST: i64 = 631_152_000;
-
-/// Days without any event before the newest, and the part of all that these are at most, from which their times are doubtful.
-const LONELY_DAYS: i64 = 30;
-const LONELY_SHARE: usize = 1000;
-/// Days that purchases may end before other events do, before it is told.
-const ENDS_APART: i64 = 2;
 
 /// Steps that prices of purchases are told apart by, in natural logarithms.
 pub const PRICE_STEP: f64 = 0.075;
@@ -230,38 +223,6 @@ impl ReadEvents {
         (bad > 0).then(|| format!("events: amount is no number in {bad} of {rows} rows, whose prices are not known"))
     }
 
-    /// What there is to say of the newest events, if these stand alone: all is reckoned from the newest, so that a single one
-    /// of a wrong time makes everything else old.
-    pub(super) fn lonely_end(&self) -> Option<String> {
-        let mut days = BTreeMap::<i64, usize>::new();
-        self.list.iter().for_each(|e| *days.entry(day(e.time)).or_default() += 1);
-        let few = (self.list.len() / LONELY_SHARE).max(1);
-        let (mut newest, mut told) = (0, None);
-        for ((later, count), (earlier, _)) in days.iter().rev().zip(days.iter().rev().skip(1)) {
-            newest += count;
-            if newest > few {
-                break;
-            }
-            if later - earlier >= LONELY_DAYS {
-                let date = DateTime::from_timestamp(later * DAY_SECONDS, 0)?.date_naive();
-                let gap = later - earlier;
-                told = Some(format!(
-                    "events: the newest ({newest}, from {date} on) come {gap} days after all others, and all that is \
-                     learned counts from the newest: are their times right?"
-                ));
-            }
-        }
-        told
-    }
-
-    /// What there is to say of purchases that end before other events do.
-    pub(super) fn early_end(&self) -> Option<String> {
-        let latest = |of: &dyn Fn(&&Event) -> bool| self.list.iter().filter(of).map(|e| day(e.time)).max();
-        let days = latest(&|_| true)? - latest(&|e| e.kind == Kind::Purchase)?;
-        let told = "events: the last purchase is of {days} days before the last event; what is learned of who buys ends with it";
-        (days > ENDS_APART).then(|| told.replace("{days}", &days.to_string()))
-    }
-
     /// Forgets members.
     pub(super) fn forget(&mut self, is_meant: impl Fn(&str) -> bool) {
         let gone = self.members.forget(is_meant);
@@ -371,26 +332,6 @@ mod tests {
         let events = TableConfig { time_unit: TimeUnit::Ms, ..config.events };
         let seconds_for_milliseconds = super::read(&DataConfig { events, ..config }, 0, 1_800_000_000, &Quiet);
         assert!(seconds_for_milliseconds.unwrap_err().to_string().contains("is time_unit right?"));
-    }
-
-    #[test]
-    fn a_single_event_far_behind_all_others_is_told() {
-        let at = |day: i64| Event {
-            member: 0,
-            product: 0,
-            time: day * DAY_SECONDS,
-            kind: Kind::Purchase,
-            store: 0,
-            channel: 0,
-            price: 0,
-        };
-        let told = |last: &[i64]| {
-            let list = (0..3000).map(|i| i / 10).chain(last.iter().copied()).map(at).collect();
-            ReadEvents { list, ..ReadEvents::default() }.lonely_end()
-        };
-        assert_eq!((told(&[]), told(&[328])), (None, None));
-        assert!(told(&[340, 400]).unwrap().contains("(2, from 1970-12-07 on) come 41 days"), "{:?}", told(&[340, 400]));
-        assert_eq!(told(&[400; 10]), None, "these are no slip");
     }
 
     #[test]

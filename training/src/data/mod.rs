@@ -2,6 +2,7 @@
 
 mod aside;
 mod audience;
+mod birthday;
 mod columns;
 mod days;
 mod events;
@@ -9,6 +10,7 @@ mod ids;
 mod members;
 mod others;
 mod products;
+mod times;
 
 use std::path::{Path, PathBuf};
 
@@ -65,7 +67,10 @@ impl Dataset {
             return Err(TableError::NoPurchase(required(config, &config.events, "events")?.display().to_string()));
         }
         let mut notes: Vec<String> =
-            read.unread_amounts().into_iter().chain(read.lonely_end()).chain(read.early_end()).collect();
+            [read.unread_amounts(), times::lonely_end(&read.list), times::early_end(&read.list)]
+                .into_iter()
+                .flatten()
+                .collect();
         let named = [read.products.len(), read.members.len()];
         let mut products = products::read(config, &mut read.products)?;
         let mut members = members::read(config, utc_offset_minutes, &mut read.members)?;

@@ -110,8 +110,7 @@ pub(super) fn at(
     cut: i64,
     stop: &Stop,
 ) -> Result<Vec<Past>, TrainError> {
-    let activity = &model.launch.statics.activity;
-    let sampled: Vec<u32> = (0..activity.len() as u32).filter(|m| activity[*m as usize] > 0.0).collect();
+    let sampled = active(model);
     let had_bought = had_bought(slice, dataset, cut);
     let is_active = |member: u32| had_bought[member as usize];
     let members = had_bought.iter().filter(|had| **had).count();
@@ -137,8 +136,7 @@ pub(super) fn known_at(
     cut: i64,
     stop: &Stop,
 ) -> Result<Vec<Past>, TrainError> {
-    let activity = &model.launch.statics.activity;
-    let sampled: Vec<u32> = (0..activity.len() as u32).filter(|m| activity[*m as usize] > 0.0).collect();
+    let sampled = active(model);
     let until = cut + i64::from(params.horizon_days) * DAY_SECONDS;
     let is_sold = |product: u32| !model.launch.buyers.rows.range(product).is_empty();
     let mut buyers = BTreeMap::<u32, Vec<u32>>::new();
@@ -160,6 +158,12 @@ pub(super) fn known_at(
         Ok(Asked::new(&query, &sampled, product, [&buyers, &some]).past(model, product))
     });
     asked.collect()
+}
+
+/// Members of a model who bought anything.
+fn active(model: &Model) -> Vec<u32> {
+    let activity = &model.launch.statics.activity;
+    (0..activity.len() as u32).filter(|member| activity[*member as usize] > 0.0).collect()
 }
 
 /// Some of very many buyers, sorted. By a hash, not in order: ids may follow when members joined.

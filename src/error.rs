@@ -88,9 +88,10 @@ impl From<AudienceError> for Error {
     fn from(error: AudienceError) -> Self {
         match error {
             AudienceError::Stopped(_) => Self::Stopped,
-            AudienceError::NoChances | AudienceError::NoFeedChances | AudienceError::NoContacts => {
-                Self::Usage(error.to_string())
-            }
+            AudienceError::NoChances
+            | AudienceError::NoFeedChances
+            | AudienceError::NoContacts
+            | AudienceError::TooMany(..) => Self::Usage(error.to_string()),
         }
     }
 }
@@ -170,7 +171,8 @@ impl Error {
                 | StoreError::Unavailable(_)
                 | StoreError::Migrate(..)
                 | StoreError::Gone(_)
-                | StoreError::TooSlow(_) => UNAVAILABLE,
+                | StoreError::TooSlow(_)
+                | StoreError::NotTakenOver => UNAVAILABLE,
                 StoreError::Newer(..) | StoreError::Broken(..) | StoreError::Damaged(..) => DATA,
             },
             Self::Io(_) => IO,

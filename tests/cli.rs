@@ -74,7 +74,8 @@ fn the_main_job_from_the_command_line() {
     ok(at, "score --out some.parquet --top 3 --members some.csv");
     std::fs::write(at.join("new.csv"), "product_id,category,brand\nnew1,drinks/tea,tea house\n").unwrap();
     assert!(
-        ok(at, "audience --products new.csv --out audience.parquet --size 50% --holdout 50%").contains("rank and lift")
+        ok(at, "audience --products new.csv --out audience.parquet --size 50% --holdout 50%")
+            .contains("too few past launches")
     );
     let all = ok(at, "audience --products new.csv --out all.parquet --size all --json");
     let all: serde_json::Value = serde_json::from_str(&all).unwrap();

@@ -14,7 +14,7 @@ use kindred_models::audience::{
     AllocationRequest, AudienceRequest, AudienceSize, Cap, Costs, Launch, MemberFilter, Quota, Subject, allocate,
     audience,
 };
-use kindred_models::catalogue::Consent;
+use kindred_models::catalogue::{Consent, YOUNG};
 use kindred_models::content::Attributes;
 use kindred_models::feed::{FeedRequest, ProductFilter, Visitor, feed};
 use kindred_models::groups::Groups;
@@ -37,8 +37,10 @@ static MODEL: LazyLock<Model> = LazyLock::new(|| {
     let mut model = trained_with(folder, config).model();
     // Everybody allowed everything. Now some said no, some are minors, and of some the birthday is known.
     let rows = 0..model.members.len() as u32;
+    // Of the minors some are so by birthday.
     let consent = |row: u32| Consent { personalization: true, marketing: row % 5 != 1, minor: row % 7 == 2 };
-    model.members.consents = rows.clone().map(|row| consent(row).to_bits()).collect::<Vec<_>>().into();
+    let bits = |row: u32| consent(row).to_bits() | if row % 14 == 2 { YOUNG } else { 0 };
+    model.members.consents = rows.clone().map(bits).collect::<Vec<_>>().into();
     let day = |row: u32| [501, 0, 0][row as usize % 3];
     model.members.birthdays = rows.map(day).collect::<Vec<_>>().into();
     let Groups { segments, contacts, base_gap, .. } = model.groups;
@@ -92,7 +94,8 @@ fn after(words: Vec<(u32, Word)>) -> (Model, BTreeSet<String>, BTreeSet<String>)
     let personal = rows().filter(|row| known(row).personalization.unwrap_or(true));
     let contacted = personal.clone().filter(|row| {
         let (said, learned) = (known(row), MODEL.members.consent(*row));
-        said.marketing.unwrap_or(learned.marketing) && !said.minor.unwrap_or(learned.minor) && !is_young(&said)
+        let is_young = is_young(&said) || (said.birthday.is_none() && MODEL.members.is_young(*row));
+        said.marketing.unwrap_or(learned.marketing) && !said.minor.unwrap_or(learned.minor) && !is_young
     });
     let (contacted, personal) = (contacted.map(id).collect(), personal.map(id).collect());
     (model, contacted, personal)

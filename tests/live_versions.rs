@@ -15,7 +15,7 @@ use tonic::Code;
 on_both!(
     versions_are_swapped_by_a_call_and_the_state_goes_with_them,
     what_a_version_learned_is_not_counted_twice,
-    what_was_seen_is_seen_by_the_next_version,
+    what_was_seen_and_wanted_is_known_to_the_next_version,
     what_was_told_of_a_product_before_it_was_described_counts,
     tonight_s_training_takes_in_what_was_kept,
 );
@@ -94,23 +94,47 @@ async fn is_seen(running: &Running, member: &str, product: &str) -> bool {
     score(0.5).await < score(1.0).await
 }
 
-async fn what_was_seen_is_seen_by_the_next_version(state: StateConfig) {
+/// How much of a member's feed is coffee, by scores.
+async fn share_of_coffee(running: &Running, member: &str) -> f32 {
+    let page = feed(running, member, true).await;
+    let coffee = page.items.iter().filter(|item| item.product_id.starts_with("coffee"));
+    coffee.map(|item| item.score).sum::<f32>() / page.items.iter().map(|item| item.score).sum::<f32>()
+}
+
+async fn what_was_seen_and_wanted_is_known_to_the_next_version(state: StateConfig) {
     let folder = tempfile::tempdir().unwrap();
     let mut tables = two_tastes();
-    let config = tables.write(folder.path());
-    let trained = trained_with(folder, config);
+    let _ = ["today", "once"].map(|member| tables.member(&format!("{member},s1,Wuhan,g0,true,true,false,")));
+    let mut config = tables.write(folder.path());
+    // What is put into the cart teaches a version next to nothing: it is the state that knows.
+    config.event_weights.cart = 0.001;
+    let trained = trained_with(folder, config.clone());
     let running = serve_with(&trained, state.clone()).await;
     let top = ids(&feed(&running, "t1", true).await)[0].to_owned();
     let seen = |i| event(&format!("v{i}"), "t1", &top, v1::EventKind::View);
     record(&running, (0..6).map(seen).collect()).await;
+    // One wants coffee now, and one did long ago.
+    let wanted = [("today", now()), ("once", now() - 20 * 86_400)];
+    let cart = |(member, seconds): (&str, i64)| {
+        let time = Some(prost_types::Timestamp { seconds, nanos: 0 });
+        v1::Event { time, ..event(member, member, "coffee3", v1::EventKind::Cart) }
+    };
+    record(&running, wanted.map(cart).to_vec()).await;
     // By what it is trained on, the next version knows all that happened until then.
-    tables.events.push_str(&format!("t0,tea9,{},purchase,\n", now()));
-    let next = trained.again(tables.write(trained.folder.path()), now()).unwrap();
+    for (member, kind, day) in (0..60).map(|i| (i % 6, ["tea", "coffee"][i / 30], i % 7)) {
+        let (initial, time) = (&kind[..1], now() - day as i64 * 86_400);
+        (0..10).for_each(|p| tables.events.push_str(&format!("{initial}{member},{kind}{p},{time},purchase,\n")));
+    }
+    let _ = wanted.map(|(member, time)| tables.events.push_str(&format!("{member},coffee3,{time},cart,\n")));
+    tables.write(trained.folder.path());
+    let next = trained.again(config, now()).unwrap();
     let activate = v1::ActivateModelRequest { version: next.to_string() };
     ModelServiceClient::new(running.channel.clone()).activate_model(activate).await.unwrap();
     assert_eq!(feed(&running, "t1", true).await.model_version, next.to_string());
     assert!(is_seen(&running, "t1", &top).await);
     assert!(!is_seen(&running, "t3", &top).await);
+    let [today, once] = [share_of_coffee(&running, "today").await, share_of_coffee(&running, "once").await];
+    assert!(today > 1.004 * once, "{today}, of who did once {once}");
     running.end().await.unwrap();
 }
 

@@ -5,6 +5,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use kindred::config::{ServeConfig, StateConfig};
 use kindred::proto::v1;
@@ -73,4 +74,31 @@ async fn a_monitor_sees_what_the_dashboard_asks_for() {
     assert_eq!(get(admin, "/elsewhere").await.0, 404);
     running.end().await.unwrap();
     assert!(tokio::net::TcpStream::connect(admin).await.is_err(), "closed with the server");
+}
+
+#[tokio::test]
+async fn a_monitor_sees_that_the_current_version_cannot_be_loaded() {
+    let trained = trained(&two_tastes());
+    let manifest = trained.version_folder().join("manifest.json");
+    trained.again(two_tastes().write(trained.folder.path()), support::TRAINED_AT + 60).unwrap();
+    let admin = free();
+    let config = ServeConfig { admin: Some(admin), ..ServeConfig::default() };
+    let running = serve_as(&trained, config, StateConfig::default()).await;
+    let shows = async |value: u8| {
+        let line = format!("kindred_version_refused {value}\n");
+        let shown = async {
+            while !get(admin, "/metrics").await.1.contains(&line) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), shown).await.expect("within some seconds");
+    };
+    shows(0).await;
+    let whole = std::fs::read(&manifest).unwrap();
+    std::fs::write(&manifest, &whole[..whole.len() / 2]).unwrap();
+    trained.registry.activate(&trained.id).unwrap();
+    shows(1).await;
+    std::fs::write(&manifest, whole).unwrap();
+    shows(0).await;
+    running.end().await.unwrap();
 }

@@ -105,6 +105,9 @@ pub struct AudienceRequest {
     pub quota: Quota,
 }
 
+/// Chances that are weighed at once, at most: 4 GiB.
+const MOST_CHANCES: usize = 1 << 30;
+
 /// Why there is no audience.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AudienceError {
@@ -123,6 +126,11 @@ pub enum AudienceError {
          with times, of at least as many days as a purchase is foretold for"
     )]
     NoFeedChances,
+    /// Chances of so many members and launches are asked for at once as memory does not hold.
+    #[error(
+        "{0} members × {1} launches are more chances than are weighed at once ({MOST_CHANCES}): filter members, or ask for fewer launches"
+    )]
+    TooMany(usize, usize),
     /// A filter by contacts, and none are known.
     #[error(
         "max_contacts: this version does not know who was contacted; train one from events with times, \

@@ -82,6 +82,9 @@ pub struct Members {
     pub tag_names: Strings,
 }
 
+/// Beside the bits of [`Consent`]: the member is a minor by the birthday that the version learned, whatever a table calls them.
+pub const YOUNG: u8 = 8;
+
 /// What a member allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Consent {
@@ -203,6 +206,11 @@ impl Members {
     /// What a member allows. Beyond the last row, nothing.
     pub fn consent(&self, row: u32) -> Consent {
         Consent::from_bits(self.consents.get(row as usize).copied().unwrap_or(0))
+    }
+
+    /// Whether a member is a minor by the birthday that the version learned.
+    pub fn is_young(&self, row: u32) -> bool {
+        self.consents.get(row as usize).is_some_and(|bits| bits & YOUNG != 0)
     }
 
     /// Writes them as a section of a version.

@@ -13,6 +13,8 @@ pub use here::{Context, DAYPARTS, Here, daypart};
 pub use segment::Segment;
 pub(crate) use segment::{Bought, Since};
 
+use std::sync::Arc;
+
 use crate::artifact::{Array, ArtifactError, Reader, Writer};
 use crate::kernels::total;
 use crate::ranking::Scored;
@@ -56,8 +58,14 @@ pub struct Popularity {
     pub history_days: u16,
     /// Sums of `overall`, `long`, `short` and `trials`, set by [`ranked`](Self::ranked).
     pub totals: [f32; 4],
-    /// Products added since, which come last; not stored.
-    pub added: usize,
+    /// Of products added since, which come last: days from their launch to the newest event that was learned, below 0 for a
+    /// later one; not stored.
+    pub added: Arc<[i32]>,
+}
+
+/// Whole days since a launch; none before it.
+fn age_days(days: i32) -> u16 {
+    u16::try_from(days.max(0)).unwrap_or(u16::MAX)
 }
 
 impl Popularity {
@@ -76,8 +84,9 @@ impl Popularity {
         self
     }
 
-    /// With products more, that nobody bought yet, by the days since they were launched.
-    pub(crate) fn extended(&self, ages: &[u16]) -> Self {
+    /// With products more, that nobody bought yet, by the days since they were launched; below 0, where that was later than all
+    /// that was learned. To one with products added, no more can be added.
+    pub(crate) fn extended(&self, ages: &[i32]) -> Self {
         let more = ages.len();
         let extended = |counts: &Array<f32>| state::extended(counts, more, 0.0);
         Self {
@@ -85,8 +94,14 @@ impl Popularity {
             long: extended(&self.long),
             short: extended(&self.short),
             trials: extended(&self.trials),
-            age_days: [&self.age_days[..], ages].concat().into(),
-            added: self.added + more,
+            age_days: self
+                .age_days
+                .iter()
+                .copied()
+                .chain(ages.iter().map(|age| age_days(*age)))
+                .collect::<Vec<_>>()
+                .into(),
+            added: ages.into(),
             ..self.clone()
         }
         .ranked()
@@ -112,10 +127,11 @@ impl Popularity {
         }
         let [overall, long, short] = counts.map(Array::from);
         let [stores, cities, channels, dayparts] = bought_in;
-        // What was neither sold nor launched yet does not get older; what was added since is new to the version that serves.
-        let (learned, added) = self.age_days.split_at(self.age_days.len() - self.added);
+        // What was neither sold nor launched yet does not get older.
+        let learned = &self.age_days[..self.age_days.len() - self.added.len()];
         let aged = |(age, count): (&u16, &f32)| if *age > 0 || *count > 0.0 { age.saturating_add(days) } else { *age };
-        let age_days = learned.iter().zip(self.long.iter()).map(aged).chain(added.iter().copied());
+        let added = self.added.iter().map(|age| age_days(age.saturating_add(i32::from(days))));
+        let age_days = learned.iter().zip(self.long.iter()).map(aged).chain(added);
         Self {
             age_days: age_days.collect::<Vec<u16>>().into(),
             overall,
@@ -161,7 +177,7 @@ impl Popularity {
     /// to a history that has just begun, nothing is new but what was added since.
     pub fn is_new(&self, product: u32) -> bool {
         let age = self.age_days[product as usize];
-        if product as usize + self.added >= self.overall.len() {
+        if product as usize + self.added.len() >= self.overall.len() {
             return age <= LAUNCH_DAYS;
         }
         let is_there = age > 0 || self.long[product as usize] > 0.0;
@@ -228,7 +244,7 @@ impl Popularity {
                 city_of_store: s.array("city_of_store")?,
                 history_days: 0,
                 totals: [0.0; 4],
-                added: 0,
+                added: Arc::default(),
             }
         };
         let popularity = popularity.with_total();
@@ -356,9 +372,15 @@ mod tests {
         let later = |days| learned.with_purchases(days, [1.0; 3], std::iter::empty(), [none(), none(), none(), none()]);
         assert_eq!(later(15).age_days[..], [315, 35, 0], "the last was not sold yet");
         assert_eq!([0, 10, 11].map(|days| later(days).is_new(1)), [true, true, false]);
-        let added = learned.extended(&[0, 31]);
-        let bought = [(3, [1.0; 3]), (4, [1.0; 3])].into_iter();
-        let added = added.with_purchases(200, [1.0; 3], bought, [none(), none(), none(), none()]);
-        assert_eq!([3, 4].map(|product| added.is_new(product)), [true, false], "to an old version, as it was added");
+        // Launched a month before what was learned, ten days before, and 190 days after.
+        let added = learned.extended(&[31, 10, -190]);
+        let is_new = |days: u16| {
+            let bought = [(3, [1.0; 3]), (4, [1.0; 3])].into_iter();
+            let later = added.with_purchases(days, [1.0; 3], bought, [none(), none(), none(), none()]);
+            [3, 4, 5].map(|product| later.is_new(product))
+        };
+        let each = [0, 20, 21, 220, 221].map(is_new);
+        let [no, yes] = [false, true];
+        assert_eq!(each, [[no, yes, yes], [no, yes, yes], [no, no, yes], [no, no, yes], [no, no, no]]);
     }
 }

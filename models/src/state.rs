@@ -8,11 +8,11 @@ mod bought;
 mod catalogue;
 mod contact;
 mod described;
+mod interest;
 mod kept;
 mod member;
 mod past;
 mod profile;
-mod view;
 
 use std::sync::Arc;
 
@@ -30,18 +30,18 @@ use crate::strings::NONE;
 
 use described::Described;
 
-pub use catalogue::ProductPatch;
 pub(crate) use catalogue::extended;
+pub use catalogue::{Analogues, ProductPatch};
 pub use contact::{LiveContact, LoadedContacts, NO_CHANNEL};
 pub use described::{Said, TagChange};
+pub use interest::{LoadedInterest, SEEN_DAYS};
 pub use kept::{KEPT_EVENTS, KEPT_FILE, Kept, hash, store_name};
 pub use member::{LiveEvent, LiveMember};
 pub use past::Pasts;
 pub use profile::{ADULT_YEARS, Profile};
-pub use view::{LoadedViews, SEEN_DAYS};
 
-/// Channels that are told apart, at most.
-const MAX_CHANNELS: usize = 100;
+/// Channels that are told apart, at most: the version's first.
+pub const MAX_CHANNELS: usize = 1000;
 
 /// What happened since a model learned. The default: nothing.
 #[derive(Clone, Debug, Default)]
@@ -64,8 +64,8 @@ pub struct State {
     acted: Arc<RoaringBitmap>,
     /// Contacts that were known when the model was loaded; those of a member that changed since stand with the member, too.
     loaded: Arc<LoadedContacts>,
-    /// What was looked at lately before the model learned.
-    views: Arc<LoadedViews>,
+    /// What members were interested in lately before the model learned.
+    interest: Arc<LoadedInterest>,
     /// Members of the model of whom a contact is new or changed since.
     contacted: Arc<RoaringBitmap>,
     /// Members of the model who bought a product that was added since.
@@ -91,14 +91,15 @@ pub struct State {
 pub struct Loaded {
     /// Messages.
     pub contacts: LoadedContacts,
-    /// What members looked at lately before the model learned.
-    pub views: LoadedViews,
+    /// What members were interested in lately before the model learned.
+    pub interest: LoadedInterest,
 }
 
 impl State {
     /// Nothing happened yet since a model.
     pub fn of(model: &Model) -> Self {
-        Self { counting: Counting::of(&model.info.parameters), ..Self::default() }
+        let channels = model.popularity.channels.names.iter().take(MAX_CHANNELS / 2).map(str::to_owned).collect();
+        Self { counting: Counting::of(&model.info.parameters), channels: Arc::new(channels), ..Self::default() }
     }
 
     /// The same, with the key of the hashes that are left of who must be forgotten.
@@ -177,7 +178,8 @@ impl State {
         if (row as usize) < model.members.len() && !self.described.of(Said::Consent).contains(row) {
             return learned;
         }
-        self.profile(row).map_or(learned, |profile| profile.consent(learned, self.clock.max(self.now(model))))
+        let (is_young, now) = (model.members.is_young(row), self.clock.max(self.now(model)));
+        self.profile(row).map_or(learned, |profile| profile.consent(learned, is_young, now))
     }
 
     /// Whether what the model knows of a member may be used: not if they took that back since.

@@ -1,5 +1,6 @@
 //! `kindred audience`.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -9,7 +10,7 @@ use kindred_models::audience::{
     Audience as Answer, AudienceRequest, AudienceSize, Excluded, Quota, ReachPoint, Trait, audiences,
 };
 use kindred_models::catalogue::IdType;
-use kindred_training::data::NewProducts;
+use kindred_training::data::{NewProducts, read_seeds};
 use kindred_training::progress::Progress;
 use kindred_training::tables::{Column, TableWriter};
 use serde::Serialize;
@@ -19,6 +20,10 @@ use super::{FromVersion, print};
 use crate::error::Error;
 use crate::progress::Terminal;
 use crate::signal::stop_flag;
+
+/// Products that more is printed of, and traits of each.
+const DETAILED: usize = 5;
+const TRAITS: usize = 5;
 
 /// Ranks members for products, those that were never sold by their attributes alone, into a Parquet table with
 /// the columns product_id, member_id, rank (1 is best), score, probability (of a purchase within the horizon;
@@ -31,7 +36,8 @@ use crate::signal::stop_flag;
     kindred audience --registry registry --products new.parquet --out audience.parquet --size 50000\n  \
     kindred audience --registry registry --products new.csv --out audience.parquet --size 200buyers --holdout 10%\n  \
     kindred audience --registry registry --products new.csv --out audience.parquet --filter filter.toml \
-    --per-guide 20 --days 3\n\n\
+    --per-guide 20 --days 3\n  \
+    kindred audience --registry registry --products new.csv --out audience.parquet --seeds first-buyers.csv\n\n\
     The columns may have the names of the products table that the version was trained on, or Kindred's own:\n  \
     title, category (a path a/b/c), brand, price, tags, stores.")]
 pub(super) struct Audience {
@@ -46,6 +52,10 @@ pub(super) struct Audience {
     /// at least so much such as p0.02, or as many as it takes for so many buyers such as 200buyers.
     #[arg(long, default_value = "10%")]
     size: Size,
+    /// Table of members known to want the products, such as their first buyers: product_id, member_id. A product of which
+    /// the products table says nothing is looked for by them alone.
+    #[arg(long, value_name = "PATH")]
+    seeds: Option<PathBuf>,
     #[command(flatten)]
     holdout: HoldoutArgs,
     /// Members of each store who are contacted a day, at most.
@@ -103,6 +113,7 @@ impl Audience {
         let products = self.launches.read(&model, false, &progress)?;
         let known = "they are known by who bought them, as FindAudience knows them";
         warn_of_sold(&model, &products, known, &progress);
+        let mut seeds = self.seeds(&model, &products, &progress)?;
         let NewProducts { list: products, id_type, .. } = products;
         let filter = self.launches.filter()?;
         progress.start("audience", products.len() as u64);
@@ -110,7 +121,7 @@ impl Audience {
         let mut table = TableWriter::create(&self.out, &columns)?;
         let quota = Quota { per_store: self.per_store, per_guide: self.per_guide, days: self.days };
         let asked = products.iter().map(|product| {
-            let (subject, seeds) = subject(&model, product);
+            let (subject, seeds) = subject(&model, product, seeds.remove(&product.id).unwrap_or_default());
             AudienceRequest { subject, seeds, size: self.size.0, filter: filter.clone(), quota }
         });
         let (mut rows, mut summaries) = (0, Vec::new());
@@ -129,7 +140,36 @@ impl Audience {
             return print::json(&serde_json::to_value(&summaries).unwrap_or_default());
         }
         let expectation = model.launch.fit.expectation.as_ref();
-        print_summaries(&summaries, expectation.map(|e| e.horizon_days))
+        print_summaries(&summaries, expectation.map(|e| e.horizon_days))?;
+        summaries.iter().take(DETAILED).try_for_each(print_details)
+    }
+
+    /// The seeds of each product whose purchases may be looked at.
+    fn seeds(
+        &self,
+        model: &Model,
+        products: &NewProducts,
+        progress: &Terminal,
+    ) -> Result<HashMap<String, Vec<u32>>, Error> {
+        let Some(path) = &self.seeds else { return Ok(HashMap::new()) };
+        let named = read_seeds(path)?;
+        let asked: HashSet<&str> = products.list.iter().map(|product| product.id.as_str()).collect();
+        if let Some(other) = named.keys().find(|id| !asked.contains(id.as_str())) {
+            let path = path.display();
+            return Err(Error::Usage(format!("--seeds {path}: no product '{other}' is in the table of the products")));
+        }
+        let known = |ids: BTreeSet<String>| -> Vec<u32> {
+            let rows = ids.iter().filter_map(|id| model.members.ids.find(id));
+            rows.filter(|row| !model.history.rows.range(*row).is_empty()).collect()
+        };
+        let total: usize = named.values().map(BTreeSet::len).sum();
+        let seeds: HashMap<String, Vec<u32>> = named.into_iter().map(|(id, members)| (id, known(members))).collect();
+        let unknown = total - seeds.values().map(Vec::len).sum::<usize>();
+        if unknown > 0 {
+            progress
+                .warn(&format!("of {unknown} of the {total} seeds the version knows no purchase: they are left out"));
+        }
+        Ok(seeds)
     }
 }
 
@@ -190,8 +230,39 @@ fn print_summaries(summaries: &[Summary], horizon_days: Option<u32>) -> Result<(
             "buyers within {days} days, of a launch as many as the middle one of past launches had; \
              a tenth of them had fewer than 10%, a tenth more than 90%"
         )),
-        None => print::line("too few past launches to say how many buy: rank and lift only"),
+        None => {
+            print::line("too few past launches to say how many buy: ranks, and the lift that is usual of such sizes")
+        }
     }
+}
+
+/// Who is not in it, what audiences of other sizes would do, and what sets this one apart.
+fn print_details(summary: &Summary) -> Result<(), Error> {
+    print::line(format!("\n{}", summary.product_id))?;
+    let excluded = serde_json::to_value(summary.excluded).unwrap_or_default();
+    let of = |(why, members): (&String, &serde_json::Value)| {
+        let members = members.as_u64().filter(|members| *members > 0)?;
+        Some(format!("{} {}", print::count(members), why.replace('_', " ")))
+    };
+    let excluded: Vec<String> = excluded.as_object().into_iter().flatten().filter_map(of).collect();
+    if !excluded.is_empty() {
+        print::line(format!("not eligible: {}", excluded.join(", ")))?;
+    }
+    let number = |value: Option<f64>, digits| value.map_or_else(|| "?".to_owned(), |x| format!("{x:.digits$}"));
+    let reach = summary.reach.iter().skip(3).step_by(4).map(|point| {
+        let precision = number(point.precision.map(|share| 100.0 * share), 2);
+        let members = print::count(point.members as u64);
+        vec![members, number(point.expected_buyers, 1), precision, format!("{:.1}", point.lift)]
+    });
+    print::table(&["of members", "buyers", "of them %", "lift"], reach)?;
+    let traits = summary.traits.iter().take(TRAITS).map(|of| {
+        let kind = format!("{:?}", of.kind).to_lowercase();
+        vec![kind, of.name.clone(), format!("{:.0}%", 100.0 * of.share), format!("{:.1}", of.lift)]
+    });
+    if traits.len() == 0 {
+        return Ok(());
+    }
+    print::table(&["what sets them apart", "", "have it", "times as many as elsewhere"], traits)
 }
 
 fn write(

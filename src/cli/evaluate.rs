@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use kindred_training::evaluate::{Estimate, Evaluation, html};
+use kindred_training::launches::LaunchReport;
 use kindred_training::train::evaluate_only;
 
 use super::inputs::Tables;
@@ -117,12 +118,11 @@ fn print_launches(evaluation: &Evaluation) -> Result<(), Error> {
     };
     let rows: Vec<Vec<String>> =
         [row("launches", "launch"), row("… by the fixed sum", "launch_prior")].into_iter().flatten().collect();
-    if rows.is_empty() {
-        return Ok(());
+    if !rows.is_empty() {
+        let launches = launch("launch.launches").unwrap_or_default();
+        print::line(format!("\n{launches} launches from attributes alone:"))?;
+        print::table(&["", "AUC", "recall@10%", "lift@1%"], rows)?;
     }
-    let launches = launch("launch.launches").unwrap_or_default();
-    print::line(format!("\n{launches} launches from attributes alone:"))?;
-    print::table(&["", "AUC", "recall@10%", "lift@1%"], rows)?;
     if !evaluation.launch_seeds.is_empty() {
         let rows = evaluation.launch_seeds.iter().map(|s| {
             let gain = |e: &Estimate| format!("{:+.4} ({:+.4} to {:+.4})", e.value, e.low, e.high);
@@ -134,12 +134,20 @@ fn print_launches(evaluation: &Evaluation) -> Result<(), Error> {
     if !evaluation.expected.is_empty() {
         let rows = evaluation.expected.iter().map(|e| {
             let (ratio, coverage) = (format!("{:.2}", e.median_ratio), format!("{:.0}%", 100.0 * e.coverage));
-            vec![e.subject.clone(), e.audiences.to_string(), format!("{:.4}", e.recall), ratio, coverage]
+            let own = e.recall_of_own_buyers.map_or_else(String::new, |recall| format!("{recall:.4}"));
+            vec![e.subject.clone(), e.audiences.to_string(), format!("{:.4}", e.recall), own, ratio, coverage]
         });
-        let expected = "expected over actual buyers (the middle one)";
-        print::table(&["best tenth for", "audiences", "recall@10%", expected, "within 10–90%"], rows)?;
+        let (own, expected) = ("of own buyers first", "expected over actual buyers (the middle one)");
+        print::table(&["best tenth for", "audiences", "recall@10%", own, expected, "within 10–90%"], rows)?;
     }
     let replayed = &evaluation.launch_replays;
+    if replayed.launches < replayed.needed {
+        let LaunchReport { launches, needed, .. } = replayed;
+        return print::line(format!(
+            "{launches} past launches could be replayed, of {needed} that it takes (launch.min_launches) to say how many will \
+             buy: audiences of new products come with ranks and lifts alone"
+        ));
+    }
     if replayed.foretold == 0 {
         return Ok(());
     }

@@ -3,7 +3,7 @@
 use clap::Args;
 use kindred_models::Model;
 use kindred_models::feed::{
-    FeedItem, FeedRequest, Persona, ProductFilter, Reasons, Rules, SEEN_DECAY, Visitor, feed_for,
+    FeedItem, FeedRequest, Persona, ProductFilter, Reasons, Rule, Rules, SEEN_DECAY, Source, Visitor, feed_for,
 };
 use kindred_models::popularity::Context;
 use kindred_models::similar::similar;
@@ -203,11 +203,19 @@ impl Feed {
         }
         let rows = items.iter().enumerate().map(|(i, item)| {
             let mut row = product_row(&model, i + 1, item.product, item.score);
+            row.push(origin(item.source, item.rule));
             row.push(why(item).unwrap_or_default());
             row
         });
-        print::table(&["", "product", "title", "category", "price", "score", "why"], rows)
+        print::table(&["", "product", "title", "category", "price", "score", "source", "why"], rows)
     }
+}
+
+/// The source that speaks for an item most, and the rule that put it there.
+pub(super) fn origin(source: Source, rule: Option<Rule>) -> String {
+    let name = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let source = name(json!(source));
+    rule.map_or_else(|| source.clone(), |rule| format!("{source}, {}", name(json!(rule))))
 }
 
 impl Similar {

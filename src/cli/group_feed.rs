@@ -10,13 +10,13 @@ use kindred_training::data::read_member_ids;
 use kindred_training::train::data_config;
 use serde_json::json;
 
-use super::feed::{Filter, PageRules, Place, product_json, product_row};
+use super::feed::{Filter, PageRules, Place, origin, product_json, product_row};
 use super::{FromVersion, print};
 use crate::batch::visitor;
 use crate::error::Error;
 use crate::progress::say;
 
-/// Shows what most of a group of members would like and none would mind, for a post in their chat group.
+/// Shows what most of a group of members would like and few would mind, for a post in their chat group.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kindred group-feed --registry registry --member m0000001 --member m0000002 --member m0000003\n  \
@@ -72,6 +72,7 @@ impl GroupFeed {
             let items = group.items.iter().map(|i| {
                 let mut item = product_json(&model, i.product, i.score);
                 (item["liked_by"], item["minded_by"]) = (json!(i.liked_by), json!(i.minded_by));
+                (item["source"], item["rule"]) = (json!(i.source), json!(i.rule));
                 item
             });
             let items: Vec<serde_json::Value> = items.collect();
@@ -90,8 +91,9 @@ impl GroupFeed {
             let mut row = product_row(&model, i + 1, item.product, item.score);
             row.push(format!("{} of {}", item.liked_by, group.known_members));
             row.push(item.minded_by.to_string());
+            row.push(origin(item.source, item.rule));
             row
         });
-        print::table(&["", "product", "title", "category", "price", "score", "liked by", "minded by"], rows)
+        print::table(&["", "product", "title", "category", "price", "score", "liked by", "minded by", "source"], rows)
     }
 }

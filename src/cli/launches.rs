@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use kindred_models::Model;
 use kindred_models::audience::{Holdout, MemberFilter, Subject};
+use kindred_models::content::Attributes;
 use kindred_training::data::{NewProduct, NewProducts, read_new_products};
 use kindred_training::progress::Progress;
 use kindred_training::train::data_config;
@@ -62,10 +63,19 @@ fn sold(model: &Model, product_id: &str) -> Option<u32> {
 }
 
 /// What an audience is for, as FindAudience takes it, and the seeds: a product of the table that was sold already is known
-/// by its buyers.
-pub(super) fn subject(model: &Model, product: &NewProduct) -> (Subject, Vec<u32>) {
-    let known = sold(model, &product.id).map(|row| Subject::now(model, row));
-    known.unwrap_or_else(|| (Subject::New(product.attributes.clone()), Vec::new()))
+/// by its buyers; of one that the table tells nothing of, what the version knows counts, or the seeds alone.
+pub(super) fn subject(model: &Model, product: &NewProduct, named: Vec<u32>) -> (Subject, Vec<u32>) {
+    let says_nothing = product.attributes == Attributes::default();
+    let known = sold(model, &product.id).or_else(|| model.products.find(&product.id).filter(|_| says_nothing));
+    let (subject, mut seeds) = match known {
+        Some(row) => Subject::now(model, row),
+        None if says_nothing && !named.is_empty() => (Subject::SeedsOnly, Vec::new()),
+        None => (Subject::New(product.attributes.clone()), Vec::new()),
+    };
+    seeds.extend(named);
+    seeds.sort_unstable();
+    seeds.dedup();
+    (subject, seeds)
 }
 
 /// Warns of products of which nothing tells what they are like.

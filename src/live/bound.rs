@@ -8,7 +8,9 @@ use kindred_models::Model;
 use kindred_models::events::{Counting, DAY_SECONDS};
 use kindred_models::model::ModelInfo;
 use kindred_models::outreach::{Held, Place};
-use kindred_models::state::{LiveContact, LiveEvent, Loaded, ProductPatch, State, store_name};
+use kindred_models::state::{
+    Analogues, LiveContact, LiveEvent, Loaded, MAX_CHANNELS, NO_CHANNEL, ProductPatch, State, store_name,
+};
 use kindred_models::strings::NONE;
 
 use crate::clock::unix_now;
@@ -38,11 +40,14 @@ pub(super) struct Bound {
     /// What was said of products and the version does not know, in the order in which they were first heard of.
     products: Vec<(String, ProductPatch)>,
     product_rows: HashMap<String, usize>,
+    /// Whether `catalogued` does not have all of that.
+    is_catalogue_old: bool,
+    /// The products most like those that were added.
+    analogues: Analogues,
     /// Products that something names and nobody described.
     unknown_products: HashSet<String>,
     /// Whether one of these was described since: what names it is known once the version is loaded again.
     pub(super) is_outdated: bool,
-    hash_key: [u8; 32],
 }
 
 impl Bound {
@@ -62,15 +67,11 @@ impl Bound {
             learned: Arc::new(model),
             products: Vec::new(),
             product_rows: HashMap::new(),
+            is_catalogue_old: false,
+            analogues: Analogues::default(),
             unknown_products: HashSet::new(),
             is_outdated: false,
-            hash_key,
         }
-    }
-
-    /// The key that ids are hashed with.
-    pub(super) fn hash_key(&self) -> [u8; 32] {
-        self.hash_key
     }
 
     /// Takes over changes, up to the number of the last.
@@ -99,6 +100,10 @@ impl Bound {
         for change in changes {
             self.change_members(&mut state, change, loading.as_deref_mut());
         }
+        let had = self.served.state.channels().len();
+        if had < MAX_CHANNELS && state.channels().len() == MAX_CHANNELS {
+            tracing::warn!("events and messages name {MAX_CHANNELS} channels; others are not told apart");
+        }
         self.served.state = state;
     }
 
@@ -124,9 +129,11 @@ impl Bound {
                 state.record(model, member_id, event, store.as_deref());
                 self.is_unranked = true;
             }
-            Change::Seen { member_id, product_id, time } => {
+            Change::Interest { member_id, product_id, kind, time } => {
                 if let Some(loading) = loading {
-                    state.add_view(model, member_id, product(product_id), *time, &mut loading.views);
+                    let event =
+                        LiveEvent { time: *time, product: product(product_id), kind: *kind, channel: NO_CHANNEL };
+                    state.add_interest(model, member_id, event, &mut loading.interest);
                 }
             }
             Change::Contact(contact) => {
@@ -145,7 +152,6 @@ impl Bound {
 
     fn change_products(&mut self, changes: &[Change]) {
         let learned = &self.learned.products;
-        let mut is_changed = false;
         for change in changes {
             let Change::Product(id, patch) = change else { continue };
             let (known, patch) = (learned.find(id), patch.clone());
@@ -155,22 +161,23 @@ impl Bound {
             };
             match self.product_rows.get(id) {
                 Some(at) if self.products[*at].1 == patch => {}
-                Some(at) => (self.products[*at].1, is_changed) = (patch, true),
+                Some(at) => (self.products[*at].1, self.is_catalogue_old) = (patch, true),
                 None if known.is_some() && patch == ProductPatch::default() => {}
                 None => {
                     self.is_outdated |= self.unknown_products.remove(id);
                     self.product_rows.insert(id.clone(), self.products.len());
                     self.products.push((id.clone(), patch));
-                    is_changed = true;
+                    self.is_catalogue_old = true;
                 }
             }
         }
-        if !is_changed {
+        if !self.is_catalogue_old {
             return;
         }
-        self.catalogued = self.learned.with_products(&self.products);
+        self.catalogued = self.learned.with_products(&self.products, &mut self.analogues);
         let served = Model { state: self.served.state.clone(), ..self.catalogued.clone() };
         self.served = served.with_popularity(&self.catalogued);
+        self.is_catalogue_old = false;
     }
 }
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::{Live, blocking, in_time};
+use super::{Live, PART, blocking};
 use crate::access::Keys;
-use crate::store::{Rewritten, StoreError};
+use crate::store::{Rewritten, StoreError, in_time};
 
 /// Time between two looks at what others wrote, and at what became popular.
 const FOLLOW: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ impl Live {
         let mut listener = None;
         loop {
             if listener.is_none() {
-                listener = self.store.listener().await.ok().flatten();
+                listener = in_time(self.store.listener()).await.ok().flatten();
             }
             match &mut listener {
                 Some(told) => {
@@ -69,20 +69,27 @@ impl Live {
             *self.keys.write() = Arc::new(keys);
             self.keys_seq.store(last, Ordering::Relaxed);
         }
+        while self.catch_up_some(last).await? {}
+        Ok(())
+    }
+
+    /// Takes over the next changes up to a number, and what became popular; gives whether there are more. Writes get their turn
+    /// between them.
+    async fn catch_up_some(&self, last: i64) -> Result<bool, StoreError> {
         let mut bound = self.bound.clone().lock_owned().await;
         // What was committed meanwhile serves already.
         let last = if last < bound.seq { in_time(self.store.last()).await? } else { last };
         self.lag.store((last - bound.seq).max(0), Ordering::Relaxed);
         if last < bound.seq {
             self.has_gone_back.store(true, Ordering::Relaxed);
-            return Ok(());
+            return Ok(false);
         }
         let changes = if bound.seq < last {
-            Some(in_time(self.store.changes(bound.seq, bound.unlearned)).await?)
+            Some(in_time(self.store.changes(bound.seq, PART, bound.unlearned)).await?)
         } else if bound.is_unranked {
             None
         } else {
-            return Ok(());
+            return Ok(false);
         };
         let bound = blocking(move || {
             if let Some(changes) = changes {
@@ -91,11 +98,10 @@ impl Live {
             bound.rank();
             bound
         });
-        if let Some(bound) = bound.await {
-            self.publish(&bound);
-            self.lag.store((last - bound.seq).max(0), Ordering::Relaxed);
-        }
-        Ok(())
+        let bound = bound.await.ok_or(StoreError::NotTakenOver)?;
+        self.publish(&bound);
+        self.lag.store((last - bound.seq).max(0), Ordering::Relaxed);
+        Ok(bound.seq < last)
     }
 
     /// Binds the version that serves to the store as it stands: one that was restored numbers other changes as those that

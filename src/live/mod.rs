@@ -25,25 +25,26 @@ use tracing::Instrument;
 
 use crate::access::Keys;
 use crate::observe::Metrics;
-use crate::store::{ContactSubject, Entry, From, Outcome, Store, StoreError, StoredContact, Write};
+use crate::store::{ContactSubject, Entry, From, Outcome, Store, StoreError, StoredContact, Write, in_time};
 use bound::Bound;
 pub use bound::unlearned;
 pub use known::{ensure_known, is_lost, open_known};
 use swap::Purpose;
 use writer::Job;
 
-/// Writes that may wait for the writer.
+/// Writes that may wait for the writer, and rows of them, about.
 const WAITING: usize = 4096;
+const WAITING_ROWS: usize = 200_000;
 /// Entries that may be owed to the log.
 const MOST_OWED: usize = 10_000;
 /// Entries of them that are kept at once: writes wait meanwhile.
 const PAID_AT_ONCE: usize = 500;
-/// Time after which a store that has not answered is taken for down.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Time after a failure of the store in which what it takes does not say that it is well.
 const HEALED: Duration = Duration::from_secs(5);
 /// Time in which the store's connections are closed in good order, at most.
 const CLOSING: Duration = Duration::from_secs(5);
+/// Changes that are taken over at once, where many wait: writes wait meanwhile.
+const PART: i64 = 20_000;
 /// Plans that are read at once: each takes a connection to the store while it is.
 const PLANS_AT_ONCE: usize = 2;
 
@@ -86,6 +87,8 @@ pub struct Live {
     serving: RwLock<Arc<Model>>,
     bound: Arc<Mutex<Bound>>,
     jobs: mpsc::Sender<Job>,
+    /// Places for the rows of what waits.
+    room: Arc<Semaphore>,
     keys: RwLock<Arc<Keys>>,
     /// One version is loaded at a time.
     loading: Mutex<()>,
@@ -157,6 +160,7 @@ impl Live {
             plans: Semaphore::new(PLANS_AT_ONCE),
             bound: Arc::new(Mutex::new(bound)),
             jobs,
+            room: Arc::new(Semaphore::new(WAITING_ROWS)),
             keys: RwLock::new(Arc::new(Keys::new(keys, &Keys::default()))),
             loading: Mutex::new(()),
             hash_key,
@@ -249,7 +253,9 @@ impl Live {
     /// If it could not be kept; then nothing of it is.
     pub async fn keep(&self, write: Write) -> Result<Outcome, WriteError> {
         let (answer, answered) = oneshot::channel();
-        self.jobs.try_send(Job { write, answer }).map_err(|refused| match refused {
+        let rows = write.rows().clamp(1, WAITING_ROWS) as u32;
+        let room = self.room.clone().try_acquire_many_owned(rows).map_err(|_| WriteError::Overloaded)?;
+        self.jobs.try_send(Job { write, answer, _room: room }).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => WriteError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => WriteError::Ending,
         })?;
@@ -313,6 +319,10 @@ impl Tasks {
     /// Lets what is waiting, and what is owed, be kept, and ends.
     pub async fn end(self) {
         self.others.iter().for_each(JoinHandle::abort);
+        // One of them may be at what is paid below.
+        for other in self.others {
+            let _ = other.await;
+        }
         while self.live.pay().await {}
         // The writer may have ended by itself.
         let _ = self.ending.send(());
@@ -320,11 +330,6 @@ impl Tasks {
         // Whoever still loads a version may be reading from it.
         let _ = tokio::time::timeout(CLOSING, self.live.store.close()).await;
     }
-}
-
-/// What the store answers, unless that takes longer than anybody waits.
-async fn in_time<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    tokio::time::timeout(PATIENCE, answer).await.unwrap_or(Err(StoreError::TooSlow(PATIENCE.as_secs())))
 }
 
 /// Computes off the async threads; `None` if it broke off.

@@ -1,7 +1,7 @@
 //! From one version to the next, while requests are answered.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kindred_models::artifact::{Registry, VersionId};
 use kindred_models::audience::Costs;
@@ -10,8 +10,8 @@ use kindred_models::{ArtifactError, Model};
 use tokio::sync::mpsc;
 
 use super::background::{Priority, run};
-use super::{Bound, Live, LiveError, blocking, in_time};
-use crate::store::{Change, From, Store};
+use super::{Bound, Live, LiveError, PART, blocking};
+use crate::store::{Change, From, Store, in_time};
 
 /// Feeds that a version answers before it serves, so that what all of them need is in memory.
 const WARM_UP_FEEDS: u32 = 64;
@@ -63,47 +63,64 @@ impl Live {
         activated.ok_or_else(|| LiveError::Broken("the registry".to_owned()))?.map_err(LiveError::from)
     }
 
-    /// Makes the newest version that is older than the one that serves the current one.
+    /// The newest version that is older than the one that serves.
     ///
     /// # Errors
-    /// As [`activate`](Self::activate), or if there is none.
-    pub async fn roll_back(self: &Arc<Self>) -> Result<VersionId, LiveError> {
+    /// If there is none, or the registry can't be read.
+    pub async fn older(&self) -> Result<VersionId, LiveError> {
         let serving = self.snapshot().info.version.clone();
         let registry = self.registry.clone();
         let versions = blocking(move || registry.versions()).await;
         let versions = versions.ok_or_else(|| LiveError::Broken("the registry".to_owned()))??;
         let older = versions.into_iter().rfind(|id| id.as_str() < serving.as_str());
-        let older = older.ok_or(LiveError::NoOlderVersion)?;
-        self.activate(&older).await?;
-        Ok(older)
+        older.ok_or(LiveError::NoOlderVersion)
     }
 
-    /// Swaps in the registry's current version whenever it changes.
+    /// Swaps in the registry's current version whenever it changes. One that can't be loaded is read again after ten times as
+    /// long as it took to find that out.
     pub(super) async fn follow_registry(self: Arc<Self>, every: Duration) {
         if every.is_zero() {
             return;
         }
+        let mut refused: Option<(VersionId, Instant)> = None;
         loop {
             tokio::time::sleep(every).await;
-            match self.refresh().await {
-                Ok(Some(version)) => tracing::info!(%version, "serving a new version"),
-                Ok(None) => {}
+            let (began, current) = (Instant::now(), self.current().await);
+            if let (Some((id, again)), Ok(current)) = (&refused, &current)
+                && id == current
+                && began < *again
+            {
+                continue;
+            }
+            let replaced = match &current {
+                Ok(id) => self.replace(id).await,
+                Err(error) => Err(LiveError::Broken(error.to_string())),
+            };
+            self.metrics.version_refused(replaced.is_err());
+            match &replaced {
+                Ok(true) => tracing::info!(version = %self.snapshot().info.version, "serving a new version"),
+                Ok(false) => {}
                 Err(error) => tracing::error!(%error, "the current version can't be loaded; the old one serves on"),
             }
+            refused = current.ok().filter(|_| replaced.is_err()).map(|id| (id, Instant::now() + 10 * began.elapsed()));
         }
     }
 
-    async fn refresh(&self) -> Result<Option<VersionId>, LiveError> {
-        let _one_at_a_time = self.loading.lock().await;
+    async fn current(&self) -> Result<VersionId, LiveError> {
         let registry = self.registry.clone();
         let current = blocking(move || registry.current()).await;
-        let id = current.ok_or_else(|| LiveError::Broken("the registry".to_owned()))??;
-        if id.as_str() == self.snapshot().info.version {
-            return Ok(None);
+        Ok(current.ok_or_else(|| LiveError::Broken("the registry".to_owned()))??)
+    }
+
+    /// Makes a version serve; gives whether another did.
+    async fn replace(&self, id: &VersionId) -> Result<bool, LiveError> {
+        let _one_at_a_time = self.loading.lock().await;
+        let is_other = id.as_str() != self.snapshot().info.version;
+        if is_other {
+            let fresh = self.loaded(id).await?;
+            self.swap(fresh, None).await?;
         }
-        let fresh = self.loaded(&id).await?;
-        self.swap(fresh, None).await?;
-        Ok(Some(id))
+        Ok(is_other)
     }
 
     /// Loads the version that serves again, with all that the store holds.
@@ -117,20 +134,20 @@ impl Live {
     async fn loaded(&self, id: &VersionId) -> Result<Bound, LiveError> {
         // Before the work: without what happened since, no version serves.
         in_time(self.store.last()).await?;
-        let hash_key = self.bound.lock().await.hash_key();
-        load(&self.registry, id, &self.store, hash_key, Purpose::Replace).await
+        load(&self.registry, id, &self.store, self.hash_key, Purpose::Replace).await
     }
 
     /// Makes a version serve, with what was written while it was loaded, and the current one if it is named.
     async fn swap(&self, mut fresh: Bound, make_current: Option<&VersionId>) -> Result<(), LiveError> {
+        // Writes wait for the last of it alone.
+        while in_time(self.store.last()).await? - fresh.seq > PART {
+            fresh = self.followed(fresh).await?;
+        }
         let mut bound = self.bound.lock().await;
-        let more = in_time(self.store.changes(fresh.seq, fresh.unlearned)).await?;
-        let fresh = blocking(move || {
-            fresh.apply(&more);
-            fresh.rank();
-            fresh
-        });
-        let fresh = fresh.await.ok_or_else(|| LiveError::Broken("what was written meanwhile".to_owned()))?;
+        let last = in_time(self.store.last()).await?;
+        while fresh.seq < last {
+            fresh = self.followed(fresh).await?;
+        }
         if let Some(id) = make_current {
             self.make_current(id).await?;
         }
@@ -140,6 +157,17 @@ impl Live {
         // Requests may still hold its parts; what they do not is let go here, away from them.
         tokio::task::spawn_blocking(move || drop(old));
         Ok(())
+    }
+
+    /// A version with the next of what was written since it was loaded.
+    async fn followed(&self, mut fresh: Bound) -> Result<Bound, LiveError> {
+        let more = in_time(self.store.changes(fresh.seq, PART, fresh.unlearned)).await?;
+        let fresh = blocking(move || {
+            fresh.apply(&more);
+            fresh.rank();
+            fresh
+        });
+        fresh.await.ok_or_else(|| LiveError::Broken("what was written meanwhile".to_owned()))
     }
 }
 
@@ -157,7 +185,7 @@ pub(super) async fn load(
     let model = loaded.ok_or_else(|| LiveError::Broken(version.to_string()))??;
     let mut bound = Bound::new(model, hash_key);
     if let From::Number(learned) = bound.unlearned {
-        store.number_above(learned).await?;
+        in_time(store.number_above(learned)).await?;
     }
     let (to, mut batches) = mpsc::channel::<Vec<Change>>(1);
     let unlearned = bound.unlearned;
@@ -165,7 +193,7 @@ pub(super) async fn load(
         bound.take_over(std::iter::from_fn(|| batches.blocking_recv()));
         bound
     });
-    let (last, bound) = tokio::join!(store.send_changes(0, unlearned, to), taken);
+    let (last, bound) = tokio::join!(store.send_changes(0, i64::MAX, unlearned, to), taken);
     let last = last?;
     let mut bound = bound.ok_or_else(|| LiveError::Broken(version.to_string()))?;
     bound.seq = last;

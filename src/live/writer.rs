@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use super::{Live, WriteError, blocking, in_time};
+use super::{Live, PART, WriteError, blocking};
 use crate::observe::Stage;
-use crate::store::{Changes, Committed, Outcome, StoreError, Write};
+use crate::store::{Change, Changes, Committed, Outcome, StoreError, Write, in_time};
 
 /// Rows of one transaction, about.
 const ROWS: usize = 8192;
@@ -20,6 +20,7 @@ const STATEMENTS: usize = 2000;
 pub(super) struct Job {
     pub(super) write: Write,
     pub(super) answer: oneshot::Sender<Result<Outcome, WriteError>>,
+    pub(super) _room: OwnedSemaphorePermit,
 }
 
 /// Keeps what is waiting until it ends, and then what still waits.
@@ -97,17 +98,21 @@ impl Live {
         }
         let changes = if bound.seq == before {
             Changes { last, list: changes }
-        } else {
+        } else if last - bound.seq <= PART {
             // Others wrote in between, and may have written since.
-            in_time(self.store.changes(bound.seq, bound.unlearned)).await?
+            in_time(self.store.changes(bound.seq, PART, bound.unlearned)).await?
+        } else {
+            // More than a write waits for. What is said is said once and for all, and holds now; events count after those before
+            // them.
+            let is_said = |change: &Change| !matches!(change, Change::Event { .. });
+            Changes { last: bound.seq, list: changes.into_iter().filter(is_said).collect() }
         };
         let bound = blocking(move || {
             bound.apply(&changes);
             bound
         });
-        if let Some(bound) = bound.await {
-            self.publish(&bound);
-        }
+        let bound = bound.await.ok_or(StoreError::NotTakenOver)?;
+        self.publish(&bound);
         Ok(())
     }
 }

@@ -72,6 +72,7 @@ pub(crate) struct Metrics {
     /// What `model` says.
     serving: Mutex<Option<ModelLabels>>,
     model_age: Gauge<f64, AtomicU64>,
+    version_refused: Gauge,
     store_up: Gauge,
     state_lag: Gauge,
     jobs: Gauge,
@@ -93,6 +94,7 @@ impl Metrics {
             model: Family::default(),
             serving: Mutex::default(),
             model_age: Gauge::default(),
+            version_refused: Gauge::default(),
             store_up: Gauge::default(),
             state_lag: Gauge::default(),
             jobs: Gauge::default(),
@@ -104,6 +106,8 @@ impl Metrics {
         all.register_with_unit("stage", "Steps within calls", Unit::Seconds, metrics.stages.clone());
         all.register("model", "1 for the version that serves", metrics.model.clone());
         all.register_with_unit("model_age", "Since the version was trained", Unit::Seconds, metrics.model_age.clone());
+        let help = "1 while the registry's current version can't be loaded, and another serves";
+        all.register("version_refused", help, metrics.version_refused.clone());
         all.register("store_up", "1 while the state store answers", metrics.store_up.clone());
         all.register("state_lag", "Changes in the store that are not served yet", metrics.state_lag.clone());
         all.register("jobs", "Computations that wait or run", metrics.jobs.clone());
@@ -134,6 +138,10 @@ impl Metrics {
 
     pub(crate) fn model_age(&self, age: Duration) {
         self.model_age.set(age.as_secs_f64());
+    }
+
+    pub(crate) fn version_refused(&self, is_refused: bool) {
+        self.version_refused.set(i64::from(is_refused));
     }
 
     pub(crate) fn store(&self, is_up: bool, lag: i64) {

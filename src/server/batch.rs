@@ -3,6 +3,7 @@
 use std::pin::Pin;
 
 use kindred_models::feed::{FeedItem, Visitor};
+use kindred_models::stop::Stop;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -83,7 +84,7 @@ impl Task {
     }
 
     async fn answer_all(&self, mut members: Streaming<v1::ScoreMembersRequest>) -> Result<(), Status> {
-        let mut settled = None;
+        let (mut settled, mut is_taken_in) = (None, false);
         while let Some(message) = members.message().await? {
             let mut check = Check::default();
             check.that(!message.member_ids.is_empty(), "member_ids", "is required");
@@ -93,7 +94,8 @@ impl Task {
             let exclude_purchased = message.exclude_purchased;
             let request = *settled.get_or_insert(BatchRequest { top, exclude_purchased, by: By::Ranker });
             for ids in message.member_ids.chunks((CHUNK_PRODUCTS / request.top).clamp(1, CHUNK)) {
-                let answer = self.answer(ids.to_vec(), request).await?;
+                let answer = self.answer(ids.to_vec(), request, is_taken_in).await?;
+                is_taken_in = true;
                 if self.answers.send(Ok(answer)).await.is_err() {
                     return Ok(());
                 }
@@ -102,10 +104,10 @@ impl Task {
         Ok(())
     }
 
-    async fn answer(&self, ids: Vec<String>, request: BatchRequest) -> Answer {
+    async fn answer(&self, ids: Vec<String>, request: BatchRequest, is_taken_in: bool) -> Answer {
         // Taken anew: a stream may go on for hours, and members opt out meanwhile.
         let model = self.shared.live.snapshot();
-        let computed = self.shared.compute.run(move |stop| {
+        let job = move |stop: &Stop| {
             let ids: Vec<String> = ids.into_iter().filter(|id| !is_erased(&model, id)).collect();
             let visitors: Vec<Visitor> = ids.iter().map(|id| visitor(&model, id)).collect();
             let scored = score(&model, &visitors, request, stop)?;
@@ -118,7 +120,8 @@ impl Task {
                 products: items.iter().map(product).collect(),
             });
             Ok(v1::ScoreMembersResponse { members: members.collect(), model_version: model.info.version.clone() })
-        });
-        Ok(computed.await?)
+        };
+        let compute = &self.shared.compute;
+        Ok(if is_taken_in { compute.go_on(job).await? } else { compute.run(job).await? })
     }
 }

@@ -52,7 +52,23 @@ impl Compute {
         &self,
         job: impl FnOnce(&Stop) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
-        let place = Place::take(self)?;
+        self.run_in(Place::take(self)?, job).await
+    }
+
+    /// Runs a job of a call that was taken in, one after the other: it waits as long as it must, and is not turned away
+    /// half-way.
+    pub(super) async fn go_on<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Stop) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        self.run_in(Place::add(self).0, job).await
+    }
+
+    async fn run_in<T: Send + 'static>(
+        &self,
+        place: Place,
+        job: impl FnOnce(&Stop) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
         let (metrics, asked) = (self.metrics.clone(), Instant::now());
         let (answer, answered) = tokio::sync::oneshot::channel();
         let guard = RaiseOnDrop(Stop::default());
@@ -84,10 +100,16 @@ struct Place {
 impl Place {
     /// Takes one, unless as many are taken as there are.
     fn take(compute: &Compute) -> Result<Self, Problem> {
+        let (place, before) = Self::add(compute);
+        if before < compute.most { Ok(place) } else { Err(Problem::Overloaded) }
+    }
+
+    /// One more, and how many there were.
+    fn add(compute: &Compute) -> (Self, usize) {
         let place = Self { jobs: compute.jobs.clone(), metrics: compute.metrics.clone() };
         let before = compute.jobs.fetch_add(1, Ordering::Relaxed);
         compute.metrics.jobs(before + 1);
-        if before < compute.most { Ok(place) } else { Err(Problem::Overloaded) }
+        (place, before)
     }
 }
 
@@ -150,7 +172,15 @@ mod tests {
         wait().await;
         let others: Vec<_> = (1..JOBS_PER_THREAD).map(|_| Place::take(&compute).unwrap()).collect();
         assert!(matches!(compute.run(|_| Ok(())).await, Err(Problem::Overloaded)));
+        let next = tokio::spawn({
+            let compute = compute.clone();
+            async move { compute.go_on(|_| Ok(3)).await }
+        });
+        while compute.jobs.load(Ordering::Relaxed) <= JOBS_PER_THREAD {
+            tokio::task::yield_now().await;
+        }
         drop((others, hold));
+        assert_eq!(next.await.unwrap().unwrap(), 3, "of a call that was taken in before");
         assert!(first.await.unwrap().unwrap());
         assert!(compute.run(|_| Ok(())).await.is_ok(), "places are given back");
     }

@@ -89,9 +89,9 @@ impl ModelService for Models {
         &self,
         request: Request<v1::RollBackModelRequest>,
     ) -> Result<Response<v1::RollBackModelResponse>, Status> {
-        let serving = self.shared.live.snapshot().info.version.clone();
-        self.shared.account(&Caller::of(&request), "RollBackModel", format!("from {serving}")).await?;
-        let version = self.shared.live.roll_back().await.map_err(Problem::from)?;
+        let version = self.shared.live.older().await.map_err(Problem::from)?;
+        self.shared.account(&Caller::of(&request), "RollBackModel", format!("to {version}, if it loads")).await?;
+        self.shared.live.activate(&version).await.map_err(Problem::from)?;
         Ok(Response::new(v1::RollBackModelResponse { version: version.to_string() }))
     }
 }

@@ -147,7 +147,7 @@ impl Outreach {
         let chunks = tokio_stream::iter(chunks).then(move |start| {
             let (compute, planned, model) = (shared.compute.clone(), planned.clone(), shared.live.snapshot());
             async move {
-                let made = compute.run(move |stop| {
+                let made = compute.go_on(move |stop| {
                     let part = planned[start..planned.len().min(start + CHUNK)].par_iter();
                     let may_be_told = part.filter(|(contact, _)| may_be_contacted(&model, &contact.member_id));
                     // Why a member is told of a product takes as long as a feed.

@@ -103,7 +103,7 @@ impl Outreach {
             model_version: self.shared.live.snapshot().info.version.clone(),
             ..v1::PlanSummary::default()
         };
-        let sorted = self.shared.compute.run(move |_| {
+        let sorted = self.shared.compute.go_on(move |_| {
             let held_out = held_out.into_iter().map(|contact| (contact, true));
             let mut planned: Planned = contacts.into_iter().map(|contact| (contact, false)).chain(held_out).collect();
             planned.sort_by(|(a, _), (b, _)| b.value.total_cmp(&a.value).then(a.member_id.cmp(&b.member_id)));
@@ -115,11 +115,11 @@ impl Outreach {
     /// What is worth most for each member whom there is room for, as the snapshot has it.
     async fn pushes(&self, wanted: PushRequest, model: &Arc<Model>) -> Result<(Planner, Vec<Push>), Problem> {
         let (model, policy) = (model.clone(), self.shared.policy.clone());
-        let begun = self.shared.compute.run(move |stop| Ok(Planner::new(model, policy, wanted, unix_now(), stop)?));
+        let begun = self.shared.compute.go_on(move |stop| Ok(Planner::new(model, policy, wanted, unix_now(), stop)?));
         let (mut planner, mut pushes, mut done) = (begun.await?, Vec::new(), 0);
         for first in (0..planner.eligible).step_by(LOOKED_AT) {
             let part = first..planner.eligible.min(first + LOOKED_AT);
-            let looked = self.shared.compute.run(move |stop| {
+            let looked = self.shared.compute.go_on(move |stop| {
                 planner.look(part, stop)?;
                 Ok(planner)
             });
@@ -128,7 +128,7 @@ impl Outreach {
         while done < planner.open() {
             let part = done..planner.open().min(done + planner.part(PART));
             done = part.end;
-            let computed = self.shared.compute.run(move |stop| {
+            let computed = self.shared.compute.go_on(move |stop| {
                 let found = planner.pushes(part, stop)?;
                 Ok((planner, found))
             });
@@ -136,7 +136,7 @@ impl Outreach {
             planner = back;
             pushes.extend(found);
         }
-        let sorted = self.shared.compute.run(move |_| {
+        let sorted = self.shared.compute.go_on(move |_| {
             pushes.sort_by(|a: &Push, b| b.value.total_cmp(&a.value).then(a.member.cmp(&b.member)));
             Ok(pushes)
         });
@@ -197,5 +197,6 @@ fn want(model: &Model, question: &PlanQuestion, push: &Push) -> Wanted {
 
 /// What a version learned of a member.
 pub(super) fn learned(model: &Model, member: u32) -> Learned {
-    Learned { held: outreach::learned(model, member), consent: model.members.consent(member) }
+    let (consent, is_young) = (model.members.consent(member), model.members.is_young(member));
+    Learned { held: outreach::learned(model, member), consent, is_young }
 }

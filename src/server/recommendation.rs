@@ -78,6 +78,8 @@ impl RecommendationService for Recommendation {
                 score: item.score,
                 liked_by_count: item.liked_by,
                 minded_by_count: item.minded_by,
+                source: source(item.source).into(),
+                rule: rule(item.rule).into(),
             };
             Ok(v1::RecommendGroupFeedResponse {
                 items: group.items.iter().map(item).collect(),
@@ -154,26 +156,32 @@ impl RecommendationService for Recommendation {
 }
 
 fn item(model: &Model, reasons: &Reasons<'_>, item: &FeedItem) -> v1::Item {
-    let source = match item.source {
+    v1::Item {
+        product_id: model.products.ids.get(item.product).to_owned(),
+        score: item.score,
+        source: source(item.source).into(),
+        rule: rule(item.rule).into(),
+        reason: reasons.reason(item).map(|why| reason(model, why)),
+    }
+}
+
+fn source(source: Source) -> v1::Source {
+    match source {
         Source::Repeat => v1::Source::Repeat,
         Source::Affinity => v1::Source::Affinity,
         Source::Neighbours => v1::Source::Neighbours,
         Source::Taste => v1::Source::Taste,
         Source::Popular => v1::Source::Popular,
         Source::Basket => v1::Source::Basket,
-    };
-    let rule = match item.rule {
+    }
+}
+
+fn rule(rule: Option<Rule>) -> v1::Rule {
+    match rule {
         None => v1::Rule::Unspecified,
         Some(Rule::Launch) => v1::Rule::Launch,
         Some(Rule::Explore) => v1::Rule::Explore,
         Some(Rule::Diversity) => v1::Rule::Diversity,
-    };
-    v1::Item {
-        product_id: model.products.ids.get(item.product).to_owned(),
-        score: item.score,
-        source: source.into(),
-        rule: rule.into(),
-        reason: reasons.reason(item).map(|why| reason(model, why)),
     }
 }
 

@@ -57,9 +57,10 @@ impl From<AudienceError> for Problem {
     fn from(error: AudienceError) -> Self {
         match error {
             AudienceError::Stopped(_) => Self::Stopped,
-            AudienceError::NoChances | AudienceError::NoFeedChances | AudienceError::NoContacts => {
-                Self::NotKnown(error)
-            }
+            AudienceError::NoChances
+            | AudienceError::NoFeedChances
+            | AudienceError::NoContacts
+            | AudienceError::TooMany(..) => Self::NotKnown(error),
         }
     }
 }

@@ -202,7 +202,7 @@ fn answer(contact: &StoredContact, claim: &Claim, member: &Known, budget: &Budge
     if contact.is_over(*now) {
         return (Some(Refusal::Expired), Some(ContactStatus::Expired));
     }
-    if !member.allows(learned.consent, *now) {
+    if !member.allows(learned, *now) {
         return (Some(Refusal::NotAllowed), Some(ContactStatus::Cancelled));
     }
     if *now < contact.times.from || policy.is_quiet(policy.calendar.hour(*now)) {

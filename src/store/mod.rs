@@ -73,6 +73,17 @@ pub enum StoreError {
     /// It holds something that this program did not write.
     #[error("the state store holds what can't be understood, in {0}: {1}")]
     Damaged(&'static str, String),
+    /// What it holds could not be taken over.
+    #[error("what the state store holds could not be taken over; the log says more")]
+    NotTakenOver,
+}
+
+/// Time after which a store that has not answered is taken for down.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the store answers, unless that takes longer than anybody waits.
+pub(crate) async fn in_time<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    tokio::time::timeout(PATIENCE, answer).await.unwrap_or(Err(StoreError::TooSlow(PATIENCE.as_secs())))
 }
 
 /// Who runs the database.

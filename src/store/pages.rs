@@ -4,7 +4,7 @@
 use serde::de::DeserializeOwned;
 use sqlx::{Any, Row, Transaction};
 
-use super::{Backend, StoreError};
+use super::{Backend, StoreError, in_time};
 
 /// Rows of a page, and those that share its last number.
 const ROWS: usize = 2000;
@@ -51,6 +51,13 @@ impl Pages {
 
     /// The next page, which may be empty; `None` once there is no more.
     pub(super) async fn next<T: DeserializeOwned>(
+        &mut self,
+        tx: &mut Transaction<'static, Any>,
+    ) -> Result<Option<Vec<T>>, StoreError> {
+        in_time(self.read_next(tx)).await
+    }
+
+    async fn read_next<T: DeserializeOwned>(
         &mut self,
         tx: &mut Transaction<'static, Any>,
     ) -> Result<Option<Vec<T>>, StoreError> {
@@ -129,7 +136,7 @@ mod tests {
             event("👩‍👧", day(8), Some("店, 1")),
         ];
         store.commit(&[Write::Events(events.clone())]).await.unwrap();
-        let read = store.changes(0, From::Moment(day(5))).await.unwrap();
+        let read = store.changes(0, i64::MAX, From::Moment(day(5))).await.unwrap();
         let wanted = events.iter().filter(|event| event.time > day(5)).map(|event| Change::Event {
             member_id: event.member_id.clone(),
             product_id: event.product_id.clone(),
@@ -139,11 +146,11 @@ mod tests {
             channel: None,
         });
         assert_eq!(read.list, wanted.collect::<Vec<_>>());
-        assert_eq!(store.changes(0, From::Moment(day(9))).await.unwrap().list, []);
-        assert_eq!(store.changes(0, From::Moment(0)).await.unwrap().list.len(), 4, "a version without times");
-        assert_eq!(store.changes(1, From::Number(3)).await.unwrap().list.len(), 1);
+        assert_eq!(store.changes(0, i64::MAX, From::Moment(day(9))).await.unwrap().list, []);
+        assert_eq!(store.changes(0, i64::MAX, From::Moment(0)).await.unwrap().list.len(), 4, "a version without times");
+        assert_eq!(store.changes(1, i64::MAX, From::Number(3)).await.unwrap().list.len(), 1);
         store.pool.execute("UPDATE events SET kind = 99 WHERE member_id = 'early'").await.unwrap();
-        let damaged = store.changes(0, From::Number(0)).await.unwrap_err();
+        let damaged = store.changes(0, i64::MAX, From::Number(0)).await.unwrap_err();
         assert_eq!(damaged.to_string(), "the state store holds what can't be understood, in events: kind 99");
         store.close().await;
     }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::pages::{Of, Pages};
 use super::rows::{Change, ContactNow, StoredContact, StoredEvent};
-use super::{Backend, Store, StoreError};
+use super::{Backend, Store, StoreError, in_time};
 
 /// Which events are not yet part of a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,11 +62,11 @@ impl Store {
         hash_key(&sqlx::query("SELECT hash_key FROM clock WHERE id = 1").fetch_one(&self.pool).await?)
     }
 
-    /// What changed after a number; of events, those alone that a version does not know.
+    /// What changed after a number, and within so many that follow it; of events, those alone that a version does not know.
     ///
     /// # Errors
     /// If the database does not answer, or holds what can't be understood.
-    pub async fn changes(&self, after: i64, events: From) -> Result<Changes, StoreError> {
+    pub async fn changes(&self, after: i64, most: i64, events: From) -> Result<Changes, StoreError> {
         let (to, mut batches) = mpsc::channel(1);
         let collect = async {
             let mut list = Vec::new();
@@ -75,30 +75,32 @@ impl Store {
             }
             list
         };
-        let (last, list) = tokio::join!(self.send_changes(after, events, to), collect);
+        let (last, list) = tokio::join!(self.send_changes(after, most, events, to), collect);
         Ok(Changes { last: last?, list })
     }
 
     /// The same a batch at a time, as there may be more than fits into memory; gives the number of the last change. What is
-    /// said of products is one batch, and comes before what speaks of them.
+    /// said of products, up to now, is one batch, and comes before what speaks of them; who must be forgotten is one, too.
     ///
     /// # Errors
     /// As [`changes`](Self::changes).
     pub async fn send_changes(
         &self,
         after: i64,
+        most: i64,
         events: From,
         to: mpsc::Sender<Vec<Change>>,
     ) -> Result<i64, StoreError> {
-        let mut tx = self.begin_read().await?;
-        let last: i64 = sqlx::query("SELECT seq FROM clock WHERE id = 1").fetch_one(&mut *tx).await?.try_get(0)?;
+        let mut tx = in_time(self.begin_read()).await?;
+        let newest: i64 = sqlx::query("SELECT seq FROM clock WHERE id = 1").fetch_one(&mut *tx).await?.try_get(0)?;
+        let last = newest.min(after.saturating_add(most));
         if last > after {
-            let mut changed = Changed { tx: &mut tx, backend: self.backend, after, last, to };
+            let mut changed = Changed { tx: &mut tx, backend: self.backend, after, last, newest, to };
             changed.erased().await?;
             changed.members().await?;
             changed.products().await?;
             changed.contacts().await?;
-            changed.seen(events).await?;
+            changed.interest(events).await?;
             changed.events(events).await?;
         }
         tx.rollback().await?;
@@ -157,14 +159,20 @@ struct Changed<'a> {
     backend: Backend,
     after: i64,
     last: i64,
+    /// The last of all that there are.
+    newest: i64,
     to: mpsc::Sender<Vec<Change>>,
 }
 
 impl Changed<'_> {
     async fn erased(&mut self) -> Result<(), StoreError> {
-        let mut pages = self.pages("tombstones", "hash", None);
+        let (mut pages, mut hashes) = (self.pages("tombstones", "hash", None), Vec::new());
         while let Some(page) = pages.next::<(String,)>(self.tx).await? {
-            self.send(vec![Change::Tombstones(page.into_iter().map(|(hash,)| hash).collect())]).await;
+            hashes.extend(page.into_iter().map(|(hash,)| hash));
+        }
+        // All at once: the ids of the whole base are looked through for them.
+        if !hashes.is_empty() {
+            self.send(vec![Change::Tombstones(hashes)]).await;
         }
         Ok(())
     }
@@ -179,7 +187,8 @@ impl Changed<'_> {
     }
 
     async fn products(&mut self) -> Result<(), StoreError> {
-        let (mut pages, mut list) = (self.pages("products", "product_id, patch", None), Vec::new());
+        let of = Of { table: "products", columns: "product_id, patch", since: None };
+        let (mut pages, mut list) = (Pages::new(self.backend, of, (self.after, self.newest)), Vec::new());
         while let Some(page) = pages.next::<(String, String)>(self.tx).await? {
             for (id, patch) in page {
                 list.push(Change::Product(id, patch_of(&patch)?));
@@ -199,9 +208,9 @@ impl Changed<'_> {
         Ok(())
     }
 
-    /// What members looked at lately, of what the version learned: it knows how much they like it by that, and not that they
-    /// saw it these days. Whoever asks for what came later has it.
-    async fn seen(&mut self, unlearned: From) -> Result<(), StoreError> {
+    /// What members were interested in lately, of what the version learned: it knows how much they like it by that, and not
+    /// that it was these days. Whoever asks for what came later has it.
+    async fn interest(&mut self, unlearned: From) -> Result<(), StoreError> {
         if self.after > 0 {
             return Ok(());
         }
@@ -216,17 +225,17 @@ impl Changed<'_> {
             return Ok(());
         }
         let after = self.first_event(since).await? - 1;
-        // Of views: their place among the kinds.
-        const { assert!(Kind::View as u8 == 2) };
-        let condition = Some(("kind = 2 AND time > $3", since));
-        let of = Of { table: "events", columns: "member_id, product_id, time", since: condition };
+        // From views to shares: their places among the kinds.
+        const { assert!(Kind::View as u8 == 2 && Kind::Share as u8 == 5) };
+        let condition = Some(("kind BETWEEN 2 AND 5 AND time > $3", since));
+        let of = Of { table: "events", columns: "member_id, product_id, kind, time", since: condition };
         let mut pages = Pages::new(self.backend, of, (after, upto));
-        while let Some(page) = pages.next::<(String, String, i64)>(self.tx).await? {
+        while let Some(page) = pages.next::<(String, String, i64, i64)>(self.tx).await? {
             let learned = page.into_iter().filter(|(.., time)| *time <= until);
-            self.send(
-                learned.map(|(member_id, product_id, time)| Change::Seen { member_id, product_id, time }).collect(),
-            )
-            .await;
+            let interest = |(member_id, product_id, kind, time)| {
+                Ok(Change::Interest { member_id, product_id, kind: kind_of(kind)?, time })
+            };
+            self.send(learned.map(interest).collect::<Result<_, StoreError>>()?).await;
         }
         Ok(())
     }

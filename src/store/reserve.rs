@@ -72,6 +72,8 @@ pub struct Learned {
     pub held: Vec<Held>,
     /// What it learned that the member allows.
     pub consent: Consent,
+    /// Whether it learned that they are a minor by birthday.
+    pub is_young: bool,
 }
 
 /// One contact that a plan wants.
@@ -107,9 +109,9 @@ pub(super) struct Known {
 
 impl Known {
     /// Whether the member may be contacted.
-    pub(super) fn allows(&self, learned: Consent, now: i64) -> bool {
-        let consent = self.profile.as_ref().map_or(learned, |said| said.consent(learned, now));
-        !self.is_erased && consent.allows_contact(learned)
+    pub(super) fn allows(&self, Learned { consent: learned, is_young, .. }: &Learned, now: i64) -> bool {
+        let consent = self.profile.as_ref().map_or(*learned, |said| said.consent(*learned, *is_young, now));
+        !self.is_erased && consent.allows_contact(*learned)
     }
 
     /// Messages that others sent.
@@ -190,7 +192,7 @@ impl Tx {
         };
         let is_known = member.contacts.iter().any(|c| c.contact_id == contact.contact_id);
         let is_told = member.was_told_of(&contact.product_id, &of.budget);
-        if is_known || is_told || wanted.times.until < *now || !member.allows(wanted.learned.consent, *now) {
+        if is_known || is_told || wanted.times.until < *now || !member.allows(&wanted.learned, *now) {
             return Ok(None);
         }
         // Noted in the store, so that a server whose clock is behind can't still claim them.

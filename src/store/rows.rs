@@ -135,12 +135,14 @@ pub enum Change {
         /// The channel.
         channel: Option<String>,
     },
-    /// A member looked at a product lately, and the version learned of it.
-    Seen {
+    /// A member showed interest in a product lately, and the version learned of it.
+    Interest {
         /// The member.
         member_id: String,
         /// The product.
         product_id: String,
+        /// What they did.
+        kind: Kind,
         /// Unix seconds.
         time: i64,
     },

@@ -200,14 +200,14 @@ impl<'a> Asked<'a> {
     ) -> Result<Audience, Stopped> {
         stop.check()?;
         let chances = self.chances.as_ref();
-        let mean = chances.map_or(0.0, |chances| chances.mean(&ranked));
+        let (mean, eligible) = (chances.map_or(0.0, |chances| chances.mean(&ranked)), ranked.count);
         let mut scheduled = self.request.quota.is_set().then(|| {
             let scheduled = self.request.quota.schedule(&self.model.members, &self.model.state, &ranked.best);
             ranked = Ranked::all(scheduled.members.clone());
             scheduled
         });
         stop.check()?;
-        let reach = chances.map_or_else(Vec::new, |chances| chances.reach(&ranked, mean));
+        let reach = chances.map_or_else(Vec::new, |chances| chances.reach(&ranked, mean, eligible));
         let of_chances = || chances?.count(self.request.size, &ranked.best);
         // Sizes that can't be said were refused when the question came in.
         ranked.best.truncate(self.count().or_else(of_chances).unwrap_or(0));

@@ -1,7 +1,9 @@
 //! The chance that each of some members buys each of some products.
 
 use super::forecast::Chances;
-use super::{AudienceError, AudienceRequest, AudienceSize, BATCH_SCORES, MemberFilter, Quota, Subject, query};
+use super::{
+    AudienceError, AudienceRequest, AudienceSize, BATCH_SCORES, MOST_CHANCES, MemberFilter, Quota, Subject, query,
+};
 use crate::launch::LaunchQuery;
 use crate::model::Model;
 use crate::stop::Stop;
@@ -11,13 +13,16 @@ use crate::stop::Stop;
 ///
 /// # Errors
 /// [`AudienceError::Stopped`] once `stop` is raised, [`AudienceError::NoChances`] where too few launches could be
-/// replayed to say how many buy.
+/// replayed to say how many buy, [`AudienceError::TooMany`] of more than memory is made for.
 pub fn chances(
     model: &Model,
     subjects: &[(Subject, Vec<u32>)],
     rows: &[u32],
     stop: &Stop,
 ) -> Result<Vec<Vec<f32>>, AudienceError> {
+    if rows.len().saturating_mul(subjects.len()) > MOST_CHANCES {
+        return Err(AudienceError::TooMany(rows.len(), subjects.len()));
+    }
     let questions: Vec<AudienceRequest> = subjects.iter().cloned().map(of_everybody).collect();
     let queries: Vec<LaunchQuery> = questions.iter().map(|question| query(model, question)).collect();
     let mut chances = Vec::with_capacity(queries.len());

@@ -1,4 +1,4 @@
-//! A feed for several members at once, such as a chat group: what most of them would like and none would mind.
+//! A feed for several members at once, such as a chat group: what most of them would like and few would mind.
 //!
 //! Every member names the head of the own feed; the products that most name are then weighed by all. A member's
 //! liking of a product is its chance over that of the last product on the member's own page: what is liked by 1
@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use rayon::prelude::*;
 
-use super::{FeedItem, FeedRequest, Persona, ProductFilter, Rules, Signals, Source, Visitor, allowed_products, score};
+use super::{
+    FeedItem, FeedRequest, Persona, ProductFilter, Rule, Rules, Signals, Source, Visitor, allowed_products, score,
+};
 use crate::model::Model;
 use crate::popularity::Context;
 use crate::stop::{Stop, Stopped};
@@ -62,6 +64,10 @@ pub struct GroupItem {
     pub liked_by: u32,
     /// Members to whom it is less likely by a factor of ten than the last product on their own page.
     pub minded_by: u32,
+    /// The source that speaks for it most, to most of those who like it; that it is popular, where nobody does.
+    pub source: Source,
+    /// The rule that put it here, if its score alone would not have.
+    pub rule: Option<Rule>,
 }
 
 /// A group's feed.
@@ -79,18 +85,31 @@ struct Votes {
     log_liking: f64,
     liked_by: u32,
     minded_by: u32,
+    /// Members who like it, by the [place](SOURCES) of what speaks for it.
+    sources: [u32; SOURCES.len()],
 }
 
+/// What speaks for a product to a member; before others where as many have it.
+const SOURCES: [Source; 5] = [Source::Repeat, Source::Affinity, Source::Neighbours, Source::Taste, Source::Popular];
+
 impl Votes {
-    /// Adds the liking that `members` share. Members of whom nothing is `known` count in the mean, but neither like nor
-    /// mind.
-    fn add(&mut self, liking: f32, members: usize, known: bool) {
+    /// Adds the liking that `members` share, and what speaks for it. Members of whom nothing is `known` count in the mean, but
+    /// neither like nor mind.
+    fn add(&mut self, (liking, source): (f32, Source), members: usize, known: bool) {
         let liking = liking.clamp(*LIKINGS.start(), *LIKINGS.end());
         self.log_liking += members as f64 * f64::from(liking.ln());
         if known {
             self.liked_by += u32::from(liking >= 1.0);
+            let speaks = |of: &Source| liking >= 1.0 && *of == source;
+            self.sources.iter_mut().zip(SOURCES).for_each(|(count, of)| *count += u32::from(speaks(&of)));
             self.minded_by += u32::from(liking < MINDED_BELOW);
         }
+    }
+
+    fn source(&self) -> Source {
+        let most = self.sources.into_iter().max().filter(|most| *most > 0);
+        let at = most.and_then(|most| self.sources.iter().position(|count| *count == most));
+        at.map_or(Source::Popular, |at| SOURCES[at])
     }
 
     fn score(&self, members: usize) -> f32 {
@@ -123,13 +142,14 @@ pub fn group_feed(model: &Model, request: &GroupRequest, stop: &Stop) -> Result<
     let candidates = candidates(model, &question, &voices, &named);
     let votes = weigh(model, &question, &voices, &named, &candidates, stop)?;
     let members = personas.len();
-    let items = candidates.iter().zip(&votes).map(|(p, v)| FeedItem::new(*p, v.score(members), Source::Popular));
+    let items = candidates.iter().zip(&votes).map(|(p, v)| FeedItem::new(*p, v.score(members), v.source()));
     let page = request.rules.apply(model, &nobody, super::sorted(items.collect()), request.page_size);
     let items = page.iter().map(|item| {
         // The page's products are among the candidates, which are sorted.
         let votes = candidates.binary_search(&item.product).map_or_else(|_| Votes::default(), |at| votes[at]);
         let Votes { liked_by, minded_by, .. } = votes;
-        GroupItem { product: item.product, score: item.score, liked_by, minded_by }
+        let FeedItem { product, score, source, rule } = *item;
+        GroupItem { product, score, liked_by, minded_by, source, rule }
     });
     Ok(GroupFeed { items: items.collect(), known_members: personas.iter().filter(|p| p.is_personal()).count() })
 }
@@ -197,7 +217,7 @@ fn weigh(
         let signals = Signals::new(model, persona, question);
         Ok(likings(&named.own, candidates, |products| score(model, persona, &signals, products)))
     };
-    let likings: Vec<Vec<f32>> = voices.par_iter().zip(named).map(like).collect::<Result<_, Stopped>>()?;
+    let likings: Vec<Vec<(f32, Source)>> = voices.par_iter().zip(named).map(like).collect::<Result<_, Stopped>>()?;
     let mut votes = vec![Votes::default(); candidates.len()];
     // In the order of the members: sums of floating-point numbers repeat.
     for (likings, (persona, weight)) in likings.iter().zip(voices) {
@@ -208,9 +228,9 @@ fn weigh(
     Ok(votes)
 }
 
-/// Scores of the candidates over that of the last product on the member's own page; all are scored at once, since
-/// a score is also relative to what stands beside.
-fn likings(own: &[u32], candidates: &[u32], score: impl Fn(&[u32]) -> Vec<FeedItem>) -> Vec<f32> {
+/// Scores of the candidates over that of the last product on the member's own page, and what speaks for them; all are
+/// scored at once, since a score is also relative to what stands beside.
+fn likings(own: &[u32], candidates: &[u32], score: impl Fn(&[u32]) -> Vec<FeedItem>) -> Vec<(f32, Source)> {
     let mut products = [own, candidates].concat();
     products.sort_unstable();
     products.dedup();
@@ -221,7 +241,7 @@ fn likings(own: &[u32], candidates: &[u32], score: impl Fn(&[u32]) -> Vec<FeedIt
     let mut group: Vec<&FeedItem> =
         best.iter().filter(|item| candidates.binary_search(&item.product).is_ok()).collect();
     group.sort_unstable_by_key(|item| item.product);
-    group.iter().map(|item| item.score.max(0.0) / usual).collect()
+    group.iter().map(|item| (item.score.max(0.0) / usual, item.source)).collect()
 }
 
 #[cfg(test)]
@@ -230,8 +250,8 @@ mod tests {
 
     fn votes(likings: &[f32], strangers: (f32, usize)) -> (Votes, f32) {
         let mut votes = Votes::default();
-        likings.iter().for_each(|liking| votes.add(*liking, 1, true));
-        votes.add(strangers.0, strangers.1, false);
+        likings.iter().for_each(|liking| votes.add((*liking, Source::Taste), 1, true));
+        votes.add((strangers.0, Source::Popular), strangers.1, false);
         (votes, votes.score(likings.len() + strangers.1))
     }
 
@@ -255,9 +275,24 @@ mod tests {
             super::super::sorted(products.iter().map(item).collect())
         };
         let own: Vec<u32> = (0..50).collect();
-        assert_eq!(likings(&own, &[0, 19, 20, 99], score), [100.0 / 81.0, 1.0, 80.0 / 81.0, 1.0 / 81.0]);
-        assert_eq!(likings(&own[..4], &[2, 3], score), [1.0, 97.0 / 98.0], "of four, the better half");
-        assert_eq!(likings(&[], &[5], score), [95.0]);
+        let likings =
+            |own, group| -> Vec<f32> { likings(own, group, score).into_iter().map(|(liking, _)| liking).collect() };
+        assert_eq!(likings(&own, &[0, 19, 20, 99]), [100.0 / 81.0, 1.0, 80.0 / 81.0, 1.0 / 81.0]);
+        assert_eq!(likings(&own[..4], &[2, 3]), [1.0, 97.0 / 98.0], "of four, the better half");
+        assert_eq!(likings(&[], &[5]), [95.0]);
+    }
+
+    #[test]
+    fn what_speaks_to_most_who_like_it_is_told() {
+        let of = |voices: &[(f32, Source)]| {
+            let mut votes = Votes::default();
+            voices.iter().for_each(|voice| votes.add(*voice, 1, true));
+            votes.source()
+        };
+        let (bought, alike) = (Source::Repeat, Source::Neighbours);
+        assert_eq!(of(&[(2.0, bought), (1.0, alike), (3.0, alike)]), alike);
+        assert_eq!(of(&[(2.0, bought), (0.5, alike), (0.5, alike)]), bought, "who does not like it does not say why");
+        assert_eq!(of(&[(0.5, bought)]), Source::Popular);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::model::Model;
 use crate::ranking::Scored;
 
 /// How many similar products speak for one.
-const ANALOGUES: usize = 20;
+const SPEAKING: usize = 20;
 
 /// A new product that nobody had bought when the model learned.
 #[derive(Clone, Debug)]
@@ -23,10 +23,15 @@ pub struct Unsold {
 impl Unsold {
     /// From the sold products most like it, best first; `None` where none is.
     pub(crate) fn new(product: u32, analogues: &[Scored]) -> Option<Self> {
-        let analogues = &analogues[..analogues.len().min(ANALOGUES)];
+        let analogues = &analogues[..analogues.len().min(SPEAKING)];
         let total: f32 = analogues.iter().map(|analogue| analogue.score).sum();
         let weighed = |analogue: &Scored| (analogue.row, analogue.score / total);
         (total > 0.0).then(|| Self { product, analogues: analogues.iter().map(weighed).collect() })
+    }
+
+    /// Its row.
+    pub(crate) fn product(&self) -> u32 {
+        self.product
     }
 
     /// The mean over the products most like it.
@@ -44,7 +49,7 @@ impl Model {
         let rows: Vec<u32> = (0..self.products.len() as u32).filter(is_unsold).collect();
         let unsold = |row: &u32| {
             let features = self.products.attributes(*row).features();
-            Unsold::new(*row, &self.content.nearest(&features, ANALOGUES, is_sold))
+            Unsold::new(*row, &self.content.nearest(&features, SPEAKING, is_sold))
         };
         self.unsold = rows.par_iter().filter_map(unsold).collect::<Vec<_>>().into();
         self.with_facts()
@@ -59,7 +64,7 @@ mod tests {
     use crate::content::ContentIndex;
     use crate::events::DAY_SECONDS;
     use crate::sparse::Matrix;
-    use crate::state::ProductPatch;
+    use crate::state::{Analogues, ProductPatch};
 
     /// Two teas and a soap that were bought by the hundredth day, and a tea that was added since, and launched so many days
     /// before.
@@ -74,7 +79,7 @@ mod tests {
         learned.info.as_of_time = 100 * DAY_SECONDS;
         let launched_at = Some((100 - days) * DAY_SECONDS);
         let patch = ProductPatch { category: Some("tea".to_owned()), launched_at, ..ProductPatch::default() };
-        learned.with_products(&[("new".to_owned(), patch)])
+        learned.with_products(&[("new".to_owned(), patch)], &mut Analogues::default())
     }
 
     #[test]

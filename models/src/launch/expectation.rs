@@ -108,8 +108,6 @@ impl Spread {
 /// From launch scores to chances.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Level {
-    /// `ln` of the mean of `exp(score)` over the members.
-    log_mean: f32,
     /// What makes scores log odds.
     intercept: f32,
 }
@@ -122,7 +120,7 @@ impl Level {
         let weighted: Vec<(f64, f64)> = scores.iter().enumerate().map(odds).collect();
         let count: f64 = weighted.iter().map(|(_, weight)| weight).sum();
         if count <= 0.0 {
-            return Self { log_mean: 0.0, intercept: log_rate };
+            return Self { intercept: log_rate };
         }
         let sum: f64 = weighted.iter().map(|(odds, weight)| weight * odds).sum();
         let log_mean = f64::from(highest) + (sum / count).ln();
@@ -142,13 +140,7 @@ impl Level {
                 break;
             }
         }
-        Self { log_mean: log_mean as f32, intercept: intercept as f32 }
-    }
-
-    /// How many times as likely as the mean member one with this score is to buy.
-    #[inline]
-    pub fn lift(self, score: f32) -> f64 {
-        f64::from(score - self.log_mean).exp()
+        Self { intercept: intercept as f32 }
     }
 
     /// The chance that a member with this score buys.
@@ -227,8 +219,6 @@ mod tests {
     fn chances_sum_to_the_rate() {
         let scores: Vec<f32> = (0..1000).map(|i| i as f32 / 500.0).collect();
         let rare = Level::of(&scores, |_| 1.0, 0.001f32.ln());
-        let mean_lift = scores.iter().map(|s| rare.lift(*s)).sum::<f64>() / 1000.0;
-        assert!((mean_lift - 1.0).abs() < 1e-4, "{mean_lift}");
         let chances = |level: Level| scores.iter().map(|s| level.probability(*s)).sum::<f64>();
         assert!((chances(rare) - 1.0).abs() < 1e-4, "{}", chances(rare));
         // Scores so steep, and buyers so many, that the best are nearly sure to buy.

@@ -18,6 +18,9 @@ impl Model {
         let state = &self.state;
         let (left, days) = (state.popularity_left(self), state.days_passed(self));
         model.popularity = learned.popularity.with_purchases(days, left, state.bought(), state.bought_in(left[0]));
+        // What was added may be new no more.
+        model.unsold =
+            learned.unsold.iter().filter(|unsold| model.popularity.is_new(unsold.product())).cloned().collect();
         // What a product's share is compared with.
         model.tree = CategoryTree::new(&model.products.categories, &model.popularity.overall).into();
         model.with_facts()

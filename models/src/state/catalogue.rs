@@ -1,6 +1,6 @@
 //! Products as they are now: added, changed and retired since a model learned.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -98,17 +98,24 @@ impl ProductPatch {
     }
 }
 
+/// The sold products most like what products are made of that were added to a model, as they were found when it was last
+/// given products: only what is new is looked for.
+#[derive(Clone, Debug, Default)]
+pub struct Analogues(BTreeMap<Vec<Feature>, Arc<[Scored]>>);
+
 impl Model {
-    /// Days from a moment to the newest event that the model learned; 0 for what came after.
-    fn days_since(&self, moment: i64) -> u16 {
-        u16::try_from((day(self.info.as_of_time) - day(moment)).max(0)).unwrap_or(u16::MAX)
+    /// Days from a moment to the newest event that the model learned; below 0 for what came after.
+    fn days_since(&self, moment: i64) -> i32 {
+        let days = day(self.info.as_of_time).saturating_sub(day(moment));
+        days.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32
     }
 
     /// The same model with what was said of products, each named once. Products that it does not know come after its own, in
     /// the order given: they have a vector by their content, and nobody bought them. What is like a product that it knows is
-    /// still told by what that was made of when it learned. Costs time in proportion to the products. The model is one that
-    /// was loaded: to one with added products, no more can be added.
-    pub fn with_products(&self, said: &[(String, ProductPatch)]) -> Self {
+    /// still told by what that was made of when it learned. Costs time in proportion to the products, and a search for each
+    /// that is made of what `found` does not have. The model is one that was loaded: to one with added products, no more can be
+    /// added.
+    pub fn with_products(&self, said: &[(String, ProductPatch)], found: &mut Analogues) -> Self {
         if said.is_empty() {
             return self.clone();
         }
@@ -123,14 +130,18 @@ impl Model {
         let mut model = self.clone();
         model.products = self.products.changed(&changed, &added);
         let age = |(_, patch): &(&str, &ProductPatch)| patch.launched_at.map_or(0, |at| self.days_since(at));
-        model.popularity = self.popularity.extended(&added.iter().map(age).collect::<Vec<u16>>());
+        model.popularity = self.popularity.extended(&added.iter().map(age).collect::<Vec<i32>>());
         model.tree = CategoryTree::new(&model.products.categories, &model.popularity.overall).into();
         if !added.is_empty() {
             let made_of = |(_, patch): &(&str, &ProductPatch)| patch.applied(Attributes::default()).features();
             let features: Vec<_> = added.iter().map(made_of).collect();
             let is_sold = |row: u32| !self.launch.buyers.rows.range(row).is_empty();
-            let nearest = |features: &Vec<Feature>| self.content.nearest(features, ANALOGUES, is_sold);
-            let analogues: Vec<Vec<Scored>> = features.par_iter().map(nearest).collect();
+            let nearest = |features: &Vec<Feature>| match found.0.get(features) {
+                Some(analogues) => analogues.clone(),
+                None => self.content.nearest(features, ANALOGUES, is_sold).into(),
+            };
+            let analogues: Vec<Arc<[Scored]>> = features.par_iter().map(nearest).collect();
+            found.0 = features.iter().cloned().zip(analogues.iter().cloned()).collect();
             let vectors: Vec<Vec<f32>> = analogues.iter().map(|a| mean_vector(&self.embeddings, a)).collect();
             let rows = self.products.len() as u32..;
             let is_new = |row: u32| model.popularity.is_new(row);
@@ -233,7 +244,9 @@ mod tests {
     #[test]
     fn what_is_added_comes_last_and_what_is_retired_stays_unavailable() {
         let learned = fixture::model(&[("a/x", "k", [1.0, 0.0], 90), ("a/y", "k", [0.0, 1.0], 90)], &[]);
-        let model = learned.with_products(&[now("p000", "a/x", false), now("aaa", "b", true), now("zzz", "a/x", true)]);
+        let mut found = Analogues::default();
+        let said = [now("p000", "a/x", false), now("aaa", "b", true), now("zzz", "a/x", true)];
+        let model = learned.with_products(&said, &mut found);
         let p = &model.products;
         assert_eq!(
             (p.len(), p.find("aaa"), p.find("zzz"), p.find("p001"), p.find("p002")),
@@ -247,7 +260,7 @@ mod tests {
         assert_eq!(model.embeddings.product(3).len(), 2);
         let [changed, .., added] = &model.facts[..] else { panic!("facts of all products") };
         assert_eq!((model.facts.len(), changed.brand, added.nodes), (4, NONE, changed.nodes));
-        let again = model.clone().with_products(&[]);
+        let again = model.clone().with_products(&[], &mut found);
         assert_eq!(again.products.find("zzz"), Some(3));
     }
 
@@ -269,7 +282,7 @@ mod tests {
         let ProductPatch { brand, price, tags, .. } = said.clone();
         let beyond = ProductPatch { brand, price, tags, ..ProductPatch::default() };
         assert_eq!(said.clone().beyond(&learned.products, 0), beyond, "it has a brand, no price and no tags");
-        let model = learned.with_products(&[("p000".to_owned(), beyond)]);
+        let model = learned.with_products(&[("p000".to_owned(), beyond)], &mut Analogues::default());
         let sorted = Attributes { tags: ["a", "b"].map(str::to_owned).to_vec(), ..said.applied(Attributes::default()) };
         assert_eq!(model.products.attributes(0), sorted, "and knows the rest");
         assert_eq!(said.beyond(&model.products, 0), ProductPatch::default());

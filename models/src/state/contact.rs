@@ -151,8 +151,8 @@ impl State {
     /// Takes over what was known when the model was loaded: before any of it changes.
     pub fn load(&mut self, mut loaded: Loaded) {
         loaded.contacts.sort();
-        loaded.views.sort();
-        (self.loaded, self.views) = (Arc::new(loaded.contacts), Arc::new(loaded.views));
+        loaded.interest.sort();
+        (self.loaded, self.interest) = (Arc::new(loaded.contacts), Arc::new(loaded.interest));
     }
 
     /// Adds a contact of a member to those that are to be loaded.

@@ -46,10 +46,9 @@ impl LiveMember {
         }
     }
 
-    /// Products looked at after a moment.
-    pub(super) fn viewed(&self, since: i64) -> impl Iterator<Item = u32> {
-        let first = self.events.partition_point(|e| e.time <= since);
-        self.events[first..].iter().filter(|e| e.kind == Kind::View).map(|e| e.product)
+    /// What they did after a moment.
+    pub(super) fn after(&self, since: i64) -> &[LiveEvent] {
+        &self.events[self.events.partition_point(|e| e.time <= since)..]
     }
 }
 

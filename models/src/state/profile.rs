@@ -73,8 +73,8 @@ impl Profile {
         let differs = |said: Option<bool>, learned: bool| said.filter(|said| *said != learned);
         let known = members.tags.row(row);
         let has = |tag: &String| members.tag_names.find(tag).is_some_and(|tag| known.contains(&tag));
-        // A model knows the day alone, and not who is young: that passes, and who is of age remains so.
-        let is_of_age = now > 0 && !self.is_young(now);
+        // A model knows the day alone: that of a young one is remembered, and of one whom it takes for young.
+        let is_of_age = now > 0 && !self.is_young(now) && !members.is_young(row);
         let day = members.birthdays.get(row as usize);
         Self {
             store: new(self.store, &members.stores),
@@ -89,12 +89,14 @@ impl Profile {
         }
     }
 
-    /// What the member allows, where a model learned something else.
-    pub fn consent(&self, learned: Consent, now: i64) -> Consent {
+    /// What the member allows, where a model learned something else, and maybe that they are young: who says that they are no
+    /// minor must then tell another birthday, too.
+    pub fn consent(&self, learned: Consent, is_young: bool, now: i64) -> Consent {
+        let is_young = if self.birthday.is_some() { self.is_young(now) } else { is_young };
         Consent {
             personalization: self.personalization.unwrap_or(learned.personalization),
             marketing: self.marketing.unwrap_or(learned.marketing),
-            minor: self.minor.unwrap_or(learned.minor) || self.is_young(now),
+            minor: self.minor.unwrap_or(learned.minor) || is_young,
         }
     }
 
@@ -195,10 +197,15 @@ mod tests {
             |y, m, d| Profile { birthday: NaiveDate::from_ymd_opt(y, m, d), minor: Some(false), ..Profile::default() };
         // 2026-02-28, at noon, when the day has begun everywhere.
         let now = 1_772_236_800 + MOST_BEHIND;
-        assert!(born(2008, 3, 1).consent(adult, now).minor);
-        assert!(!born(2008, 2, 28).consent(adult, now).minor);
-        assert!(born(2008, 2, 28).consent(adult, now - 1).minor, "somewhere it is the 27th");
-        assert!(Profile { minor: Some(true), ..Profile::default() }.consent(adult, now).minor);
+        assert!(born(2008, 3, 1).consent(adult, false, now).minor);
+        assert!(!born(2008, 2, 28).consent(adult, false, now).minor);
+        assert!(born(2008, 2, 28).consent(adult, false, now - 1).minor, "somewhere it is the 27th");
+        let told = |minor| Profile { minor: Some(minor), ..Profile::default() };
+        assert!(told(true).consent(adult, false, now).minor);
+        // A version took a table's birthday for that of a child.
+        let child = Consent { minor: true, ..adult };
+        assert!(told(false).consent(child, true, now).minor && !told(false).consent(child, false, now).minor);
+        assert!(!born(2008, 2, 28).consent(child, true, now).minor && born(2008, 3, 1).consent(child, true, now).minor);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Tables of a campaign: an audience as it was written, and what its members bought later.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use super::ids::{Ids, NoId};
 use crate::config::{DataConfig, TableConfig};
 use crate::progress::Progress;
 use crate::slice::{kept_purchases, pairs};
-use crate::tables::{Reason, Rejects, TableError, TimeUnit, table_files};
+use crate::tables::{Cell, Reason, Rejects, TableError, TimeUnit, table_files};
 
 /// One member of an audience.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,11 +38,6 @@ pub fn read_audience(path: &Path) -> Result<Vec<(String, AudienceRow)>, TableErr
         file.read(&columns.names, &mut |(row, cells)| {
             rejects.rows += 1;
             let parsed = cells.ok_or(Reason::Malformed).and_then(|cells| {
-                let id = |name: &str, missing: Reason| match Ids::id_of(columns.get(name, cells)) {
-                    Ok((id, _)) => Ok(id.into_owned()),
-                    Err(NoId::Missing) => Err(missing),
-                    Err(NoId::Bad) => Err(Reason::BadId),
-                };
                 let held_out = columns.get("held_out", cells).flag().ok().flatten();
                 let held_out = held_out.ok_or(Reason::BadFlag("held_out"))?;
                 let probability =
@@ -50,9 +45,8 @@ pub fn read_audience(path: &Path) -> Result<Vec<(String, AudienceRow)>, TableErr
                 if probability.is_some_and(|chance| !(0.0..=1.0).contains(&chance)) {
                     return Err(Reason::NoChance("probability"));
                 }
-                let member_id = id("member_id", Reason::NoMemberId)?;
-                let row = AudienceRow { member_id, held_out, probability };
-                Ok((id("product_id", Reason::NoProductId)?, row))
+                let (product_id, member_id) = pair(&columns, cells)?;
+                Ok((product_id, AudienceRow { member_id, held_out, probability }))
             });
             match parsed {
                 Ok(parsed) if !seen.insert((parsed.0.clone(), parsed.1.member_id.clone())) => {
@@ -68,6 +62,39 @@ pub fn read_audience(path: &Path) -> Result<Vec<(String, AudienceRow)>, TableErr
         return Err(TableError::Empty(path.display().to_string()));
     }
     Ok(list)
+}
+
+/// Members who are known to want a product, by the product's id: its seeds.
+///
+/// # Errors
+/// If the table can't be read, or a row of it can't be used.
+pub fn read_seeds(path: &Path) -> Result<BTreeMap<String, BTreeSet<String>>, TableError> {
+    let (table, mut rejects) = (TableConfig::default(), Rejects::default());
+    let mut seeds = BTreeMap::<String, BTreeSet<String>>::new();
+    for file in table_files(path)? {
+        let columns = Columns::of(&file, &table, &["product_id", "member_id"], &[], false)?;
+        file.read(&columns.names, &mut |(row, cells)| {
+            rejects.rows += 1;
+            match cells.ok_or(Reason::Malformed).and_then(|cells| pair(&columns, cells)) {
+                Ok((product_id, member_id)) => {
+                    seeds.entry(product_id).or_default().insert(member_id);
+                }
+                Err(reason) => rejects.add(reason, &file.path, row),
+            }
+        })?;
+    }
+    gate("seeds", &rejects, &DataConfig { max_bad_row_share: 0.0, ..DataConfig::default() })?;
+    Ok(seeds)
+}
+
+/// The product and the member of a row.
+fn pair(columns: &Columns, cells: &[Cell<'_>]) -> Result<(String, String), Reason> {
+    let id = |name: &str, missing: Reason| match Ids::id_of(columns.get(name, cells)) {
+        Ok((id, _)) => Ok(id.into_owned()),
+        Err(NoId::Missing) => Err(missing),
+        Err(NoId::Bad) => Err(Reason::BadId),
+    };
+    Ok((id("product_id", Reason::NoProductId)?, id("member_id", Reason::NoMemberId)?))
 }
 
 /// Who bought what.

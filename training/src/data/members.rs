@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use chrono::{DateTime, Months};
-use kindred_models::catalogue::{Consent, IdType, Members, month_day};
+use kindred_models::catalogue::{Consent, IdType, Members, YOUNG, month_day};
 use kindred_models::state::{ADULT_YEARS, Profile};
 use kindred_models::strings::{Labels, Strings};
 
@@ -98,11 +98,13 @@ impl Member {
         born.map_or(0, |born| month_day(born.date_naive()))
     }
 
-    /// A minor is who the table calls one, and who is one by birthday as of a moment.
-    fn consent_at(&self, moment: i64) -> Consent {
+    /// What the member allows, as bits. A minor is who the table calls one, and who is one by birthday as of a moment.
+    fn consent_at(&self, moment: i64) -> u8 {
         let born = self.birthday.and_then(|b| DateTime::from_timestamp(b, 0));
         let adult = born.and_then(|b| b.checked_add_months(Months::new(12 * ADULT_YEARS)));
-        Consent { minor: self.consent.minor || adult.is_some_and(|a| a.timestamp() > moment), ..self.consent }
+        let is_young = adult.is_some_and(|adult| adult.timestamp() > moment);
+        let consent = Consent { minor: self.consent.minor || is_young, ..self.consent };
+        consent.to_bits() | if is_young { YOUNG } else { 0 }
     }
 }
 
@@ -259,7 +261,7 @@ impl ReadMembers {
         let label = |of: fn(&Member) -> &Option<String>| {
             Labels::encode(&sorted.iter().map(|m| of(m).as_deref()).collect::<Vec<_>>())
         };
-        let consents: Vec<u8> = sorted.iter().map(|m| m.consent_at(moment).to_bits()).collect();
+        let consents: Vec<u8> = sorted.iter().map(|m| m.consent_at(moment)).collect();
         Members {
             ids,
             id_type,

@@ -15,7 +15,7 @@ mod times;
 use std::path::{Path, PathBuf};
 
 pub(crate) use aside::SetAside;
-pub use audience::{AudienceRow, Purchases, read_audience, read_purchases};
+pub use audience::{AudienceRow, Purchases, read_audience, read_purchases, read_seeds};
 pub use events::{Event, Events, Kind, PRICE_STEP};
 pub use members::read_member_ids;
 pub use products::{NewProduct, NewProducts, Offer, read_new_products};

@@ -34,6 +34,9 @@ pub struct ExpectedReport {
     /// Share of all buyers, but for the seeds, who were in them, averaged over the audiences.
     #[serde(default)]
     pub recall: f64,
+    /// The same of as many members who bought most of the product before, and of all others who buy most; `None` for launches.
+    #[serde(default)]
+    pub recall_of_own_buyers: Option<f64>,
 }
 
 /// Asks for launches of the test days, with and without seeds, and for products that sold before; those whose horizon
@@ -78,8 +81,26 @@ pub(super) fn judge(
     }
     let known = buyers(test, active, known_products(model, params, |p| within(p, model.info.as_of_time)), horizon);
     let asked = known.iter().map(|(product, buyers)| (Subject::Known(*product), Vec::new(), buyers));
-    reports.extend(report(model, "known products".to_owned(), asked, stop)?);
+    if let Some(report) = report(model, "known products".to_owned(), asked, stop)? {
+        let own = known.iter().map(|(product, buyers)| recall_of_own_buyers(model, *product, active, buyers));
+        reports.push(ExpectedReport { recall_of_own_buyers: Some(own.sum::<f64>() / known.len() as f64), ..report });
+    }
     Ok(reports)
+}
+
+/// The share of a product's buyers whom one finds who asks a tenth of the members: its buyers, who bought most lately first,
+/// and then those who buy most of anything.
+fn recall_of_own_buyers(model: &Model, product: u32, active: &[u32], buyers: &[u32]) -> f64 {
+    let activity = &model.launch.statics.activity;
+    let of = |member: &u32| {
+        let bought = model.history.pair(*member, product).map_or(0.0, |past| past.decayed);
+        (bought, activity[*member as usize])
+    };
+    let mut ranked: Vec<(u32, (f32, f32))> = active.iter().map(|member| (*member, of(member))).collect();
+    ranked.sort_by(|(_, a), (_, b)| b.0.total_cmp(&a.0).then(b.1.total_cmp(&a.1)));
+    let head = &ranked[..(SHARE * active.len() as f64).ceil() as usize];
+    let came = head.iter().filter(|(member, _)| buyers.binary_search(member).is_ok()).count();
+    came as f64 / buyers.len().max(1) as f64
 }
 
 /// Some of the products that enough members are expected to buy.
@@ -124,7 +145,7 @@ fn report<'a>(
         let audience = match audience(model, &request, stop) {
             Ok(audience) => audience,
             Err(AudienceError::Stopped(stopped)) => return Err(stopped),
-            Err(AudienceError::NoChances | AudienceError::NoFeedChances | AudienceError::NoContacts) => continue,
+            Err(_) => continue,
         };
         let Some(expected) = audience.expected else { continue };
         let came = audience.members.iter().filter(|m| buyers.binary_search(&m.row).is_ok()).count();
@@ -134,7 +155,7 @@ fn report<'a>(
     }
     let (median_ratio, coverage) = summary(&foretold);
     let audiences = foretold.len();
-    let report =
-        ExpectedReport { subject, audiences, median_ratio, coverage, recall: recall / audiences.max(1) as f64 };
+    let recall = recall / audiences.max(1) as f64;
+    let report = ExpectedReport { subject, audiences, median_ratio, coverage, recall, recall_of_own_buyers: None };
     Ok((!foretold.is_empty()).then_some(report))
 }

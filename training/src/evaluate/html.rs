@@ -48,10 +48,15 @@ fn write_launches(page: &mut String, evaluation: &Evaluation) -> std::fmt::Resul
     }
     write!(page, "</table><p></p>")?;
     if !evaluation.expected.is_empty() {
-        write!(page, "<table><tr><th>best tenth for</th><th>audiences</th><th>recall@10%</th>")?;
+        write!(
+            page,
+            "<table><tr><th>best tenth for</th><th>audiences</th><th>recall@10%</th><th>of its own buyers first</th>"
+        )?;
         write!(page, "<th>expected over actual buyers (the middle one)</th><th>within 10–90%</th></tr>")?;
         for e in &evaluation.expected {
             write!(page, "<tr><td>{}</td><td>{}</td><td>{:.4}</td>", escaped(&e.subject), e.audiences, e.recall)?;
+            let own = e.recall_of_own_buyers.map_or_else(String::new, |recall| format!("{recall:.4}"));
+            write!(page, "<td>{own}</td>")?;
             write!(page, "<td>{:.2}</td><td>{:.0}%</td></tr>", e.median_ratio, 100.0 * e.coverage)?;
         }
         write!(page, "</table><p></p>")?;

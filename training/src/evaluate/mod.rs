@@ -161,6 +161,8 @@ impl Evaluation {
             metrics.insert(format!("expected.{name}.median_ratio"), report.median_ratio);
             metrics.insert(format!("expected.{name}.coverage"), report.coverage);
             metrics.insert(format!("expected.{name}.recall@10%"), report.recall);
+            let own = report.recall_of_own_buyers.map(|own| (format!("expected.{name}.recall@10%.own_buyers"), own));
+            metrics.extend(own);
         }
         for task in &self.tasks {
             metrics.insert(format!("feed.{}.members", task.task), task.members as f64);
@@ -215,7 +217,9 @@ pub fn evaluate(
         }
         None => None,
     };
-    for task in [Task::All, Task::New] {
+    // A random part of a member's products has nothing in it that they bought before.
+    let tasks = if cut.is_some() { &[Task::All, Task::New][..] } else { &[Task::New] };
+    for task in tasks.iter().copied() {
         evaluation.tasks.push(judge_feeds(&model, served.as_ref(), &baselines, &test, task, config, stop)?);
     }
     let mut members: Vec<u32> =

@@ -15,8 +15,8 @@ const RECENT_HALF_LIFE_DAYS: f32 = 14.0;
 pub(super) struct Baselines {
     /// Products by purchases, best first.
     popular: Vec<u32>,
-    /// The same, with old purchases counted less.
-    recent: Vec<u32>,
+    /// The same, with old purchases counted less; `None` where events have no time.
+    recent: Option<Vec<u32>>,
 }
 
 impl Baselines {
@@ -27,23 +27,25 @@ impl Baselines {
             rows.sort_by_key(|row| Scored { row: *row, score: counts[*row as usize] });
             rows
         };
-        Self { popular: order(0.0), recent: order(RECENT_HALF_LIFE_DAYS) }
+        Self { popular: order(0.0), recent: slice.has_time().then(|| order(RECENT_HALF_LIFE_DAYS)) }
     }
 
-    /// All of them by name.
-    pub(super) fn rank(&self, model: &Model, member: u32, task: Task) -> [(&'static str, Vec<u32>); 3] {
+    /// Those that a task tells apart, by name.
+    pub(super) fn rank(&self, model: &Model, member: u32, task: Task) -> Vec<(&'static str, Vec<u32>)> {
         let filled = |page: Vec<u32>, order: &[u32]| fill(page, order, model, member, task);
-        [
-            ("popularity", filled(Vec::new(), &self.popular)),
-            ("recent popularity", filled(Vec::new(), &self.recent)),
-            ("personal frequency", filled(frequent(model, member, task), &self.recent)),
-        ]
+        let mut rankings = vec![("popularity", filled(Vec::new(), &self.popular))];
+        rankings.extend(self.recent.as_ref().map(|recent| ("recent popularity", filled(Vec::new(), recent))));
+        if task == Task::All {
+            let rest = self.recent.as_ref().unwrap_or(&self.popular);
+            rankings.push(("personal frequency", filled(frequent(model, member), rest)));
+        }
+        rankings
     }
 }
 
 /// What the member bought most, with old purchases counted less.
-fn frequent(model: &Model, member: u32, task: Task) -> Vec<u32> {
-    let mut top = Top::new(if task == Task::All { PAGE } else { 0 });
+fn frequent(model: &Model, member: u32) -> Vec<u32> {
+    let mut top = Top::new(PAGE);
     let bought = model.history.member(member).filter(|past| past.count > 0);
     bought.for_each(|past| top.push(past.product, past.decayed));
     top.into_sorted().iter().map(|s| s.row).collect()

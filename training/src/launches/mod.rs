@@ -56,6 +56,9 @@ pub(crate) type PastLaunches = BTreeMap<i64, Replayed>;
 pub struct LaunchReport {
     /// Launches that were replayed.
     pub launches: usize,
+    /// As many as it takes to say how many will buy.
+    #[serde(default)]
+    pub needed: usize,
     /// Those foretold: enough others had ended before.
     pub foretold: usize,
     /// The middle launch's expected over actual buyers, of all members that were replayed.
@@ -117,10 +120,11 @@ pub(crate) fn fit(
     let moments: Vec<(i64, &[Past])> = cuts.iter().map(|cut| (*cut, past[cut].launches.as_slice())).collect();
     let all = || moments.iter().flat_map(|(_, launches)| launches.iter());
     let counted = all().filter(|launch| params.counts(launch.buyers));
-    let mut report = LaunchReport { launches: counted.clone().count(), ..LaunchReport::default() };
+    let needed = params.min_launches as usize;
+    let mut report = LaunchReport { launches: counted.clone().count(), needed, ..LaunchReport::default() };
     let mut learned = LaunchFit::default();
     // Launches without a buyer in the sample tell how many buy, but not who.
-    if counted.filter(|launch| launch.choice().is_some()).count() < params.min_launches as usize {
+    if counted.filter(|launch| launch.choice().is_some()).count() < needed {
         return Ok((learned, report));
     }
     expectation::foretell(&moments, params, &mut report);

@@ -14,7 +14,7 @@ mod room;
 
 pub use calendar::Calendar;
 pub use caps::{Caps, DaysOfMonth, MonthCap};
-pub use contact::{ContactStatus, Held, Place, Times};
+pub use contact::{ContactStatus, Held, Place, Times, told_more};
 pub use opening::{Opening, learned};
 pub use plan::{Left, MAX_OFFERS, Offer, Planner, Push, PushRequest};
 pub use policy::{ChannelParams, FatigueParams, InvalidOutreach, OutreachParams, Policy, REMEMBERED_DAYS};

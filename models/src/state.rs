@@ -64,6 +64,8 @@ pub struct State {
     acted: Arc<RoaringBitmap>,
     /// Contacts that were known when the model was loaded; those of a member that changed since stand with the member, too.
     loaded: Arc<LoadedContacts>,
+    /// Messages of others that the model learned of.
+    told: Arc<LoadedContacts>,
     /// What members were interested in lately before the model learned.
     interest: Arc<LoadedInterest>,
     /// Members of the model of whom a contact is new or changed since.
@@ -89,8 +91,10 @@ pub struct State {
 /// What is taken over when a model is loaded, and hardly changes.
 #[derive(Clone, Debug, Default)]
 pub struct Loaded {
-    /// Messages.
+    /// Messages that the model did not learn of.
     pub contacts: LoadedContacts,
+    /// Messages of others that it learned of: how many each member got, and on which days, and no more of them.
+    pub told: LoadedContacts,
     /// What members were interested in lately before the model learned.
     pub interest: LoadedInterest,
 }

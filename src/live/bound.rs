@@ -5,12 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kindred_models::Model;
-use kindred_models::events::{Counting, DAY_SECONDS};
+use kindred_models::events::{Counting, DAY_SECONDS, Kind};
 use kindred_models::model::ModelInfo;
 use kindred_models::outreach::{Held, Place};
-use kindred_models::state::{
-    Analogues, LiveContact, LiveEvent, Loaded, MAX_CHANNELS, NO_CHANNEL, ProductPatch, State, store_name,
-};
+use kindred_models::state::{Analogues, LiveContact, LiveEvent, Loaded, MAX_CHANNELS, ProductPatch, State, store_name};
 use kindred_models::strings::NONE;
 
 use crate::clock::unix_now;
@@ -129,11 +127,15 @@ impl Bound {
                 state.record(model, member_id, event, store.as_deref());
                 self.is_unranked = true;
             }
-            Change::Interest { member_id, product_id, kind, time } => {
-                if let Some(loading) = loading {
-                    let event =
-                        LiveEvent { time: *time, product: product(product_id), kind: *kind, channel: NO_CHANNEL };
-                    state.add_interest(model, member_id, event, &mut loading.interest);
+            Change::Learned { member_id, product_id, kind, time, channel } => {
+                let Some(loading) = loading else { return };
+                let channel = state.channel(channel.as_deref());
+                let event = LiveEvent { time: *time, product: product(product_id), kind: *kind, channel };
+                match kind {
+                    Kind::Contact => {
+                        state.add_contact(model, member_id, &LiveContact::by_others(event), &mut loading.told);
+                    }
+                    _ => state.add_interest(model, member_id, event, &mut loading.interest),
                 }
             }
             Change::Contact(contact) => {

@@ -212,6 +212,9 @@ fn answer(contact: &StoredContact, claim: &Claim, member: &Known, budget: &Budge
     let out = member.contacts.iter().filter(|c| c.status.is_out() && c.contact_id != contact.contact_id);
     let out: Vec<Held> = out.map(|c| c.held(policy)).chain(member.by_others(policy, &learned.held)).collect();
     let Some(channel) = policy.find(&contact.channel) else { return refused(Refusal::NotAllowed) };
+    if member.was_told_of(contact, budget) {
+        return refused(Refusal::Capped);
+    }
     if policy.admit(&out, channel, Times::at(*now)) {
         (None, Some(ContactStatus::Claimed))
     } else {

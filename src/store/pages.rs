@@ -22,16 +22,16 @@ pub(super) struct Pages {
 
 /// What is read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Of {
+pub(super) struct Of<'a> {
     pub(super) table: &'static str,
     pub(super) columns: &'static str,
     /// A condition that rows must meet, of a moment, `$3`.
-    pub(super) since: Option<(&'static str, i64)>,
+    pub(super) since: Option<(&'a str, i64)>,
 }
 
 impl Pages {
     /// Those with a number above the first, and up to the second.
-    pub(super) fn new(backend: Backend, Of { table, columns, since }: Of, (after, last): (i64, i64)) -> Self {
+    pub(super) fn new(backend: Backend, Of { table, columns, since }: Of<'_>, (after, last): (i64, i64)) -> Self {
         let list = match backend {
             Backend::Sqlite => format!("json_group_array(json_array({columns}))"),
             Backend::Postgres => format!("CAST(json_agg(json_build_array({columns})) AS TEXT)"),

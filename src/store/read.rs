@@ -100,7 +100,7 @@ impl Store {
             changed.members().await?;
             changed.products().await?;
             changed.contacts().await?;
-            changed.interest(events).await?;
+            changed.learned(events).await?;
             changed.events(events).await?;
         }
         tx.rollback().await?;
@@ -208,15 +208,23 @@ impl Changed<'_> {
         Ok(())
     }
 
-    /// What members were interested in lately, of what the version learned: it knows how much they like it by that, and not
-    /// that it was these days. Whoever asks for what came later has it.
-    async fn interest(&mut self, unlearned: From) -> Result<(), StoreError> {
+    /// What members were interested in lately, and the messages that others sent them, of what the version learned: it knows how
+    /// much they like what, and how often they were told something, but not when, nor of what. Whoever asks for what came
+    /// later has it.
+    async fn learned(&mut self, unlearned: From) -> Result<(), StoreError> {
         if self.after > 0 {
             return Ok(());
         }
         let newest = sqlx::query("SELECT max(time) FROM events").fetch_one(&mut **self.tx).await?;
         let Some(newest) = newest.try_get::<Option<i64>, _>(0)? else { return Ok(()) };
-        let since = newest.min(crate::clock::unix_now()) - SEEN_DAYS * DAY_SECONDS;
+        let newest = newest.min(crate::clock::unix_now());
+        // From views to shares, and contacts: their places among the kinds.
+        const { assert!(Kind::View as u8 == 2 && Kind::Share as u8 == 5 && Kind::Contact as u8 == 6) };
+        self.learned_since(unlearned, "kind BETWEEN 2 AND 5", newest - SEEN_DAYS * DAY_SECONDS).await?;
+        self.learned_since(unlearned, "kind = 6", newest - REMEMBERED_DAYS * DAY_SECONDS).await
+    }
+
+    async fn learned_since(&mut self, unlearned: From, kinds: &str, since: i64) -> Result<(), StoreError> {
         let (upto, until) = match unlearned {
             From::Number(number) => (number.min(self.last), i64::MAX),
             From::Moment(moment) => (self.last, moment),
@@ -225,17 +233,16 @@ impl Changed<'_> {
             return Ok(());
         }
         let after = self.first_event(since).await? - 1;
-        // From views to shares: their places among the kinds.
-        const { assert!(Kind::View as u8 == 2 && Kind::Share as u8 == 5) };
-        let condition = Some(("kind BETWEEN 2 AND 5 AND time > $3", since));
-        let of = Of { table: "events", columns: "member_id, product_id, kind, time", since: condition };
+        let condition = format!("{kinds} AND time > $3");
+        let columns = "member_id, product_id, kind, time, channel";
+        let of = Of { table: "events", columns, since: Some((&condition, since)) };
         let mut pages = Pages::new(self.backend, of, (after, upto));
-        while let Some(page) = pages.next::<(String, String, i64, i64)>(self.tx).await? {
-            let learned = page.into_iter().filter(|(.., time)| *time <= until);
-            let interest = |(member_id, product_id, kind, time)| {
-                Ok(Change::Interest { member_id, product_id, kind: kind_of(kind)?, time })
-            };
-            self.send(learned.map(interest).collect::<Result<_, StoreError>>()?).await;
+        while let Some(page) = pages.next::<(String, String, i64, i64, Option<String>)>(self.tx).await? {
+            let learned = page.into_iter().filter(|(_, _, _, time, _)| *time <= until);
+            let learned = learned.map(|(member_id, product_id, kind, time, channel)| {
+                Ok(Change::Learned { member_id, product_id, kind: kind_of(kind)?, time, channel })
+            });
+            self.send(learned.collect::<Result<_, StoreError>>()?).await;
         }
         Ok(())
     }

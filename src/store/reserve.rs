@@ -3,12 +3,12 @@
 //! Whoever plans looks at a snapshot; whether a member still has room is decided here, in the one transaction that
 //! holds the clock, so that no two plans, on any two servers, take the same room.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use kindred_models::catalogue::Consent;
 use kindred_models::events::{DAY_SECONDS, Kind};
-use kindred_models::outreach::{ContactStatus, Held, Policy, REMEMBERED_DAYS, Times};
+use kindred_models::outreach::{ContactStatus, Held, Policy, REMEMBERED_DAYS, Times, told_more};
 use kindred_models::state::Profile;
 use sqlx::Row;
 
@@ -101,10 +101,19 @@ pub struct Wanted {
 #[derive(Debug, Default)]
 pub(super) struct Known {
     pub(super) contacts: Vec<StoredContact>,
-    /// Messages that others sent, and that the version did not learn of: when and where.
-    by_others: Vec<(i64, Option<String>)>,
+    by_others: Vec<ByOthers>,
     profile: Option<Profile>,
     is_erased: bool,
+}
+
+/// A message that others sent.
+#[derive(Debug)]
+struct ByOthers {
+    product_id: String,
+    time: i64,
+    channel: Option<String>,
+    /// Whether the version learned of it, which knows its day alone.
+    is_learned: bool,
 }
 
 impl Known {
@@ -116,15 +125,20 @@ impl Known {
 
     /// Messages that others sent.
     pub(super) fn by_others(&self, policy: &Policy, learned: &[Held]) -> Vec<Held> {
-        let sent = |(time, channel): &(i64, Option<String>)| Held::by_others(policy.place(channel.as_deref()), *time);
-        self.by_others.iter().map(sent).chain(learned.iter().copied()).collect()
+        let sent = |of: &&ByOthers| Held::by_others(policy.place(of.channel.as_deref()), of.time);
+        let (told, new): (Vec<&ByOthers>, Vec<&ByOthers>) = self.by_others.iter().partition(|of| of.is_learned);
+        let learned = told_more(learned, told.iter().map(sent).collect());
+        new.iter().map(sent).chain(learned).collect()
     }
 
-    /// Whether the member was told of a product lately, or is about to be.
-    fn was_told_of(&self, product_id: &str, budget: &Budget) -> bool {
+    /// Whether the member was told of a contact's product lately, or is about to be by another that does not give way to it.
+    pub(super) fn was_told_of(&self, contact: &StoredContact, budget: &Budget) -> bool {
         let since = budget.now - DAY_SECONDS * i64::from(budget.policy.same_product_days());
-        let mut of_product = self.contacts.iter().filter(|c| c.product_id == product_id && c.times.from > since);
-        of_product.any(|c| c.held(&budget.policy).counts(budget.now))
+        let is_it = |product_id: &str, time: i64| product_id == contact.product_id && time > since;
+        let others = self.contacts.iter().filter(|c| c.contact_id != contact.contact_id);
+        let mut others = others.filter(|c| is_it(&c.product_id, c.times.from)).map(|c| c.held(&budget.policy));
+        others.any(|held| held.counts(budget.now) && !held.gives_way(contact.priority))
+            || self.by_others.iter().any(|of| is_it(&of.product_id, of.time))
     }
 }
 
@@ -191,7 +205,7 @@ impl Tx {
             value: wanted.value,
         };
         let is_known = member.contacts.iter().any(|c| c.contact_id == contact.contact_id);
-        let is_told = member.was_told_of(&contact.product_id, &of.budget);
+        let is_told = member.was_told_of(&contact, &of.budget);
         if is_known || is_told || wanted.times.until < *now || !member.allows(&wanted.learned, *now) {
             return Ok(None);
         }
@@ -206,7 +220,11 @@ impl Tx {
         let Some(giving_way) = policy.make_room(&held, wanted.channel, wanted.times, of.priority) else {
             return Ok(None);
         };
-        // Only reserved contacts give way, and these are the first of `held`, in the order of `live`.
+        // Only reserved contacts give way, and these are the first of `held`, in the order of `live`; so do those of the
+        // same product that come after.
+        let is_same = |c: &StoredContact| c.product_id == contact.product_id && c.held(policy).gives_way(of.priority);
+        let same = (0..live.len()).filter(|at| is_same(live[*at]));
+        let giving_way: BTreeSet<usize> = giving_way.into_iter().chain(same).collect();
         for at in giving_way.into_iter().filter(|_| !wanted.is_held_out) {
             self.becomes(live[at], ContactStatus::Displaced, *now, number).await?;
         }
@@ -239,18 +257,19 @@ impl Tx {
             let contact = contact(&row)?;
             known.entry(contact.member_id.clone()).or_default().contacts.push(contact);
         }
-        let (column, after) = match budget.unlearned {
-            From::Number(number) => ("seq", number),
-            From::Moment(moment) => ("time", moment),
-        };
         let text = format!(
-            "SELECT member_id, time, channel FROM events WHERE member_id IN ({members}) AND kind = {} \
-             AND time > ${next} AND {column} > ${}",
+            "SELECT seq, member_id, product_id, time, channel FROM events WHERE member_id IN ({members}) AND kind = {} \
+             AND time > ${next}",
             Kind::Contact as u8,
-            next + 1
         );
-        for row in self.rows(&text, ids, &[since, after]).await? {
-            let sent = (row.try_get("time")?, row.try_get("channel")?);
+        for row in self.rows(&text, ids, &[since]).await? {
+            let (seq, time): (i64, i64) = (row.try_get("seq")?, row.try_get("time")?);
+            let is_learned = match budget.unlearned {
+                From::Number(number) => seq <= number,
+                From::Moment(moment) => time <= moment,
+            };
+            let (product_id, channel) = (row.try_get("product_id")?, row.try_get("channel")?);
+            let sent = ByOthers { product_id, time, channel, is_learned };
             known.entry(row.try_get("member_id")?).or_default().by_others.push(sent);
         }
         let text = format!("SELECT member_id, profile FROM members WHERE member_id IN ({members})");

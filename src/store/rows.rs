@@ -135,16 +135,18 @@ pub enum Change {
         /// The channel.
         channel: Option<String>,
     },
-    /// A member showed interest in a product lately, and the version learned of it.
-    Interest {
+    /// A member showed interest in a product lately, or got a message, and the version learned of it, but not all of it.
+    Learned {
         /// The member.
         member_id: String,
-        /// The product.
+        /// The product; empty for a message about none.
         product_id: String,
-        /// What they did.
+        /// What happened.
         kind: Kind,
         /// Unix seconds.
         time: i64,
+        /// The channel.
+        channel: Option<String>,
     },
     /// A contact as it is now.
     Contact(ContactNow),

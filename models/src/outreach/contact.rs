@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::events::DAY_SECONDS;
+
 /// What became of a contact. Later ones in the order of the list outrank earlier ones, up to `Complained`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[repr(u8)]
@@ -129,6 +131,16 @@ impl Held {
     pub fn gives_way(&self, priority: u8) -> bool {
         self.status == ContactStatus::Reserved && self.priority < priority
     }
+}
+
+/// Messages that a version learned of, of which it knows the day alone, as far as others tell more of them: `told` are those of
+/// which they do, and may have some that the version did not learn of.
+pub fn told_more(learned: &[Held], mut told: Vec<Held>) -> Vec<Held> {
+    let more = |of: &Held| {
+        let is_it = |told: &Held| (0..DAY_SECONDS).contains(&(of.times.from - told.times.from));
+        told.iter().position(is_it).map_or(*of, |at| told.swap_remove(at))
+    };
+    learned.iter().map(more).collect()
 }
 
 #[cfg(test)]

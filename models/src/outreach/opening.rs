@@ -2,14 +2,14 @@
 
 use roaring::RoaringBitmap;
 
-use super::contact::{Held, Place, Times};
+use super::contact::{Held, Place, Times, told_more};
 use super::plan::PushRequest;
 use super::policy::Policy;
 use super::room::Room;
 use crate::events::DAY_SECONDS;
 use crate::model::Model;
 use crate::presence::HOURS;
-use crate::state::State;
+use crate::state::{LiveContact, State};
 
 /// Where and when one message may go to a member.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -140,10 +140,11 @@ fn visits(state: &State, member: u32) -> impl Iterator<Item = (i64, u16)> {
 }
 
 /// The messages that a member got, or is about to get, as a policy sees them: those that the model learned of, of which
-/// it knows the day alone, and those since.
+/// it knows the day alone, unless the state was told more, and those since.
 pub(super) fn held(model: &Model, policy: &Policy, member: u32) -> Vec<Held> {
-    let since = model.state.contacts(member).map(|contact| contact.held(policy, model.state.channels()));
-    learned(model, member).into_iter().chain(since).collect()
+    let held = |contact: LiveContact| contact.held(policy, model.state.channels());
+    let learned = told_more(&learned(model, member), model.state.told(member).map(held).collect());
+    learned.into_iter().chain(model.state.contacts(member).map(held)).collect()
 }
 
 /// The messages to a member that the model learned of. Where, nobody said.

@@ -163,11 +163,12 @@ impl Planner {
     /// As [`new`](Self::new).
     pub fn pushes(&mut self, part: std::ops::Range<usize>, stop: &Stop) -> Result<Vec<Push>, AudienceError> {
         let openings = &self.openings[part];
-        let (mut pushes, passed_over) = match self.request.offers.is_empty() {
-            true => (self.fitting(openings, stop)?, 0),
+        let (mut pushes, passed_over, told) = match self.request.offers.is_empty() {
+            true => (self.fitting(openings, stop)?, 0, 0),
             false => self.offered(openings, stop)?,
         };
-        self.left.not_worth += openings.len() - pushes.len() - passed_over;
+        self.left.capped += told;
+        self.left.not_worth += openings.len() - pushes.len() - passed_over - told;
         pushes.sort_by(|a, b| b.value.total_cmp(&a.value).then(a.member.cmp(&b.member)));
         Ok(pushes)
     }
@@ -197,15 +198,18 @@ impl Planner {
     /// The products that a member has been told of, or is about to be, or [just bought](crate::state::State::just_bought).
     fn not_again(&self, member: u32) -> HashSet<u32> {
         let (state, since) = (&self.model.state, self.now - DAY_SECONDS * i64::from(self.policy.same_product_days()));
-        let told_of = state.contacts(member).filter(|c| c.told_of(c.product, since, self.now)).map(|c| c.product);
+        let (now, priority) = (self.now, self.request.priority);
+        let told_of = state.contacts(member).chain(state.told(member));
+        let told_of =
+            told_of.filter(|c| c.told_of(c.product, since, now) && !c.held.gives_way(priority)).map(|c| c.product);
         let may_be_read = state.consent(&self.model, member).personalization;
         let bought = may_be_read.then(|| state.just_bought(&self.model, member, self.now)).into_iter().flatten();
         told_of.chain(bought).collect()
     }
 
-    /// One of the offers, if any, for each member, so that the value of all is the greatest that their caps allow; and
-    /// how many members get none for these alone.
-    fn offered(&self, openings: &[Opening], stop: &Stop) -> Result<(Vec<Push>, usize), AudienceError> {
+    /// One of the offers, if any, for each member, so that the value of all is the greatest that their caps allow; how many
+    /// members get none for these alone; and how many because they were told of all of them, or bought them.
+    fn offered(&self, openings: &[Opening], stop: &Stop) -> Result<(Vec<Push>, usize, usize), AudienceError> {
         let (model, offers) = (&self.model, &self.request.offers);
         let rows: Vec<u32> = openings.iter().map(|opening| opening.member).collect();
         let subjects: Vec<(Subject, Vec<u32>)> =
@@ -216,8 +220,10 @@ impl Planner {
                 chances[at] = 0.0;
             }
         }
+        let mut told = 0;
         for (at, row) in rows.iter().enumerate() {
             let not_again = self.not_again(*row);
+            told += usize::from(offers.iter().all(|offer| not_again.contains(&offer.product)));
             for (chances, _) in chances.iter_mut().zip(offers).filter(|(_, offer)| not_again.contains(&offer.product)) {
                 chances[at] = 0.0;
             }
@@ -240,7 +246,7 @@ impl Planner {
         let value = |launch: usize, at: usize| f64::from(chances[launch][at]) * launches[launch].value - costs[at];
         let is_worth = |at: &usize| (0..launches.len()).any(|launch| value(launch, *at) > 0.0);
         let passed_over = (0..rows.len()).filter(is_worth).count().saturating_sub(pushes.len());
-        Ok((pushes, passed_over))
+        Ok((pushes, passed_over, told))
     }
 
     fn value(&self, product: u32, given: Option<f64>) -> f64 {

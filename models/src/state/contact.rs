@@ -131,6 +131,11 @@ impl State {
         loaded.filter(move |c| !is_new(c)).chain(new.iter().copied().filter(LiveContact::matters))
     }
 
+    /// Messages of others to a member that the model learned of, as they were told of.
+    pub fn told(&self, row: u32) -> impl Iterator<Item = LiveContact> {
+        (!self.is_erased(row)).then(|| self.told.of(row)).into_iter().flatten()
+    }
+
     /// How many messages a member got in the days before a moment, that the model did not learn of.
     pub fn contact_count(&self, row: u32, now: i64, days: u16) -> usize {
         self.contacts(row).filter(|contact| contact.is_within(now, days)).count()
@@ -151,8 +156,10 @@ impl State {
     /// Takes over what was known when the model was loaded: before any of it changes.
     pub fn load(&mut self, mut loaded: Loaded) {
         loaded.contacts.sort();
+        loaded.told.sort();
         loaded.interest.sort();
-        (self.loaded, self.interest) = (Arc::new(loaded.contacts), Arc::new(loaded.interest));
+        let Loaded { contacts, told, interest } = loaded;
+        (self.loaded, self.told, self.interest) = (Arc::new(contacts), Arc::new(told), Arc::new(interest));
     }
 
     /// Adds a contact of a member to those that are to be loaded.

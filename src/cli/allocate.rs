@@ -63,10 +63,12 @@ impl Allocate {
             return Err(Error::Usage(format!("--products: {count} launches, at most {MAX_LAUNCHES} can be allocated")));
         }
         let launches = products.list.iter().map(launch).collect::<Result<Vec<Launch>, Error>>()?;
-        let request = AllocationRequest { launches, contact_cost: self.contact_cost, filter: self.launches.filter()? };
+        let filter = self.launches.filter(self.from.rest_days()?)?;
+        let request = AllocationRequest { launches, contact_cost: self.contact_cost, filter };
         progress.start("allocate", 1);
         let answer = allocate(&model, &request, &stop)?;
-        let held_out = self.holdout.held_out(&model, &answer.members, |m| m.member);
+        let own: Vec<&str> = products.list.iter().map(|product| product.id.as_str()).collect();
+        let held_out = self.holdout.held_out(&model, &own.join("\n"), &answer.members, |m| m.member);
         write(&self.out, &model, &products, &answer, &held_out)?;
         progress.finish(&format!("{} rows in {}", print::count(answer.members.len() as u64), self.out.display()));
         print_summary(&Summary::of(&request, &products, &answer, &held_out), self.json)

@@ -108,6 +108,11 @@ impl FromStr for Size {
 
 impl Audience {
     pub(super) fn run(self) -> Result<(), Error> {
+        if self.days > 1 && self.per_store.is_none() && self.per_guide.is_none() {
+            return Err(Error::Usage(
+                "--days needs --per-store or --per-guide: who is contacted a day, at most".to_owned(),
+            ));
+        }
         let model = self.from.load()?;
         let (progress, stop) = (Terminal::new(), stop_flag());
         let products = self.launches.read(&model, false, &progress)?;
@@ -115,7 +120,7 @@ impl Audience {
         warn_of_sold(&model, &products, known, &progress);
         let mut seeds = self.seeds(&model, &products, &progress)?;
         let NewProducts { list: products, id_type, .. } = products;
-        let filter = self.launches.filter()?;
+        let filter = self.launches.filter(self.from.rest_days()?)?;
         progress.start("audience", products.len() as u64);
         let columns = ["product_id", "member_id", "rank", "score", "probability", "held_out", "day"];
         let mut table = TableWriter::create(&self.out, &columns)?;
@@ -128,7 +133,7 @@ impl Audience {
         audiences(&model, &asked.collect::<Vec<_>>(), &stop, |i, answer| {
             let id = &products[i].id;
             rows += answer.members.len();
-            let held_out = self.holdout.held_out(&model, &answer.members, |m| m.row);
+            let held_out = self.holdout.held_out(&model, id, &answer.members, |m| m.row);
             write(&mut table, &model, (id, id_type), &answer, &held_out)?;
             summaries.push(Summary::of(id.clone(), answer, held_out.iter().filter(|held| **held).count()));
             progress.advance(1);

@@ -42,14 +42,14 @@ impl Launches {
         Ok(products)
     }
 
-    /// The filter of the file.
-    pub(super) fn filter(&self) -> Result<MemberFilter, Error> {
-        let Some(path) = &self.filter else { return Ok(MemberFilter::default()) };
+    /// The filter of the file, of members who did not complain in so many days.
+    pub(super) fn filter(&self, rest_days: u32) -> Result<MemberFilter, Error> {
+        let Some(path) = &self.filter else { return Ok(MemberFilter { rest_days, ..MemberFilter::default() }) };
         let wrong = |what: String| Error::Usage(format!("--filter {}: {what}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|e| Error::file(path, e))?;
         let filter: MemberFilter = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
         filter.check().map_err(wrong)?;
-        Ok(filter)
+        Ok(MemberFilter { rest_days, ..filter })
     }
 }
 
@@ -110,15 +110,21 @@ pub(super) struct HoldoutArgs {
     /// Share of the members that is held out at random, such as 10%: marked, and not to be contacted.
     #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = share)]
     holdout: f64,
-    /// Seed of the holdout: the same seed holds out the same members.
+    /// Seed of the holdout: the same seed holds out the same members; 0 stands for one of the products' own.
     #[arg(long, value_name = "N", default_value_t = 0)]
     holdout_seed: u64,
 }
 
 impl HoldoutArgs {
-    /// Which of some members are held out.
-    pub(super) fn held_out<T: Sync>(self, model: &Model, members: &[T], row: impl Fn(&T) -> u32 + Sync) -> Vec<bool> {
-        let holdout = Holdout { share: self.holdout, seed: self.holdout_seed };
+    /// Which of some members are held out of what the products are launched by.
+    pub(super) fn held_out<T: Sync>(
+        self,
+        model: &Model,
+        products: &str,
+        members: &[T],
+        row: impl Fn(&T) -> u32 + Sync,
+    ) -> Vec<bool> {
+        let holdout = Holdout::of(self.holdout, self.holdout_seed, products);
         holdout.among(members, |member| model.members.ids.get(row(member)))
     }
 }

@@ -132,6 +132,11 @@ struct FromVersion {
 }
 
 impl FromVersion {
+    /// Days for which a member who complained is left alone.
+    fn rest_days(&self) -> Result<u32, Error> {
+        Ok(self.common.load()?.outreach.rest_days)
+    }
+
     /// The version, with what a server kept since: whoever opted out there did so here.
     fn load(&self) -> Result<Model, Error> {
         let config = self.common.load()?;

@@ -66,7 +66,7 @@ impl Score {
         }
         progress.start("score", total as u64);
         let mut table = TableWriter::create(&self.out, &["member_id", "product_id", "rank", "score"])?;
-        let mut rows = 0;
+        let (mut rows, mut members) = (0, 0);
         // One type for the whole table.
         let id_type = model.members.id_type.with(named.iter().flatten().map(String::as_str));
         let chunk = (CHUNK_ROWS / request.top).clamp(1, CHUNK);
@@ -77,12 +77,13 @@ impl Score {
                 .collect();
             let visitors: Vec<Visitor> = ids.iter().map(|id| batch::visitor(&model, id)).collect();
             let scored = batch::score(&model, &visitors, request, &stop).map_err(|_| Error::Stopped)?;
+            members += ids.len();
             rows += scored.iter().map(Vec::len).sum::<usize>();
             table.write(columns(&model, id_type, &ids, &scored))?;
             progress.advance(ids.len() as u64);
         }
         table.finish()?;
-        progress.finish(&format!("{} rows for {} members", print::count(rows as u64), print::count(total as u64)));
+        progress.finish(&format!("{} rows for {} members", print::count(rows as u64), print::count(members as u64)));
         print::line(self.out.display())
     }
 }

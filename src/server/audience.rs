@@ -47,8 +47,8 @@ impl AudienceService for Audiences {
     ) -> Result<Response<Self::FindAudienceStream>, Status> {
         let (by, deadline) = (Caller::of(&request), request.extensions().get::<Deadline>().copied());
         let request = request.into_inner();
-        let holdout = Holdout { share: request.holdout_share, seed: request.holdout_seed };
-        let subject = subject(&request);
+        let (subject, own) = (subject(&request), subject_in_full(&request));
+        let holdout = Holdout::of(request.holdout_share, request.holdout_seed, &own);
         let Answer { mut summary, audience, held_out, model } = self.answer(request, holdout).await?;
         let detail = format!("{} members for {subject}, by {}", audience.members.len(), model.info.version);
         self.shared.account_soon(&by, "FindAudience", detail).await?;
@@ -72,9 +72,12 @@ impl AudienceService for Audiences {
     ) -> Result<Response<Self::AllocateLaunchesStream>, Status> {
         let (by, deadline) = (Caller::of(&request), request.extensions().get::<Deadline>().copied());
         let request = request.into_inner();
-        let holdout = Holdout { share: request.holdout_share, seed: request.holdout_seed };
+        let launches_named = request.launches.iter().flat_map(|launch| &launch.attributes);
+        let own: Vec<&str> = launches_named.flat_map(|new| [new.title.as_str(), &new.category, &new.brand]).collect();
+        let holdout = Holdout::of(request.holdout_share, request.holdout_seed, &own.join("\n"));
         let launches = request.launches.len();
-        let question = allocation(request, self.shared.today())?;
+        let mut question = allocation(request, self.shared.today())?;
+        question.filter.rest_days = self.shared.policy.rest_days();
         let model = self.shared.live.snapshot();
         let computed = self.shared.compute.run(move |stop| {
             let answer = allocate(&model, &question, stop)?;
@@ -106,6 +109,13 @@ fn subject(request: &v1::FindAudienceRequest) -> String {
         None if request.product_id.is_empty() => format!("{} seeds", request.seed_member_ids.len()),
         None => format!("product {}", request.product_id),
     }
+}
+
+/// What tells the subject from others.
+fn subject_in_full(request: &v1::FindAudienceRequest) -> String {
+    let new = request.attributes.clone().unwrap_or_default();
+    let own = [request.product_id.as_str(), &new.title, &new.category, &new.brand];
+    [&own[..], &request.seed_member_ids.iter().map(String::as_str).collect::<Vec<_>>()].concat().join("\n")
 }
 
 /// A stream of answers.
@@ -142,9 +152,11 @@ struct Answer {
 impl Audiences {
     async fn answer(&self, request: v1::FindAudienceRequest, holdout: Holdout) -> Result<Answer, Problem> {
         let checked = AudienceQuestion::check(&request, self.shared.today())?;
+        let rest_days = self.shared.policy.rest_days();
         let model = self.shared.live.snapshot();
         let computed = self.shared.compute.run(move |stop| {
-            let (question, unknown) = checked.ask(&model, request)?;
+            let (mut question, unknown) = checked.ask(&model, request)?;
+            question.filter.rest_days = rest_days;
             let audience = audience(&model, &question, stop)?;
             let held_out = holdout.among(&audience.members, |m| model.members.ids.get(m.row));
             Ok(Answer { summary: summary(&model, &audience, unknown), audience, held_out, model })

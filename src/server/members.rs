@@ -43,7 +43,7 @@ impl MemberService for Members {
         request: Request<v1::UpsertMembersRequest>,
     ) -> Result<Response<v1::UpsertMembersResponse>, Status> {
         let members = request.into_inner().members;
-        check_members(&members)?;
+        check_members(&members, |id| self.is_known(id))?;
         let ids: Vec<String> = members.iter().map(|member| member.member_id.clone()).collect();
         let said = members.into_iter().map(|member| (member.member_id.clone(), profile(member))).collect();
         let kept = self.shared.live.keep(Write::Members(said)).await.map_err(Problem::from)?;
@@ -68,7 +68,7 @@ impl MemberService for Members {
     ) -> Result<Response<v1::DeleteMemberTagResponse>, Status> {
         let v1::DeleteMemberTagRequest { member_id, tag } = request.into_inner();
         let mut check = Check::default();
-        check.id("member_id", &member_id);
+        check_written(&mut check, "member_id", &member_id, self.is_known(&member_id));
         check.id("tag", &tag);
         check.finish()?;
         self.say(member_id, Profile { deleted_tags: BTreeSet::from([tag]), ..Profile::default() }).await?;
@@ -81,12 +81,13 @@ impl MemberService for Members {
     ) -> Result<Response<v1::SetConsentResponse>, Status> {
         let v1::SetConsentRequest { member_id, personalization, marketing } = request.into_inner();
         let mut check = Check::default();
-        check.id("member_id", &member_id);
+        let was_known = self.is_known(&member_id);
+        check_written(&mut check, "member_id", &member_id, was_known);
         let says_something = personalization.is_some() || marketing.is_some();
         check.that(says_something, "personalization", "is required, or marketing");
         check.finish()?;
         self.say(member_id, Profile { personalization, marketing, ..Profile::default() }).await?;
-        Ok(Response::new(v1::SetConsentResponse {}))
+        Ok(Response::new(v1::SetConsentResponse { was_known }))
     }
 
     async fn erase_member(
@@ -95,15 +96,23 @@ impl MemberService for Members {
     ) -> Result<Response<v1::EraseMemberResponse>, Status> {
         let by = Caller::of(&request);
         let id = request.into_inner().member_id;
-        check_id(&id)?;
+        let (mut check, was_known) = (Check::default(), self.is_known(&id));
+        check_written(&mut check, "member_id", &id, was_known);
+        check.finish()?;
         // Who was erased must not be named, not even here.
         let by = entry(&by, "EraseMember", "a member".to_owned());
         self.shared.live.keep(Write::Erase(id, by)).await.map_err(Problem::from)?;
-        Ok(Response::new(v1::EraseMemberResponse {}))
+        Ok(Response::new(v1::EraseMemberResponse { was_known }))
     }
 }
 
 impl Members {
+    /// Whether anything is known of a member.
+    fn is_known(&self, id: &str) -> bool {
+        let model = self.shared.live.snapshot();
+        model.state.find(&model, id).is_some()
+    }
+
     /// Keeps what is said of one member.
     async fn say(&self, id: String, said: Profile) -> Result<(), Problem> {
         let kept = self.shared.live.keep(Write::Members(vec![(id.clone(), said)])).await?;
@@ -117,7 +126,19 @@ fn check_id(id: &str) -> Result<(), Problem> {
     check.finish()
 }
 
-fn check_members(members: &[v1::Member]) -> Result<(), Problem> {
+/// An id that something is said of. One that nobody knows with a space at an end is mostly a slip: who opts out under it does
+/// not.
+fn check_written(check: &mut Check, field: &str, id: &str, is_known: bool) {
+    check.id(field, id);
+    let is_trimmed = id.trim().len() == id.len();
+    check.that(
+        is_known || is_trimmed,
+        field,
+        "must not have a space or a line break at its ends: no member is known by it",
+    );
+}
+
+fn check_members(members: &[v1::Member], is_known: impl Fn(&str) -> bool) -> Result<(), Problem> {
     let mut check = Check::default();
     check.that(!members.is_empty(), "members", "is required");
     let most = format!("must not have more than {MAX_MEMBERS} entries");
@@ -125,7 +146,7 @@ fn check_members(members: &[v1::Member]) -> Result<(), Problem> {
     let mut seen = HashSet::new();
     for (at, member) in members.iter().take(MAX_MEMBERS).enumerate() {
         let field = |name: &str| format!("members[{at}].{name}");
-        check.id(&field("member_id"), &member.member_id);
+        check_written(&mut check, &field("member_id"), &member.member_id, is_known(&member.member_id));
         check.that(seen.insert(&member.member_id), &field("member_id"), "must not be named twice");
         for (name, text) in [("store_id", &member.store_id), ("city", &member.city), ("guide_id", &member.guide_id)] {
             check.text(&field(name), text.as_deref().unwrap_or(""), 256);

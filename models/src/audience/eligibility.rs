@@ -33,7 +33,7 @@ pub struct Excluded {
     pub tag: usize,
     /// By what they bought last.
     pub last_purchase: usize,
-    /// Contacted too often.
+    /// Contacted too often, or at rest, as they complained.
     pub contacts: usize,
     /// Of another birthday.
     pub birthday: usize,
@@ -123,6 +123,10 @@ impl Eligibility {
         excluded.no_consent = keep(&|rows| *rows &= &marketing);
         excluded.minor = keep(&|rows| *rows -= &minors);
         excluded.seed = keep(&|rows| *rows -= seeds.iter().copied().collect::<RoaringBitmap>());
+        if filter.rest_days > 0 {
+            let resting = model.state.at_rest(model, filter.rest_days);
+            excluded.contacts += keep(&|rows| *rows -= &resting);
+        }
         filter.each_part(model, stop, &mut |part, set| *excluded.of(part) += keep(&|rows| *rows &= &set))?;
         Ok(Self { rows, excluded })
     }

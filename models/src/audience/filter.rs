@@ -43,6 +43,10 @@ pub struct MemberFilter {
     pub any_of: Vec<MemberFilter>,
     /// Filters, none of which lets the member in.
     pub none_of: Vec<MemberFilter>,
+    /// Days for which a member who complained of a message is left alone, as [`OutreachParams`](crate::outreach::OutreachParams)
+    /// has it; not part of what is asked.
+    #[serde(skip)]
+    pub rest_days: u32,
 }
 
 /// How long ago a member last bought something, counted back from the newest event that the model knows. Members
@@ -95,6 +99,11 @@ impl MemberFilter {
         }
         if self.birthday.is_some_and(|birthday| birthday.within_days > 365) {
             return Err("birthday.within_days must be up to 365".to_owned());
+        }
+        let turned = |last: &&LastPurchase| last.min_days.zip(last.max_days).is_some_and(|(least, most)| least > most);
+        if let Some(LastPurchase { min_days, max_days, .. }) = self.last_purchases.iter().find(turned) {
+            let [least, most] = [min_days, max_days].map(|days| days.unwrap_or_default());
+            return Err(format!("last_purchases: nothing is at least {least} and at most {most} days ago"));
         }
         self.any_of.iter().chain(&self.none_of).try_for_each(Self::check)
     }

@@ -153,6 +153,17 @@ impl State {
         loaded.into_iter().chain(since).collect()
     }
 
+    /// The members who complained of a message in so many days.
+    pub(crate) fn at_rest(&self, model: &Model, days: u32) -> RoaringBitmap {
+        let since = self.clock.max(self.now(model)) - i64::from(days) * DAY_SECONDS;
+        let complains = |c: &LiveContact| c.held.status == ContactStatus::Complained && c.held.said_at > since;
+        let loaded = self
+            .loaded
+            .members(|row, contacts| !self.contacted.contains(row) && contacts.filter(complains).count() > 0);
+        let since_then = self.contacted.iter().filter(|row| self.contacts(*row).any(|c| complains(&c)));
+        loaded.into_iter().chain(since_then).collect()
+    }
+
     /// Takes over what was known when the model was loaded: before any of it changes.
     pub fn load(&mut self, mut loaded: Loaded) {
         loaded.contacts.sort();

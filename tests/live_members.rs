@@ -22,6 +22,7 @@ on_both!(
     an_erased_member_is_gone_at_once_and_stays_so,
     an_erased_member_whom_no_version_knows_is_not_scored,
     members_are_what_was_last_said_of_them,
+    a_slip_in_an_id_is_told,
     contacts_count_at_once,
     who_was_asleep_and_buys_is_active_at_once,
     nothing_of_an_erased_member_stays_in_the_file,
@@ -130,6 +131,24 @@ async fn an_erased_member_whom_no_version_knows_is_not_scored(state: StateConfig
         assert_eq!(scored.iter().map(|m| m.member_id.as_str()).collect::<Vec<_>>(), ["nobody"], "{is_restarted}");
         running.end().await.unwrap();
     }
+}
+
+async fn a_slip_in_an_id_is_told(state: StateConfig) {
+    let trained = trained(&two_tastes());
+    let running = serve_with(&trained, state).await;
+    let consent =
+        |id: &str| v1::SetConsentRequest { member_id: id.to_owned(), marketing: Some(false), ..Default::default() };
+    let erase = |id: &str| v1::EraseMemberRequest { member_id: id.to_owned() };
+    for slip in ["t1 ", "\tt1", "t1\n"] {
+        let refused = members(&running).set_consent(consent(slip)).await.unwrap_err();
+        assert!(refused.code() == Code::InvalidArgument && refused.message().contains("space"), "{refused:?}");
+        assert_eq!(members(&running).erase_member(erase(slip)).await.unwrap_err().code(), Code::InvalidArgument);
+    }
+    assert!(members(&running).set_consent(consent("t1")).await.unwrap().into_inner().was_known);
+    assert!(!members(&running).set_consent(consent("T1")).await.unwrap().into_inner().was_known);
+    assert!(!members(&running).erase_member(erase("T3")).await.unwrap().into_inner().was_known);
+    assert!(members(&running).erase_member(erase("t3")).await.unwrap().into_inner().was_known);
+    running.end().await.unwrap();
 }
 
 async fn members_are_what_was_last_said_of_them(state: StateConfig) {

@@ -55,6 +55,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn without_a_seed_each_name_has_its_own() {
+        assert_eq!(Holdout::of(0.5, 7, "tea"), Holdout { share: 0.5, seed: 7 });
+        let [tea, coffee] = ["tea", "coffee"].map(|name| Holdout::of(0.5, 0, name));
+        assert!(tea == Holdout::of(0.5, 0, "tea") && tea.seed != coffee.seed && tea.seed != 0);
+    }
+
+    #[test]
     fn a_share_is_held_out_the_same_for_the_same_seed() {
         let held = |share, seed| -> Vec<bool> {
             let holdout = Holdout { share, seed };

@@ -149,6 +149,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_told_more_of_is_counted_once() {
+        let at = |place, time: i64| Held::by_others(place, time);
+        let learned = [10, 9, 9].map(|day| at(Place::Unknown, day * DAY_SECONDS));
+        // One of the tenth day, one of the ninth, and one that was not learned of.
+        let told = [10 * DAY_SECONDS - 7, 8 * DAY_SECONDS + 1, 3 * DAY_SECONDS].map(|time| at(Place::Channel(1), time));
+        assert_eq!(told_more(&learned, told.to_vec()), [told[0], told[1], learned[2]]);
+        assert_eq!(told_more(&[], told.to_vec()), []);
+    }
+
+    #[test]
     fn what_is_said_may_come_in_any_order() {
         assert!(ContactStatus::ALL.iter().enumerate().all(|(i, status)| *status as usize == i));
         for (now, said, is_later, then) in [

@@ -45,14 +45,17 @@ pub(super) fn deviations<const W: usize>(choices: &[Choice<'_, W>]) -> [f32; W] 
     launch::deviations(&choices.par_iter().map(of_choice).collect::<Vec<_>>())
 }
 
-/// Weights of the signals that make the buyers likeliest, pulled towards `prior`, which is per deviation.
+/// Weights of the signals that make the buyers likeliest, pulled towards `prior`, which is per deviation; looked for from
+/// `start` on, which saves steps where it is near.
 pub(super) fn fit<const W: usize>(
     choices: &[Choice<'_, W>],
     deviations: &[f32; W],
     prior: &[f32; W],
     penalty: f64,
+    start: Option<&[f32; W]>,
 ) -> [f32; W] {
-    let mut weights: [f64; W] = std::array::from_fn(|k| f64::from(prior[k]));
+    let per_deviation = |k: usize| start.map_or(prior[k], |start| start[k] * deviations[k]);
+    let mut weights: [f64; W] = std::array::from_fn(|k| f64::from(per_deviation(k)));
     let slopes = |at: &[f64; W]| slopes(choices, deviations, prior, penalty, at);
     let mut here = slopes(&weights);
     for _ in 0..STEPS {
@@ -129,10 +132,10 @@ fn of_choice<const W: usize>(choice: &Choice<'_, W>, deviations: &[f32; W], weig
             let weighted = chance * x[k];
             expected[k] += weighted;
             // solve_spd reads the lower triangle.
-            part.hessian[k * W..=k * W + k].iter_mut().zip(x).for_each(|(sum, y)| *sum += weighted * y);
+            part.hessian[k * W..=k * W + k].iter_mut().zip(&x).for_each(|(sum, y)| *sum += weighted * y);
         }
         if is_bought {
-            bought.iter_mut().zip(x).for_each(|(sum, x)| *sum += x);
+            bought.iter_mut().zip(&x).for_each(|(sum, x)| *sum += x);
             part.loss -= f64::from(scores[i] - highest);
         }
     }
@@ -200,20 +203,20 @@ mod tests {
         let choices = choices(&rows, 4000);
         let deviations = deviations(&choices);
         assert!((deviations[1] - 0.5).abs() < 1e-3 && deviations[0] == 1.0, "{deviations:?}");
-        let weights = fit(&choices, &deviations, &[0.0; 2], PENALTY);
+        let weights = fit(&choices, &deviations, &[0.0; 2], PENALTY, None);
         // 3 : 1 among as many of each, hence ln 3.
         assert!((weights[1] - 3f32.ln()).abs() < 0.02 && weights[0].abs() < 1e-6, "{weights:?}");
         // What is known already is not learned again.
         let offsets: Vec<f32> = rows.iter().map(|row| 3f32.ln() * row[1]).collect();
         let known: Vec<Choice<'_, 2>> = choices.iter().map(|c| Choice { offsets: &offsets, ..*c }).collect();
-        assert!(fit(&known, &deviations, &[0.0; 2], PENALTY)[1].abs() < 0.02);
+        assert!(fit(&known, &deviations, &[0.0; 2], PENALTY, None)[1].abs() < 0.02);
     }
 
     #[test]
     fn few_launches_hardly_move_the_prior() {
         let rows = rows();
         let choices = choices(&rows, 1);
-        let weights = fit(&choices, &deviations(&choices), &[0.75, 0.0], PENALTY);
+        let weights = fit(&choices, &deviations(&choices), &[0.75, 0.0], PENALTY, None);
         assert!((weights[0] - 0.75).abs() < 1e-4 && weights[1] > 0.0 && weights[1] < 0.3, "{weights:?}");
     }
 

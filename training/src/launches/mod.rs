@@ -142,14 +142,14 @@ pub(crate) fn fit(
 fn learn(moments: &[(i64, &[Past])], params: &LaunchParams) -> (Signals, Expectation) {
     let all: Vec<_> = moments.iter().flat_map(|(_, launches)| launches.iter().filter_map(Past::choice)).collect();
     let deviations = logit::deviations(&all);
-    let weights = logit::fit(&all, &deviations, &prior(), PENALTY);
+    let weights = logit::fit(&all, &deviations, &prior(), PENALTY, None);
     // How sure the scores may be, from launches of moments that they were not fitted to.
     let mut unseen = Vec::new();
     for (cut, launches) in moments.iter().filter(|_| moments.len() > 1) {
         let others = moments.iter().filter(|(c, _)| c != cut).flat_map(|(_, l)| l.iter().filter_map(Past::choice));
         let others: Vec<_> = others.collect();
         if !others.is_empty() && !launches.is_empty() {
-            let weights = logit::fit(&others, &deviations, &prior(), PENALTY);
+            let weights = logit::fit(&others, &deviations, &prior(), PENALTY, Some(&weights));
             unseen.extend(launches.iter().filter(|l| l.bought > 0).map(|launch| launch.scored(&weights)));
         }
     }
@@ -171,7 +171,7 @@ fn learn_known(known: &[&Past], weights: &Signals) -> (f32, f32) {
     };
     let choices: Vec<Choice<'_, 2>> = known.iter().zip(&rows).map(choice).collect();
     let deviations = logit::deviations(&choices);
-    let [slope, own] = logit::fit(&choices, &deviations, &[deviations[0], 0.0], KNOWN_PENALTY);
+    let [slope, own] = logit::fit(&choices, &deviations, &[deviations[0], 0.0], KNOWN_PENALTY, None);
     // Who bought it is not kept from it, and who would is not turned around.
     (slope.clamp(LEAST_SLOPE, MOST_SLOPE), own.max(0.0))
 }

@@ -56,14 +56,14 @@ pub(super) fn fit(launches: &[Revealed<'_>]) -> SeedWeights {
     let others: BTreeMap<i64, SeedWeights> = distinct.into_iter().map(|fold| (fold, without(fold))).collect();
     let added: Vec<_> = launches.iter().zip(&folds).map(|(launch, fold)| launch.added(&others[fold])).collect();
     let choices: Vec<_> = launches.iter().zip(&added).map(|(launch, rows)| launch.choice(rows)).collect();
-    let [slope] = logit::fit(&choices, &logit::deviations(&choices), &[0.0], PENALTY);
+    let [slope] = logit::fit(&choices, &logit::deviations(&choices), &[0.0], PENALTY, None);
     learn(launches).map(|weight| weight * slope.clamp(0.0, 1.0))
 }
 
 fn learn<'a>(launches: impl IntoIterator<Item = &'a Revealed<'a>>) -> SeedWeights {
     let choices: Vec<_> = launches.into_iter().map(|launch| launch.choice(launch.rows)).collect();
     let none = SeedWeights::default();
-    logit::fit(&choices, &none.map(|_| 1.0), &none, PENALTY)
+    logit::fit(&choices, &none.map(|_| 1.0), &none, PENALTY, None)
 }
 
 #[cfg(test)]

@@ -116,6 +116,7 @@ pub(crate) fn launch_model(members: usize, products: usize, factors: usize, purc
         embeddings,
         popularity,
         facts: Default::default(),
+        tag_shares: Default::default(),
         unsold: Default::default(),
     };
     model.launch.add_up_leanings();

@@ -59,6 +59,8 @@ pub struct Model {
     pub tree: Arc<CategoryTree>,
     /// What feeds ask of each product, as the parts above have it; not stored.
     pub facts: Arc<[Facts]>,
+    /// The share of all purchases that each tag of products has; not stored.
+    pub tag_shares: Arc<[f32]>,
     /// Its new products that nobody bought yet, by row; not stored.
     pub unsold: Arc<[Unsold]>,
     /// Finds products by vector.
@@ -203,6 +205,7 @@ impl Model {
             tree: CategoryTree::new(&products.categories, &popularity.overall).into(),
             popularity,
             facts: Arc::default(),
+            tag_shares: Arc::default(),
             unsold: Arc::default(),
             product_index: GatedIndex::read("product_index", from, Vectors::Table(Self::product_table(&embeddings)))?,
             member_index: GatedIndex::read("member_index", from, Vectors::Coded(embeddings.members.clone()))?,

@@ -116,8 +116,14 @@ fn print_launches(evaluation: &Evaluation) -> Result<(), Error> {
         let [Some(auc), Some(recall), Some(lift)] = values else { return None };
         Some(vec![name.to_owned(), format!("{auc:.4}"), format!("{recall:.4}"), format!("{lift:.2}")])
     };
-    let rows: Vec<Vec<String>> =
-        [row("launches", "launch"), row("… by the fixed sum", "launch_prior")].into_iter().flatten().collect();
+    let rows: Vec<Vec<String>> = [
+        ("launches", "launch"),
+        ("… by the fixed sum", "launch_prior"),
+        ("… heaviest buyers first", "launch_heaviest"),
+    ]
+    .into_iter()
+    .filter_map(|(name, prefix)| row(name, prefix))
+    .collect();
     if !rows.is_empty() {
         let launches = launch("launch.launches").unwrap_or_default();
         print::line(format!("\n{launches} launches from attributes alone:"))?;

@@ -196,6 +196,7 @@ fn base(
         tree: Default::default(),
         popularity: Popularity::default(),
         facts: Default::default(),
+        tag_shares: Default::default(),
         unsold: Default::default(),
         state: State::default(),
         info: ModelInfo { as_of_time: slice.as_of, ..ModelInfo::default() },

@@ -55,7 +55,18 @@ impl Model {
             (0..self.unsold.len()).into_par_iter().map(|at| Facts::of_unsold(&self, &facts, at)).collect();
         self.unsold.iter().zip(of_unsold).for_each(|(unsold, of_it)| facts[unsold.product as usize] = of_it);
         self.facts = facts.into();
+        self.tag_shares = self.shares_by_tag().into();
         self
+    }
+
+    /// The share of all purchases that each tag has, by number.
+    fn shares_by_tag(&self) -> Vec<f32> {
+        let mut shares = vec![0.0; self.products.tag_names.len()];
+        for product in 0..self.products.len() as u32 {
+            let share = self.popularity.share(product);
+            self.products.tags.row(product).iter().for_each(|tag| shares[*tag as usize] += share);
+        }
+        shares
     }
 }
 

@@ -86,6 +86,7 @@ pub(crate) fn model(given: &[Given], baskets: &[(u32, u32, f32)]) -> Model {
         popularity,
         facts: Default::default(),
         unsold: Default::default(),
+        tag_shares: Default::default(),
     }
     .with_facts()
 }

@@ -10,6 +10,11 @@ use crate::strings::NONE;
 /// Days since a purchase that never was.
 pub(super) const NEVER: f32 = 100_000.0;
 
+/// Decayed purchases by which what a member buys of a tag is pulled to what is usual.
+const TAG_PRIOR: f32 = 10.0;
+/// The share of all purchases that a tag is taken to have, at least: one purchase of what is rare says little.
+const LEAST_TAG_SHARE: f32 = 1e-3;
+
 /// What a member buys, in decayed purchases.
 #[derive(Debug)]
 pub(super) struct Habits {
@@ -18,6 +23,8 @@ pub(super) struct Habits {
     /// The first stands for all categories that were never bought.
     categories: Vec<CategoryHabit>,
     brands: Borrowed,
+    /// By tag, ln of how many times its usual share it has, less the same of a tag that was never bought.
+    tags: Borrowed,
     /// Mean logarithm of the prices.
     pub(super) usual_price: Option<f32>,
     /// Sum of all decayed purchases.
@@ -85,7 +92,8 @@ impl Habits {
             }
         }
         let usual_price = (priced > 0.0).then(|| log_prices / priced);
-        Self { categories: sums.iter().map(|sums| sums.habit(total)).collect(), places, brands, usual_price, total }
+        let (categories, tags) = (sums.iter().map(|sums| sums.habit(total)).collect(), tags(model, past));
+        Self { categories, places, brands, tags, usual_price, total }
     }
 
     /// Of a node of the category tree, or [`NONE`].
@@ -95,11 +103,37 @@ impl Habits {
         &self.categories[place as usize]
     }
 
+    /// Mean and highest over a product's tags of `ln((count + κ·usual) / ((total + κ)·usual))`; `None` without any.
+    #[inline]
+    pub(super) fn tags(&self, tags: &[u32]) -> Option<[f32; 2]> {
+        let never = (TAG_PRIOR / (self.total + TAG_PRIOR)).ln();
+        let (mut sum, mut best) = (0.0, 0.0f32);
+        for tag in tags {
+            let above = self.tags.get(*tag);
+            (sum, best) = (sum + above, best.max(above));
+        }
+        (!tags.is_empty()).then(|| [never + sum / tags.len() as f32, never + best])
+    }
+
     /// Decayed purchases of a brand.
     #[inline]
     pub(super) fn brand(&self, brand: u32) -> f32 {
         self.brands.get(brand)
     }
+}
+
+/// By tag, `ln(1 + count / (κ·usual))`.
+fn tags(model: &Model, past: &[Past]) -> Borrowed {
+    let n = model.products.tag_names.len();
+    let (mut counts, mut above) = (Scatter::take(n), Scatter::take(n));
+    for past in past.iter().filter(|p| p.decayed > 0.0) {
+        model.products.tags.row(past.product).iter().for_each(|tag| counts.add(*tag, past.decayed));
+    }
+    counts.each(|tag, count| {
+        let usual = model.tag_shares.get(tag as usize).copied().unwrap_or(0.0).max(LEAST_TAG_SHARE);
+        above.add(tag, ln_1p(count / (TAG_PRIOR * usual)));
+    });
+    above
 }
 
 impl Default for Sums {
@@ -137,6 +171,25 @@ impl Sums {
 mod tests {
     use super::super::fixture::model;
     use super::*;
+    use crate::sparse::Rows;
+
+    #[test]
+    fn tags_worked_by_hand() {
+        let mut model = model(&[("a", "A", [1.0, 0.0], 90); 4], &[]);
+        // Half of all purchases have the first tag, a quarter the second, three quarters the third, and none the fourth.
+        model.products.tag_names = ["cocoa", "nuts", "sweet", "vegan"].into_iter().collect();
+        model.products.tags = Rows::from_lists([vec![0, 2], vec![0, 1], vec![2], vec![2]]);
+        let model = model.with_facts();
+        assert_eq!(model.tag_shares[..], [0.5, 0.25, 0.75, 0.0]);
+        let habits = Habits::of(&model, &[Past { decayed: 5.0, ..Past::new(1) }]);
+        let lift = |count: f32, usual: f32| ((count + 10.0 * usual) / (15.0 * usual)).ln();
+        let [mean, best] = habits.tags(&[0, 1, 2]).unwrap();
+        let (cocoa, nuts, sweet) = (lift(5.0, 0.5), lift(5.0, 0.25), lift(0.0, 0.75));
+        assert!((mean - (cocoa + nuts + sweet) / 3.0).abs() < 1e-6 && (best - nuts).abs() < 1e-6, "{mean} {best}");
+        assert!((habits.tags(&[3]).unwrap()[0] - (10f32 / 15.0).ln()).abs() < 1e-6, "as any that was never bought");
+        assert_eq!(habits.tags(&[]), None);
+        assert_eq!(Habits::of(&model, &[]).tags(&[0, 3]), Some([0.0; 2]), "of whom nothing is known");
+    }
 
     #[test]
     fn habits_worked_by_hand() {

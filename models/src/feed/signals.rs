@@ -77,6 +77,8 @@ features! {
     ShareInCategory: "ln of its share of the purchases in its finest category, by all members.",
     Brand: "ln(1 + decayed purchases of its brand).",
     BrandShare: "Share of the member's decayed purchases of its brand.",
+    Tags: "Mean over its tags of ln of how many times their usual share they have among the member's decayed purchases.",
+    BestTag: "The highest of these.",
     Price: "ln of its price.",
     PriceAgainstUsual: "ln of its price over the member's mean.",
     PriceAgainstCategory: "ln of its price over what the member pays in its category.",
@@ -254,6 +256,10 @@ impl<'a> Signals<'a> {
         }
         self.popularity(facts, here, &mut set);
         self.habits(facts, past, &mut set);
+        if let Some([mean, best]) = self.habits.tags(self.model.products.tags.row(product)) {
+            set(Feature::Tags, mean);
+            set(Feature::BestTag, best);
+        }
         set(Feature::Trips, self.member.trips);
         set(Feature::Products, self.member.products);
         set(Feature::Idle, self.member.idle);

@@ -174,10 +174,9 @@ impl Evaluation {
             format!("Events have no time: a random 20% of every member's products were held out. {rest}")
         } else {
             let days = self.test_days;
-            format!(
-                "Learned from what happened up to unix time {}, judged by the {days} days after. {rest}",
-                self.cut_time
-            )
+            let cut = chrono::DateTime::from_timestamp(self.cut_time, 0).map(|cut| cut.format("%Y-%m-%d %H:%M UTC"));
+            let cut = cut.map_or_else(|| self.cut_time.to_string(), |cut| cut.to_string());
+            format!("Learned from what happened up to {cut}, judged by the {days} days after. {rest}")
         }
     }
 }

@@ -69,6 +69,13 @@ pub(super) fn judge(model: &Model, launches: &[Launch], active: &[u32], stop: &S
     Ok(judged)
 }
 
+/// Ranks members by how much they buy of anything.
+pub(super) fn judge_heaviest(model: &Model, launches: &[Launch], active: &[u32]) -> Judged {
+    let (mut judged, activity) = (Judged::default(), &model.launch.statics.activity);
+    launches.iter().for_each(|launch| judged.add(&Standing::new(activity, active, &[], &launch.buyers)));
+    judged
+}
+
 impl Judged {
     fn add(&mut self, standing: &Standing) {
         if standing.tells() {

@@ -78,7 +78,7 @@ pub struct Evaluation {
     /// How the kinds of scorers did against each other, before the cut.
     pub scorers: Vec<Comparison>,
     /// Means over the launches of the held-out days, by name; beside them those of the fixed sum that nothing
-    /// was learned for (`launch_prior.…`).
+    /// was learned for (`launch_prior.…`), and of the heaviest buyers first (`launch_heaviest.…`).
     pub launches: BTreeMap<String, f64>,
     /// What it gains them when some of their buyers are known.
     pub launch_seeds: Vec<SeedReport>,
@@ -236,7 +236,7 @@ pub fn evaluate(
     Ok(evaluation)
 }
 
-/// Ranks the members for every launch, and once more by the prior.
+/// Ranks the members for every launch, and once more by how much they buy, and by the prior.
 fn judge_launches(
     model: &mut Model,
     launches: &[launches::Launch],
@@ -246,6 +246,7 @@ fn judge_launches(
     let judged = launches::judge(model, launches, active, stop)?;
     let mut metrics = judged.metrics("launch");
     metrics.insert("launch.launches".to_owned(), judged.launches() as f64);
+    metrics.extend(launches::judge_heaviest(model, launches, active).metrics("launch_heaviest"));
     if model.launch.fit.learned.is_some() {
         let unlearned = LaunchFit { learned: None, ..model.launch.fit.clone() };
         let learned = std::mem::replace(&mut model.launch.fit, unlearned);
@@ -262,7 +263,14 @@ fn comparable(mut served: Model, beside: &Model, cut: Option<i64>) -> Result<Mod
         return Err(format!("version {} may have learned what was held out: events have no time", served.info.version));
     };
     if served.info.as_of_time > cut {
-        Err(format!("version {} has learned from days after the cut", served.info.version))
+        let of = |task: &str| served.info.metrics.get(&format!("feed.{task}.ndcg@10"));
+        let own = match (of("all"), of("new")) {
+            (Some(all), Some(new)) => {
+                format!("; on days held out of it, its feed had nDCG@10 {all:.4}, and {new:.4} of what was new")
+            }
+            _ => String::new(),
+        };
+        Err(format!("version {} has learned from days after the cut{own}", served.info.version))
     } else {
         let available =
             |id: &str| beside.products.ids.find(id).map_or(0, |row| beside.products.available[row as usize]);

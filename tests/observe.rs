@@ -84,6 +84,9 @@ async fn a_monitor_sees_that_the_current_version_cannot_be_loaded() {
     let admin = free();
     let config = ServeConfig { admin: Some(admin), ..ServeConfig::default() };
     let running = serve_as(&trained, config, StateConfig::default()).await;
+    // Once it answers, the admin port does.
+    let mut feeds = RecommendationServiceClient::new(running.channel.clone());
+    feeds.recommend_feed(v1::RecommendFeedRequest::default()).await.unwrap();
     let shows = async |value: u8| {
         let line = format!("kindred_version_refused {value}\n");
         let shown = async {

@@ -88,6 +88,9 @@ async fn filters_let_in_whom_they_describe() {
         let (summary, members) = find(&running, all_with(filter.clone())).await;
         assert_eq!((members.len(), summary.eligible_count), (count, count as i64), "{filter:?}");
         assert_eq!(summary.excluded.unwrap().filter_count, 60 - count as i64, "{filter:?}");
+        let named = format!("{filter:?}");
+        let slips: Vec<&str> = ["drinks/te\"", "g9"].into_iter().filter(|name| named.contains(name)).collect();
+        assert_eq!(summary.unknown_filter_names, slips.iter().map(|s| s.trim_matches('"')).collect::<Vec<_>>());
     }
     let (_, members) = find(&running, all_with(bought(last("drinks/tea", None, Some(30))))).await;
     assert_eq!(ids(members), ["t10", "t11", "t2", "t3", "t4", "t5", "t6", "t7", "t8", "t9"]);

@@ -120,7 +120,7 @@ impl Audience {
         warn_of_sold(&model, &products, known, &progress);
         let mut seeds = self.seeds(&model, &products, &progress)?;
         let NewProducts { list: products, id_type, .. } = products;
-        let filter = self.launches.filter(self.from.rest_days()?)?;
+        let filter = self.launches.filter(&model, self.from.rest_days()?, &progress)?;
         progress.start("audience", products.len() as u64);
         let columns = ["product_id", "member_id", "rank", "score", "probability", "held_out", "day"];
         let mut table = TableWriter::create(&self.out, &columns)?;

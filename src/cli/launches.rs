@@ -42,13 +42,18 @@ impl Launches {
         Ok(products)
     }
 
-    /// The filter of the file, of members who did not complain in so many days.
-    pub(super) fn filter(&self, rest_days: u32) -> Result<MemberFilter, Error> {
+    /// The filter of the file, of members who did not complain in so many days. Warns of names that nobody has.
+    pub(super) fn filter(&self, model: &Model, rest_days: u32, progress: &Terminal) -> Result<MemberFilter, Error> {
         let Some(path) = &self.filter else { return Ok(MemberFilter { rest_days, ..MemberFilter::default() }) };
         let wrong = |what: String| Error::Usage(format!("--filter {}: {what}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|e| Error::file(path, e))?;
         let filter: MemberFilter = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
         filter.check().map_err(wrong)?;
+        let unknown = filter.unknown_names(model).into_iter().collect::<Vec<_>>().join(", ");
+        if !unknown.is_empty() {
+            progress
+                .warn(&format!("--filter: no member or product has {unknown}: it finds nobody, and leaves nobody out"));
+        }
         Ok(MemberFilter { rest_days, ..filter })
     }
 }

@@ -12,7 +12,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use super::Shared;
-use super::audience_request::{AudienceQuestion, allocation};
+use super::audience_request::{AudienceQuestion, MAX_UNKNOWN, allocation};
 use super::deadline::{Deadline, exceeded};
 use super::status::Problem;
 use crate::access::Caller;
@@ -158,14 +158,20 @@ impl Audiences {
             let (mut question, unknown) = checked.ask(&model, request)?;
             question.filter.rest_days = rest_days;
             let audience = audience(&model, &question, stop)?;
+            let unknown_names = question.filter.unknown_names(&model).into_iter().take(MAX_UNKNOWN).collect();
             let held_out = holdout.among(&audience.members, |m| model.members.ids.get(m.row));
-            Ok(Answer { summary: summary(&model, &audience, unknown), audience, held_out, model })
+            let summary = v1::AudienceSummary {
+                unknown_seed_member_ids: unknown,
+                unknown_filter_names: unknown_names,
+                ..summary(&model, &audience)
+            };
+            Ok(Answer { summary, audience, held_out, model })
         });
         computed.await
     }
 }
 
-fn summary(model: &Model, answer: &Audience, unknown: Vec<String>) -> v1::AudienceSummary {
+fn summary(model: &Model, answer: &Audience) -> v1::AudienceSummary {
     let expectation = model.launch.fit.expectation.as_ref().filter(|_| answer.expected.is_some());
     let reach = answer.reach.iter().map(|point| v1::ReachPoint {
         member_count: point.members as i64,
@@ -187,9 +193,9 @@ fn summary(model: &Model, answer: &Audience, unknown: Vec<String>) -> v1::Audien
         holdout_count: 0,
         index: index(answer.index).into(),
         model_version: model.info.version.clone(),
-        unknown_seed_member_ids: unknown,
         over_quota_count: answer.over_quota as i64,
         scored_count: answer.scored as i64,
+        ..v1::AudienceSummary::default()
     }
 }
 

@@ -16,8 +16,8 @@ use crate::proto::v1::launch_to_allocate::Cap as GivenCap;
 
 /// Seeds at most.
 const MAX_SEEDS: usize = 100_000;
-/// Unknown seeds named at most.
-const MAX_UNKNOWN_SEEDS: usize = 100;
+/// Seeds, and names of the filter, that nobody has, told at most.
+pub(super) const MAX_UNKNOWN: usize = 100;
 /// Days of a campaign at most.
 const MAX_CAMPAIGN_DAYS: i32 = 366;
 
@@ -88,7 +88,7 @@ impl AudienceQuestion {
             check.that(false, "seed_member_ids", "must name at least one member whose purchases the model knows");
             check.finish()?;
         }
-        unknown.truncate(MAX_UNKNOWN_SEEDS);
+        unknown.truncate(MAX_UNKNOWN);
         let Self { size, filter, quota } = self;
         Ok((AudienceRequest { subject, seeds, size, filter, quota }, unknown))
     }

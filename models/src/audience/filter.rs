@@ -12,7 +12,7 @@ use crate::categories::is_within;
 use crate::groups::{CONTACT_DAYS, Contacts, Segment};
 use crate::history::UNKNOWN_DAYS;
 use crate::model::Model;
-use crate::state::Said;
+use crate::state::{Profile, Said};
 use crate::stop::{Stop, Stopped};
 use crate::strings::{Labels, NONE};
 
@@ -167,6 +167,37 @@ impl MemberFilter {
             each(Part::NoneOf, everyone(model) - union(&self.none_of)?);
         }
         stop.check()
+    }
+
+    /// Names of tags, stores, cities, guides and categories that no member or product of the model has, nor was said to have
+    /// since; sorted. A slip in one finds nobody, and among `none_of` leaves nobody out.
+    pub fn unknown_names(&self, model: &Model) -> BTreeSet<String> {
+        let (members, state) = (&model.members, &model.state);
+        let said = |said: Said, name: &str, of: fn(&Profile) -> &Option<String>| {
+            state.described(said).any(|(_, profile)| of(profile).as_deref() == Some(name))
+        };
+        let is_tag =
+            |tag: &String| members.tag_names.find(tag).is_some() || state.tag_changes().any(|(name, _)| name == tag);
+        let is_store = |name: &String| {
+            members.stores.values.find(name).is_some() || said(Said::Store, name, |profile| &profile.store)
+        };
+        let is_city = |name: &String| {
+            members.cities.values.find(name).is_some() || said(Said::City, name, |profile| &profile.city)
+        };
+        let is_guide = |name: &String| {
+            members.guides.values.find(name).is_some() || said(Said::Guide, name, |profile| &profile.guide)
+        };
+        let is_category =
+            |name: &String| model.products.categories.values.iter().any(|category| is_within(category, name));
+        let categories = self.last_purchases.iter().filter_map(|last| last.category.as_ref());
+        let categories = categories.chain(self.due_for_repeat.iter().filter_map(|due| due.category.as_ref()));
+        let unknown = self.tags.iter().filter(|name| !is_tag(name));
+        let unknown = unknown.chain(self.stores.iter().filter(|name| !is_store(name)));
+        let unknown = unknown.chain(self.cities.iter().filter(|name| !is_city(name)));
+        let unknown = unknown.chain(self.guides.iter().filter(|name| !is_guide(name)));
+        let unknown = unknown.chain(categories.filter(|name| !is_category(name))).cloned();
+        let within = self.any_of.iter().chain(&self.none_of).flat_map(|filter| filter.unknown_names(model));
+        unknown.chain(within).collect()
     }
 
     /// The members whom all parts let in.

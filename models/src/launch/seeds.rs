@@ -63,10 +63,11 @@ impl Default for Seeds {
 }
 
 impl Seeds {
-    /// Of members, for a product with the vector `prior`; deviations are measured later.
+    /// Of members, for a product with the vector `prior`; deviations are measured later. Who bought nothing, or nothing that may
+    /// be looked at, says nothing.
     pub(super) fn new(model: &Model, seeds: &[u32], prior: &[f32]) -> Self {
         Self {
-            count: seeds.len(),
+            count: seeds.iter().filter(|seed| !model.history.rows.range(**seed).is_empty()).count(),
             vector: model.embeddings.fold_in_product(seeds, prior),
             centroid: centroid(model, seeds),
             products: products(model, seeds),

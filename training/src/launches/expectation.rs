@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use kindred_models::categories::path_levels;
 use kindred_models::launch::{Expectation, Spread, Z90};
+use kindred_models::stop::{Stop, Stopped};
 
 use super::LaunchReport;
 use super::learn;
@@ -128,7 +129,15 @@ pub(super) fn quantile(values: &mut [f64], share: f64) -> f64 {
 }
 
 /// Foretells every launch from those alone whose days had ended when it was replayed.
-pub(super) fn foretell(moments: &[(i64, &[Past])], params: &LaunchParams, report: &mut LaunchReport) {
+///
+/// # Errors
+/// [`Stopped`] once `stop` is raised.
+pub(super) fn foretell(
+    moments: &[(i64, &[Past])],
+    params: &LaunchParams,
+    report: &mut LaunchReport,
+    stop: &Stop,
+) -> Result<(), Stopped> {
     let days = i64::from(params.step_days + params.horizon_days) * DAY_SECONDS;
     let (mut base, mut head, mut widths) = (Vec::new(), Vec::new(), Vec::new());
     for (cut, launches) in moments {
@@ -136,7 +145,7 @@ pub(super) fn foretell(moments: &[(i64, &[Past])], params: &LaunchParams, report
         if before.iter().map(|(_, l)| counted(l, params).len()).sum::<usize>() < params.min_launches as usize {
             continue;
         }
-        let (weights, expectation) = learn(&before, params);
+        let (weights, expectation) = learn(&before, params, stop)?;
         for launch in counted(launches, params) {
             let scored = launch.scored(&weights);
             let rate = rate_of(&expectation, launch);
@@ -150,6 +159,7 @@ pub(super) fn foretell(moments: &[(i64, &[Past])], params: &LaunchParams, report
     (report.median_ratio, report.coverage) = summary(&base);
     (report.median_ratio_of_head, report.coverage_of_head) = summary(&head);
     report.width = quantile(&mut widths, 0.5);
+    Ok(())
 }
 
 /// What was expected of an audience, and what came.
@@ -251,7 +261,7 @@ mod tests {
         let launches: Vec<Past> = (8..=12).map(|n| past("a", n)).collect();
         let moments: Vec<(i64, &[Past])> = (0..4).rev().map(|k| (k * 28 * 86_400, launches.as_slice())).collect();
         let mut report = LaunchReport::default();
-        foretell(&moments, &params, &mut report);
+        foretell(&moments, &params, &mut report, &Stop::default()).unwrap();
         assert_eq!(report.foretold, 15, "the first moment has none before it");
         assert!((report.median_ratio - 1.0).abs() < 0.02, "{report:?}");
         assert!(report.coverage >= 0.6 && report.width < 2.3, "{report:?}");

@@ -18,7 +18,7 @@ use kindred_models::events::DAY_SECONDS;
 use std::collections::BTreeMap;
 
 use kindred_models::launch::{BOUGHT, Expectation, Known, LaunchFit, OWN_SHARE, SeedFit, Signals, prior};
-use kindred_models::stop::Stop;
+use kindred_models::stop::{Stop, Stopped};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{LaunchParams, ValidConfig};
@@ -127,8 +127,8 @@ pub(crate) fn fit(
     if counted.filter(|launch| launch.choice().is_some()).count() < needed {
         return Ok((learned, report));
     }
-    expectation::foretell(&moments, params, &mut report);
-    let (weights, mut expectation) = learn(&moments, params);
+    expectation::foretell(&moments, params, &mut report, stop)?;
+    let (weights, mut expectation) = learn(&moments, params, stop)?;
     let known: Vec<&Past> = cuts.iter().flat_map(|cut| &past[cut].known).collect();
     let (slope, own) = learn_known(&known, &weights);
     let sales = selling::learn(dataset, slice, params, &expectation, &cuts);
@@ -139,7 +139,7 @@ pub(crate) fn fit(
 }
 
 /// Weights and what to expect, from launches by the moment that they were replayed at.
-fn learn(moments: &[(i64, &[Past])], params: &LaunchParams) -> (Signals, Expectation) {
+fn learn(moments: &[(i64, &[Past])], params: &LaunchParams, stop: &Stop) -> Result<(Signals, Expectation), Stopped> {
     let all: Vec<_> = moments.iter().flat_map(|(_, launches)| launches.iter().filter_map(Past::choice)).collect();
     let deviations = logit::deviations(&all);
     let weights = logit::fit(&all, &deviations, &prior(), PENALTY, None);
@@ -149,12 +149,13 @@ fn learn(moments: &[(i64, &[Past])], params: &LaunchParams) -> (Signals, Expecta
         let others = moments.iter().filter(|(c, _)| c != cut).flat_map(|(_, l)| l.iter().filter_map(Past::choice));
         let others: Vec<_> = others.collect();
         if !others.is_empty() && !launches.is_empty() {
+            stop.check()?;
             let weights = logit::fit(&others, &deviations, &prior(), PENALTY, Some(&weights));
             unseen.extend(launches.iter().filter(|l| l.bought > 0).map(|launch| launch.scored(&weights)));
         }
     }
     let slope = logit::slope(&unseen);
-    (weights.map(|w| w * slope), expectation::fit(moments, params))
+    Ok((weights.map(|w| w * slope), expectation::fit(moments, params)))
 }
 
 /// How scores learned of launches are to be taken for products that were sold before: what they are multiplied by, and what

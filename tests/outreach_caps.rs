@@ -95,7 +95,7 @@ impl Desk {
         let url = if state.url.is_empty() { sqlite_url(&folder.path().join("kindred.db")) } else { state.url };
         let policy = Arc::new(config(StateConfig::default()).policy().unwrap());
         let consent = Consent { personalization: true, marketing: true, minor: false };
-        let learned = Learned { held: Vec::new(), consent, is_young: false };
+        let learned = Learned { held: Vec::new(), consent, is_young: false, is_of_days: false };
         Self { _folder: folder, store: Store::open(&url).await.unwrap(), policy, learned }
     }
 

@@ -157,7 +157,7 @@ pub struct Audience {
     /// How many will buy within the horizon; `None` for seeds alone, or where too few launches could
     /// be replayed to say.
     pub expected: Option<Expected>,
-    /// The same for audiences of other sizes, smallest first; empty where scores say nothing of chances.
+    /// The same for audiences of other sizes, smallest first; empty of seeds alone.
     pub reach: Vec<ReachPoint>,
     /// What sets the members apart from the base, what says most first; empty for fewer than 50.
     pub traits: Vec<Trait>,

@@ -15,7 +15,7 @@ use crate::kernels::dispatched;
 
 /// Features that are weighed side by side.
 const LANES: usize = 8;
-/// Features that versions had before these were named.
+/// Features that versions had before these were named: the first ones, for ever.
 const UNNAMED: usize = 45;
 
 /// Both scorers.

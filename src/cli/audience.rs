@@ -149,7 +149,7 @@ impl Audience {
         summaries.iter().take(DETAILED).try_for_each(print_details)
     }
 
-    /// The seeds of each product whose purchases may be looked at.
+    /// The seeds of each product, as FindAudience takes them.
     fn seeds(
         &self,
         model: &Model,
@@ -163,16 +163,16 @@ impl Audience {
             let path = path.display();
             return Err(Error::Usage(format!("--seeds {path}: no product '{other}' is in the table of the products")));
         }
+        let (state, members) = (&model.state, model.members.len());
+        let may_be_read = |row: &u32| (*row as usize) < members && state.may_be_read(model, *row);
         let known = |ids: BTreeSet<String>| -> Vec<u32> {
-            let rows = ids.iter().filter_map(|id| model.members.ids.find(id));
-            rows.filter(|row| !model.history.rows.range(*row).is_empty()).collect()
+            ids.iter().filter_map(|id| state.find(model, id)).filter(may_be_read).collect()
         };
         let total: usize = named.values().map(BTreeSet::len).sum();
         let seeds: HashMap<String, Vec<u32>> = named.into_iter().map(|(id, members)| (id, known(members))).collect();
         let unknown = total - seeds.values().map(Vec::len).sum::<usize>();
         if unknown > 0 {
-            progress
-                .warn(&format!("of {unknown} of the {total} seeds the version knows no purchase: they are left out"));
+            progress.warn(&format!("{unknown} of the {total} seeds are nobody whose purchases may be looked at"));
         }
         Ok(seeds)
     }

@@ -72,9 +72,10 @@ fn sold(model: &Model, product_id: &str) -> Option<u32> {
 pub(super) fn subject(model: &Model, product: &NewProduct, named: Vec<u32>) -> (Subject, Vec<u32>) {
     let says_nothing = product.attributes == Attributes::default();
     let known = sold(model, &product.id).or_else(|| model.products.find(&product.id).filter(|_| says_nothing));
+    let has_bought = |row: &u32| !model.history.rows.range(*row).is_empty();
     let (subject, mut seeds) = match known {
         Some(row) => Subject::now(model, row),
-        None if says_nothing && !named.is_empty() => (Subject::SeedsOnly, Vec::new()),
+        None if says_nothing && named.iter().any(has_bought) => (Subject::SeedsOnly, Vec::new()),
         None => (Subject::New(product.attributes.clone()), Vec::new()),
     };
     seeds.extend(named);

@@ -85,7 +85,12 @@ impl Live {
             return Ok(false);
         }
         let changes = if bound.seq < last {
-            Some(in_time(self.store.changes(bound.seq, PART, bound.unlearned)).await?)
+            let changes = in_time(self.store.changes(bound.seq, PART, bound.unlearned)).await?;
+            if changes.last < bound.seq {
+                self.has_gone_back.store(true, Ordering::Relaxed);
+                return Ok(false);
+            }
+            Some(changes)
         } else if bound.is_unranked {
             None
         } else {

@@ -86,9 +86,11 @@ impl Live {
         loop {
             tokio::time::sleep(every).await;
             let (began, current) = (Instant::now(), self.current().await);
+            let is_serving = |id: &VersionId| id.as_str() == self.snapshot().info.version;
             if let (Some((id, again)), Ok(current)) = (&refused, &current)
                 && id == current
                 && began < *again
+                && !is_serving(id)
             {
                 continue;
             }
@@ -112,15 +114,16 @@ impl Live {
         Ok(current.ok_or_else(|| LiveError::Broken("the registry".to_owned()))??)
     }
 
-    /// Makes a version serve; gives whether another did.
+    /// Makes the current version serve, if it is this one still; gives whether another served.
     async fn replace(&self, id: &VersionId) -> Result<bool, LiveError> {
         let _one_at_a_time = self.loading.lock().await;
-        let is_other = id.as_str() != self.snapshot().info.version;
-        if is_other {
-            let fresh = self.loaded(id).await?;
-            self.swap(fresh, None).await?;
+        // Whoever activated another one meanwhile had the lock.
+        if id.as_str() == self.snapshot().info.version || self.current().await? != *id {
+            return Ok(false);
         }
-        Ok(is_other)
+        let fresh = self.loaded(id).await?;
+        self.swap(fresh, None).await?;
+        Ok(true)
     }
 
     /// Loads the version that serves again, with all that the store holds.
@@ -162,6 +165,9 @@ impl Live {
     /// A version with the next of what was written since it was loaded.
     async fn followed(&self, mut fresh: Bound) -> Result<Bound, LiveError> {
         let more = in_time(self.store.changes(fresh.seq, PART, fresh.unlearned)).await?;
+        if more.last < fresh.seq {
+            return Err(LiveError::Broken("the state store was restored meanwhile".to_owned()));
+        }
         let fresh = blocking(move || {
             fresh.apply(&more);
             fresh.rank();

@@ -1,5 +1,6 @@
 //! AudienceService.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -111,11 +112,16 @@ fn subject(request: &v1::FindAudienceRequest) -> String {
     }
 }
 
-/// What tells the subject from others.
+/// What tells the subject from others: its seeds alone, where it has nothing else.
 fn subject_in_full(request: &v1::FindAudienceRequest) -> String {
-    let new = request.attributes.clone().unwrap_or_default();
-    let own = [request.product_id.as_str(), &new.title, &new.category, &new.brand];
-    [&own[..], &request.seed_member_ids.iter().map(String::as_str).collect::<Vec<_>>()].concat().join("\n")
+    match &request.attributes {
+        Some(new) => [new.title.as_str(), &new.category, &new.brand].join("\n"),
+        None if request.product_id.is_empty() => {
+            let seeds: BTreeSet<&str> = request.seed_member_ids.iter().map(String::as_str).collect();
+            seeds.into_iter().collect::<Vec<_>>().join("\n")
+        }
+        None => request.product_id.clone(),
+    }
 }
 
 /// A stream of answers.

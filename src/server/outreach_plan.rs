@@ -198,5 +198,6 @@ fn want(model: &Model, question: &PlanQuestion, push: &Push) -> Wanted {
 /// What a version learned of a member.
 pub(super) fn learned(model: &Model, member: u32) -> Learned {
     let (consent, is_young) = (model.members.consent(member), model.members.is_young(member));
-    Learned { held: outreach::learned(model, member), consent, is_young }
+    let is_of_days = model.state.counting().is_of_days;
+    Learned { held: outreach::learned(model, member), consent, is_young, is_of_days }
 }

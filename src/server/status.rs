@@ -31,6 +31,8 @@ pub(super) enum Problem {
     Artifact(ArtifactError),
     /// A question that this version knows too little for.
     NotKnown(AudienceError),
+    /// More is asked for at once than memory holds.
+    TooMuch(AudienceError),
     /// A member whom nobody heard of, or who must be forgotten.
     UnknownMember(String),
     /// There is no version to go back to.
@@ -57,10 +59,10 @@ impl From<AudienceError> for Problem {
     fn from(error: AudienceError) -> Self {
         match error {
             AudienceError::Stopped(_) => Self::Stopped,
-            AudienceError::NoChances
-            | AudienceError::NoFeedChances
-            | AudienceError::NoContacts
-            | AudienceError::TooMany(..) => Self::NotKnown(error),
+            AudienceError::NoChances | AudienceError::NoFeedChances | AudienceError::NoContacts => {
+                Self::NotKnown(error)
+            }
+            AudienceError::TooMany(..) => Self::TooMuch(error),
         }
     }
 }
@@ -136,6 +138,7 @@ impl From<Problem> for Status {
                 Self::internal("the registry can't be read; the server's log says why")
             }
             Problem::NotKnown(error) => Self::failed_precondition(error.to_string()),
+            Problem::TooMuch(error) => Self::invalid_argument(error.to_string()),
             Problem::Stopped => Self::cancelled("the call was cancelled"),
             Problem::Broken => Self::internal("the computation broke off; the server's log says why"),
         }

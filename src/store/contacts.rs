@@ -210,7 +210,7 @@ fn answer(contact: &StoredContact, claim: &Claim, member: &Known, budget: &Budge
     }
     // What went out since it was planned; what only has a place has room beside it.
     let out = member.contacts.iter().filter(|c| c.status.is_out() && c.contact_id != contact.contact_id);
-    let out: Vec<Held> = out.map(|c| c.held(policy)).chain(member.by_others(policy, &learned.held)).collect();
+    let out: Vec<Held> = out.map(|c| c.held(policy)).chain(member.by_others(policy, learned)).collect();
     let Some(channel) = policy.find(&contact.channel) else { return refused(Refusal::NotAllowed) };
     if member.was_told_of(contact, budget) {
         return refused(Refusal::Capped);

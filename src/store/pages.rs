@@ -25,20 +25,23 @@ pub(super) struct Pages {
 pub(super) struct Of<'a> {
     pub(super) table: &'static str,
     pub(super) columns: &'static str,
+    /// A condition that rows must meet, as pages are made of those alone.
+    pub(super) only: Option<&'a str>,
     /// A condition that rows must meet, of a moment, `$3`.
     pub(super) since: Option<(&'a str, i64)>,
 }
 
 impl Pages {
     /// Those with a number above the first, and up to the second.
-    pub(super) fn new(backend: Backend, Of { table, columns, since }: Of<'_>, (after, last): (i64, i64)) -> Self {
+    pub(super) fn new(backend: Backend, Of { table, columns, only, since }: Of<'_>, (after, last): (i64, i64)) -> Self {
         let list = match backend {
             Backend::Sqlite => format!("json_group_array(json_array({columns}))"),
             Backend::Postgres => format!("CAST(json_agg(json_build_array({columns})) AS TEXT)"),
         };
-        let numbers = format!("SELECT seq FROM {table} WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT {ROWS}");
-        let condition = since.map(|(condition, _)| format!(" AND {condition}")).unwrap_or_default();
-        let rows = format!("SELECT {columns} FROM {table} WHERE seq > $1 AND seq <= $2{condition} ORDER BY seq");
+        let and = |condition: Option<&str>| condition.map(|condition| format!(" AND {condition}")).unwrap_or_default();
+        let within = format!("FROM {table} WHERE seq > $1 AND seq <= $2{}", and(only));
+        let numbers = format!("SELECT seq {within} ORDER BY seq LIMIT {ROWS}");
+        let rows = format!("SELECT {columns} {within}{} ORDER BY seq", and(since.map(|(condition, _)| condition)));
         Self {
             table,
             boundary: format!("SELECT max(seq) FROM ({numbers}) AS numbers"),
@@ -98,7 +101,7 @@ mod tests {
         }
         let mut tx = store.pool.begin().await.unwrap();
         for (after, last) in [(0, 9001), (0, 9000), (1, 9000), (2, 100), (9001, 9001)] {
-            let of = Of { table: "tombstones", columns: "hash, seq", since: None };
+            let of = Of { table: "tombstones", columns: "hash, seq", only: None, since: None };
             let (mut pages, mut read) = (Pages::new(Backend::Sqlite, of, (after, last)), Vec::new());
             while let Some(page) = pages.next::<(String, i64)>(&mut tx).await.unwrap() {
                 assert!(page.len() <= 3 * ROWS);

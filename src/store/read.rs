@@ -187,7 +187,7 @@ impl Changed<'_> {
     }
 
     async fn products(&mut self) -> Result<(), StoreError> {
-        let of = Of { table: "products", columns: "product_id, patch", since: None };
+        let of = Of { table: "products", columns: "product_id, patch", only: None, since: None };
         let (mut pages, mut list) = (Pages::new(self.backend, of, (self.after, self.newest)), Vec::new());
         while let Some(page) = pages.next::<(String, String)>(self.tx).await? {
             for (id, patch) in page {
@@ -233,9 +233,8 @@ impl Changed<'_> {
             return Ok(());
         }
         let after = self.first_event(since).await? - 1;
-        let condition = format!("{kinds} AND time > $3");
         let columns = "member_id, product_id, kind, time, channel";
-        let of = Of { table: "events", columns, since: Some((&condition, since)) };
+        let of = Of { table: "events", columns, only: Some(kinds), since: Some(("time > $3", since)) };
         let mut pages = Pages::new(self.backend, of, (after, upto));
         while let Some(page) = pages.next::<(String, String, i64, i64, Option<String>)>(self.tx).await? {
             let learned = page.into_iter().filter(|(_, _, _, time, _)| *time <= until);
@@ -278,7 +277,7 @@ impl Changed<'_> {
     }
 
     fn pages(&self, table: &'static str, columns: &'static str, since: Option<(&'static str, i64)>) -> Pages {
-        Pages::new(self.backend, Of { table, columns, since }, (self.after, self.last))
+        Pages::new(self.backend, Of { table, columns, only: None, since }, (self.after, self.last))
     }
 
     async fn send(&mut self, changes: Vec<Change>) {

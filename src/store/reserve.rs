@@ -3,7 +3,7 @@
 //! Whoever plans looks at a snapshot; whether a member still has room is decided here, in the one transaction that
 //! holds the clock, so that no two plans, on any two servers, take the same room.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use kindred_models::catalogue::Consent;
@@ -74,6 +74,8 @@ pub struct Learned {
     pub consent: Consent,
     /// Whether it learned that they are a minor by birthday.
     pub is_young: bool,
+    /// Whether it learned from days, and not from moments.
+    pub is_of_days: bool,
 }
 
 /// One contact that a plan wants.
@@ -124,10 +126,10 @@ impl Known {
     }
 
     /// Messages that others sent.
-    pub(super) fn by_others(&self, policy: &Policy, learned: &[Held]) -> Vec<Held> {
+    pub(super) fn by_others(&self, policy: &Policy, learned: &Learned) -> Vec<Held> {
         let sent = |of: &&ByOthers| Held::by_others(policy.place(of.channel.as_deref()), of.time);
         let (told, new): (Vec<&ByOthers>, Vec<&ByOthers>) = self.by_others.iter().partition(|of| of.is_learned);
-        let learned = told_more(learned, told.iter().map(sent).collect());
+        let learned = told_more(&learned.held, told.iter().map(sent).collect(), learned.is_of_days);
         new.iter().map(sent).chain(learned).collect()
     }
 
@@ -213,19 +215,19 @@ impl Tx {
         for expired in member.contacts.iter_mut().filter(|c| c.is_over(*now)) {
             self.becomes(expired, ContactStatus::Expired, *now, number).await?;
         }
-        let by_others = member.by_others(policy, &wanted.learned.held);
+        let by_others = member.by_others(policy, &wanted.learned);
         let mut live: Vec<&mut StoredContact> =
             member.contacts.iter_mut().filter(|c| c.held(policy).counts(*now)).collect();
-        let held: Vec<Held> = live.iter().map(|c| c.held(policy)).chain(by_others).collect();
+        // What comes after, and is of the same product, gives way whatever caps say.
+        let is_same = |c: &StoredContact| c.product_id == contact.product_id && c.held(policy).gives_way(of.priority);
+        let (same, rest): (Vec<usize>, Vec<usize>) = (0..live.len()).partition(|at| is_same(live[*at]));
+        let held: Vec<Held> = rest.iter().map(|at| live[*at].held(policy)).chain(by_others).collect();
         let Some(giving_way) = policy.make_room(&held, wanted.channel, wanted.times, of.priority) else {
             return Ok(None);
         };
-        // Only reserved contacts give way, and these are the first of `held`, in the order of `live`; so do those of the
-        // same product that come after.
-        let is_same = |c: &StoredContact| c.product_id == contact.product_id && c.held(policy).gives_way(of.priority);
-        let same = (0..live.len()).filter(|at| is_same(live[*at]));
-        let giving_way: BTreeSet<usize> = giving_way.into_iter().chain(same).collect();
-        for at in giving_way.into_iter().filter(|_| !wanted.is_held_out) {
+        // Only reserved contacts give way, and these are the first of `held`, in the order of `rest`.
+        let giving_way = giving_way.into_iter().map(|at| rest[at]).chain(same);
+        for at in giving_way.filter(|_| !wanted.is_held_out) {
             self.becomes(live[at], ContactStatus::Displaced, *now, number).await?;
         }
         Ok(Some(contact))

@@ -14,6 +14,7 @@ pub(super) fn migrations() -> Vec<Migration> {
         (2, "contacts", CONTACTS),
         (3, "contacts among events, plans by status", INDEXES),
         (4, "members who are held out", HELD_OUT),
+        (5, "contacts among events, by number", CONTACTS_BY_NUMBER),
     ];
     steps.map(step).to_vec()
 }
@@ -109,6 +110,11 @@ const INDEXES: &str = "
 DROP INDEX contacts_by_plan;
 CREATE INDEX contacts_by_plan ON contacts (plan_id, status);
 CREATE INDEX events_contacts ON events (member_id, time) WHERE kind = 6;
+";
+
+/// Who loads a version asks for the contacts of months, among all events of these.
+const CONTACTS_BY_NUMBER: &str = "
+CREATE INDEX events_contacts_by_seq ON events (seq) WHERE kind = 6;
 ";
 
 /// What those who are held out of a plan would have got: as contacts are, but apart from them, so that nothing that sends,

@@ -69,11 +69,10 @@ impl Ranked {
 /// From scores to chances, for one question.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chances {
-    level: Level,
-    /// What scores are multiplied by before.
+    /// What scores are multiplied by first.
     slope: f32,
-    /// How far from what is expected it may come; `None` where nothing says how many buy.
-    spread: Option<Spread>,
+    /// What the chances are, and how far from what is expected it may come; `None` where nothing says how many buy.
+    known: Option<(Level, Spread)>,
 }
 
 impl Chances {
@@ -94,6 +93,7 @@ impl Chances {
             Subject::Known(product) => (rate_of_launch(model, model.products.categories.get(*product)), true),
             Subject::New(attributes) => (rate_of_launch(model, attributes.category.as_deref()), true),
         };
+        let Some(rate) = rate else { return Some(Self { slope, known: None }) };
         let mut rows = model.launch.sample_rows();
         let members = rows.len() as f64 / model.launch.sampled_share();
         rows.retain(|row| request.seeds.binary_search(row).is_err());
@@ -106,20 +106,18 @@ impl Chances {
             let (buyers, spread) = spread.beyond(f64::from(log_rate).exp() * members, seeds as f64);
             ((buyers.min(others) / others).ln() as f32, spread)
         };
-        let rate = if is_new && seeds > 0 && others > 0.0 { rate.map(beyond_seeds) } else { rate };
-        // Without a rate there is only how members compare.
-        let (log_rate, spread) = rate.unzip();
-        Some(Self { level: Level::of(&scores, |_| 1.0, log_rate.unwrap_or(0.0)), slope, spread })
+        let (log_rate, spread) = if is_new && seeds > 0 && others > 0.0 { beyond_seeds(rate) } else { rate };
+        Some(Self { slope, known: Some((Level::of(&scores, |_| 1.0, log_rate), spread)) })
     }
 
     /// Whether it is known how many buy.
     pub(super) fn are_known(&self) -> bool {
-        self.spread.is_some()
+        self.known.is_some()
     }
 
     /// The chance that a member with this score buys; `None` where that can't be said.
     pub(super) fn probability(&self, score: f32) -> Option<f64> {
-        self.spread.map(|_| self.level.probability(self.slope * score))
+        self.known.map(|(level, _)| level.probability(self.slope * score))
     }
 
     /// The chance, or 0 where that can't be said.
@@ -129,7 +127,7 @@ impl Chances {
 
     /// How many of some members will buy.
     pub(super) fn expected(&self, members: &[Scored]) -> Option<Expected> {
-        let spread = self.spread?;
+        let (_, spread) = self.known?;
         // A sum of nothing would be −0.
         let buyers = members.iter().fold(0.0, |sum, m| sum + self.chance(m.score));
         let [low, high] = spread.interval(buyers);
@@ -144,7 +142,7 @@ impl Chances {
 
     /// A score a little below that of a member with this chance to buy.
     pub(super) fn score_below(&self, chance: f64) -> f32 {
-        let score = self.level.score(chance) / self.slope;
+        let score = self.known.map_or(f32::NEG_INFINITY, |(level, _)| level.score(chance) / self.slope);
         if score.is_finite() { score - score.abs().max(1.0) * 1e-5 } else { f32::NEG_INFINITY }
     }
 
@@ -162,9 +160,9 @@ impl Chances {
             let members = covered.round() as usize;
             // A small base has fewer sizes.
             if members > curve.last().map_or(0, |last| last.members) {
-                let expected_buyers = self.spread.map(|_| sum);
+                let expected_buyers = self.known.map(|_| sum);
                 let precision = expected_buyers.map(|buyers| buyers / covered);
-                let lift = match self.spread {
+                let lift = match self.known {
                     None => (covered / eligible as f64).powf(USUAL_LIFT),
                     Some(_) if mean > 0.0 => sum / (covered * mean),
                     // Where nobody has a chance, all are alike.
@@ -181,11 +179,11 @@ impl Chances {
         match size {
             AudienceSize::Count(_) | AudienceSize::Share(_) => size.count(sorted.len()),
             AudienceSize::MinProbability(least) => {
-                self.spread?;
+                self.known?;
                 Some(sorted.partition_point(|m| self.probability(m.score).is_some_and(|chance| chance >= least)))
             }
             AudienceSize::ExpectedBuyers(wanted) => {
-                self.spread?;
+                self.known?;
                 let mut expected = 0.0;
                 let reached = sorted.iter().position(|m| {
                     expected += self.chance(m.score);
@@ -221,7 +219,7 @@ mod tests {
     #[test]
     fn sizes_by_chance_worked_by_hand() {
         let sorted = sorted();
-        let chances = Chances { level: level(&sorted), slope: 1.0, spread: Some(Expectation::example().spread) };
+        let chances = Chances { slope: 1.0, known: Some((level(&sorted), Expectation::example().spread)) };
         // Odds of x and 10 x, with 100 · 10x / (1 + 10x) + 900 · x / (1 + x) = 10, a hundredth.
         let x = 0.005_423_886;
         let (high, low) = (10.0 * x / (1.0 + 10.0 * x), x / (1.0 + x));
@@ -247,7 +245,7 @@ mod tests {
     #[test]
     fn without_launches_there_is_lift_and_nothing_else() {
         let sorted = sorted();
-        let chances = Chances { level: level(&sorted), slope: 1.0, spread: None };
+        let chances = Chances { slope: 1.0, known: None };
         assert_eq!(chances.count(AudienceSize::MinProbability(0.1), &sorted), None);
         assert_eq!(chances.count(AudienceSize::Share(0.1), &sorted), Some(100));
         assert_eq!(chances.expected(&sorted), None);
@@ -264,7 +262,7 @@ mod tests {
     #[test]
     fn a_sample_stands_for_all() {
         let sorted = sorted();
-        let chances = Chances { level: level(&sorted), slope: 1.0, spread: Some(Expectation::example().spread) };
+        let chances = Chances { slope: 1.0, known: Some((level(&sorted), Expectation::example().spread)) };
         let others = sorted.iter().copied().skip(50).step_by(10).collect();
         let sampled = Ranked { best: sorted[..50].to_vec(), others, count: 1000 };
         let all = Ranked::all(sorted);

@@ -77,8 +77,6 @@ features! {
     ShareInCategory: "ln of its share of the purchases in its finest category, by all members.",
     Brand: "ln(1 + decayed purchases of its brand).",
     BrandShare: "Share of the member's decayed purchases of its brand.",
-    Tags: "Mean over its tags of ln of how many times their usual share they have among the member's decayed purchases.",
-    BestTag: "The highest of these.",
     Price: "ln of its price.",
     PriceAgainstUsual: "ln of its price over the member's mean.",
     PriceAgainstCategory: "ln of its price over what the member pays in its category.",
@@ -87,6 +85,8 @@ features! {
     Idle: "ln(1 + days since the member bought anything).",
     RepeatShare: "Share of the member's purchases that were repeats.",
     Trial: "ln of its share lately of what members buy for the first time.",
+    Tags: "Mean over its tags of ln of how many times their usual share they have among the member's decayed purchases.",
+    BestTag: "The highest of these.",
 }
 
 /// The inputs of the ranker for one candidate.

@@ -143,7 +143,8 @@ fn visits(state: &State, member: u32) -> impl Iterator<Item = (i64, u16)> {
 /// it knows the day alone, unless the state was told more, and those since.
 pub(super) fn held(model: &Model, policy: &Policy, member: u32) -> Vec<Held> {
     let held = |contact: LiveContact| contact.held(policy, model.state.channels());
-    let learned = told_more(&learned(model, member), model.state.told(member).map(held).collect());
+    let is_of_days = model.state.counting().is_of_days;
+    let learned = told_more(&learned(model, member), model.state.told(member).map(held).collect(), is_of_days);
     learned.into_iter().chain(model.state.contacts(member).map(held)).collect()
 }
 

@@ -247,7 +247,7 @@ impl Live {
     }
 
     /// Keeps something. When this returns it is durable, and the next snapshot knows it; one soon after, should the store
-    /// fail right then, or, of events, should more wait than is [taken over at once](PART).
+    /// fail right then, or, of events, should more than 20,000 changes of others wait.
     ///
     /// # Errors
     /// If it could not be kept; then nothing of it is.

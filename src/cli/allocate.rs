@@ -12,7 +12,7 @@ use kindred_training::progress::Progress;
 use kindred_training::tables::{Column, TableWriter};
 use serde::Serialize;
 
-use super::launches::{HoldoutArgs, Launches, ROWS_AT_ONCE, warn_of_sold};
+use super::launches::{HoldoutArgs, Launches, ROWS_AT_ONCE, warn_of_sold, warn_of_strange};
 use super::{FromVersion, print};
 use crate::error::Error;
 use crate::progress::Terminal;
@@ -56,6 +56,7 @@ impl Allocate {
         let model = self.from.load()?;
         let (progress, stop) = (Terminal::new(), stop_flag());
         let products = self.launches.read(&model, true, &progress)?;
+        warn_of_strange(&model, &products, |_| false, &progress);
         let taken = "they are taken for launches, and who bought them is not left out";
         warn_of_sold(&model, &products, taken, &progress);
         if products.list.len() > MAX_LAUNCHES {

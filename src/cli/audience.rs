@@ -15,7 +15,7 @@ use kindred_training::progress::Progress;
 use kindred_training::tables::{Column, TableWriter};
 use serde::Serialize;
 
-use super::launches::{HoldoutArgs, Launches, ROWS_AT_ONCE, subject, warn_of_sold};
+use super::launches::{HoldoutArgs, Launches, ROWS_AT_ONCE, subject, warn_of_sold, warn_of_strange};
 use super::{FromVersion, print};
 use crate::error::Error;
 use crate::progress::Terminal;
@@ -119,6 +119,7 @@ impl Audience {
         let known = "they are known by who bought them, as FindAudience knows them";
         warn_of_sold(&model, &products, known, &progress);
         let mut seeds = self.seeds(&model, &products, &progress)?;
+        warn_of_strange(&model, &products, |id| seeds.contains_key(id), &progress);
         let NewProducts { list: products, id_type, .. } = products;
         let filter = self.launches.filter(&model, self.from.rest_days()?, &progress)?;
         progress.start("audience", products.len() as u64);
@@ -209,12 +210,14 @@ impl Summary {
     }
 
     /// How many times as likely as the mean eligible member its members are to buy: exactly where chances are
-    /// known, as the next larger size of the curve otherwise.
-    fn lift(&self) -> f64 {
+    /// known, as the next larger size of the curve otherwise; `None` of seeds alone.
+    fn lift(&self) -> Option<f64> {
         let all = self.reach.last().and_then(|point| Some(point.precision? / point.lift));
         match (self.expected_buyers, all) {
-            (Some([_, buyers, _]), Some(all)) if self.members > 0 && all > 0.0 => buyers / self.members as f64 / all,
-            _ => self.reach.iter().find(|point| point.members >= self.members).map_or(1.0, |point| point.lift),
+            (Some([_, buyers, _]), Some(all)) if self.members > 0 && all > 0.0 => {
+                Some(buyers / self.members as f64 / all)
+            }
+            _ => self.reach.iter().find(|point| point.members >= self.members).map(|point| point.lift),
         }
     }
 }
@@ -224,9 +227,9 @@ fn print_summaries(summaries: &[Summary], horizon_days: Option<u32>) -> Result<(
         let [low, buyers, high] = s
             .expected_buyers
             .map_or_else(|| ["?"; 3].map(str::to_owned), |values| values.map(|value| format!("{value:.1}")));
-        let lift = s.lift();
+        let lift = s.lift().map_or_else(|| "?".to_owned(), |lift| format!("{lift:.1}"));
         let counts = [s.eligible, s.members, s.held_out].map(|n| print::count(n as u64));
-        [s.product_id.clone()].into_iter().chain(counts).chain([buyers, low, high, format!("{lift:.1}")]).collect()
+        [s.product_id.clone()].into_iter().chain(counts).chain([buyers, low, high, lift]).collect()
     });
     let columns = ["product", "eligible", "members", "held out", "buyers", "10%", "90%", "lift"];
     print::table(&columns, rows)?;
@@ -254,12 +257,15 @@ fn print_details(summary: &Summary) -> Result<(), Error> {
         print::line(format!("not eligible: {}", excluded.join(", ")))?;
     }
     let number = |value: Option<f64>, digits| value.map_or_else(|| "?".to_owned(), |x| format!("{x:.digits$}"));
-    let reach = summary.reach.iter().skip(3).step_by(4).map(|point| {
+    let reach = summary.reach.iter().skip(3).step_by(4);
+    let reach = reach.map(|point| {
         let precision = number(point.precision.map(|share| 100.0 * share), 2);
         let members = print::count(point.members as u64);
         vec![members, number(point.expected_buyers, 1), precision, format!("{:.1}", point.lift)]
     });
-    print::table(&["of members", "buyers", "of them %", "lift"], reach)?;
+    if reach.len() > 0 {
+        print::table(&["of members", "buyers", "of them %", "lift"], reach)?;
+    }
     let traits = summary.traits.iter().take(TRAITS).map(|of| {
         let kind = format!("{:?}", of.kind).to_lowercase();
         vec![kind, of.name.clone(), format!("{:.0}%", 100.0 * of.share), format!("{:.1}", of.lift)]

@@ -38,7 +38,6 @@ impl Launches {
         if rejects.total() > 0 {
             progress.warn(&format!("{} of {} products rejected\n{rejects}", rejects.total(), rejects.rows));
         }
-        warn_of_strange(model, &products, progress);
         Ok(products)
     }
 
@@ -84,12 +83,19 @@ pub(super) fn subject(model: &Model, product: &NewProduct, named: Vec<u32>) -> (
     (subject, seeds)
 }
 
-/// Warns of products of which nothing tells what they are like.
-fn warn_of_strange(model: &Model, products: &NewProducts, progress: &Terminal) {
+/// Warns of products of which nothing tells what they are like, unless they have seeds.
+pub(super) fn warn_of_strange(
+    model: &Model,
+    products: &NewProducts,
+    has_seeds: impl Fn(&str) -> bool,
+    progress: &Terminal,
+) {
     let is_strange = |product: &&NewProduct| {
         let is_known = |row: u32| !model.launch.buyers.row(row).0.is_empty();
         let features = product.attributes.features();
-        model.products.find(&product.id).is_none() && model.content.nearest(&features, 1, is_known).is_empty()
+        !has_seeds(&product.id)
+            && model.products.find(&product.id).is_none()
+            && model.content.nearest(&features, 1, is_known).is_empty()
     };
     let strange: Vec<&str> = products.list.iter().filter(is_strange).map(|product| product.id.as_str()).collect();
     if let Some(first) = strange.first() {

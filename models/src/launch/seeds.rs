@@ -66,8 +66,10 @@ impl Seeds {
     /// Of members, for a product with the vector `prior`; deviations are measured later. Who bought nothing, or nothing that may
     /// be looked at, says nothing.
     pub(super) fn new(model: &Model, seeds: &[u32], prior: &[f32]) -> Self {
+        let activity = &model.launch.statics.activity;
+        let has_bought = |seed: &&u32| activity.get(**seed as usize).is_some_and(|activity| *activity > 0.0);
         Self {
-            count: seeds.iter().filter(|seed| !model.history.rows.range(**seed).is_empty()).count(),
+            count: seeds.iter().filter(has_bought).count(),
             vector: model.embeddings.fold_in_product(seeds, prior),
             centroid: centroid(model, seeds),
             products: products(model, seeds),

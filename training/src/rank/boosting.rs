@@ -105,7 +105,7 @@ mod tests {
     fn examples(is_bought: impl Fn(&Features) -> bool) -> Examples {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
         let mut examples = Examples { negative_share: 1.0, ..Examples::default() };
-        for _ in 0..4000 {
+        for _ in 0..12_000 {
             let row: Features = std::array::from_fn(|_| rng.random_range(-1.0..1.0));
             let noise = rng.random_bool(0.1);
             examples.push(row, is_bought(&row) != noise, 0.0);

@@ -78,6 +78,10 @@ pub struct State {
     tombstones: HashTrieSetSync<String>,
     /// What these are hashed with.
     hash_key: [u8; 32],
+    /// Days for which a member who complained of a message is left alone; 0 for none.
+    rest_days: u32,
+    /// Members who ever complained of one; some of them may have been heard of otherwise since.
+    complained: Arc<RoaringBitmap>,
     /// Purchases less refunds by product, as popularity counts them, at the moment `counted_from`.
     bought: RowMap<[f32; 3]>,
     /// The same as the first of these by store, city, channel and daypart that the model knows.
@@ -109,6 +113,11 @@ impl State {
     /// The same, with the key of the hashes that are left of who must be forgotten.
     pub fn with_hash_key(self, hash_key: [u8; 32]) -> Self {
         Self { hash_key, ..self }
+    }
+
+    /// The same, with the days for which a member who complained of a message is left alone.
+    pub fn with_rest_days(self, rest_days: u32) -> Self {
+        Self { rest_days, ..self }
     }
 
     /// How the model counts.
@@ -151,6 +160,11 @@ impl State {
     pub fn find(&self, model: &Model, id: &str) -> Option<u32> {
         let known = model.members.ids.find(id).or_else(|| self.strangers.get(id).copied())?;
         (!self.is_erased(known)).then_some(known)
+    }
+
+    /// The row of a member of the model whose purchases may be looked at, if there are any.
+    pub fn find_readable(&self, model: &Model, id: &str) -> Option<u32> {
+        self.find(model, id).filter(|row| (*row as usize) < model.members.len() && self.may_be_read(model, *row))
     }
 
     /// What is new of a member.
@@ -299,6 +313,7 @@ impl State {
             Arc::make_mut(&mut self.erased).insert(*row);
             Arc::make_mut(&mut self.acted).remove(*row);
             Arc::make_mut(&mut self.contacted).remove(*row);
+            Arc::make_mut(&mut self.complained).remove(*row);
         }
     }
 

@@ -64,7 +64,7 @@ impl Allocate {
             return Err(Error::Usage(format!("--products: {count} launches, at most {MAX_LAUNCHES} can be allocated")));
         }
         let launches = products.list.iter().map(launch).collect::<Result<Vec<Launch>, Error>>()?;
-        let filter = self.launches.filter(&model, self.from.rest_days()?, &progress)?;
+        let filter = self.launches.filter(&model, &progress)?;
         let request = AllocationRequest { launches, contact_cost: self.contact_cost, filter };
         progress.start("allocate", 1);
         let answer = allocate(&model, &request, &stop)?;

@@ -121,7 +121,7 @@ impl Audience {
         let mut seeds = self.seeds(&model, &products, &progress)?;
         warn_of_strange(&model, &products, |id| seeds.contains_key(id), &progress);
         let NewProducts { list: products, id_type, .. } = products;
-        let filter = self.launches.filter(&model, self.from.rest_days()?, &progress)?;
+        let filter = self.launches.filter(&model, &progress)?;
         progress.start("audience", products.len() as u64);
         let columns = ["product_id", "member_id", "rank", "score", "probability", "held_out", "day"];
         let mut table = TableWriter::create(&self.out, &columns)?;
@@ -164,10 +164,8 @@ impl Audience {
             let path = path.display();
             return Err(Error::Usage(format!("--seeds {path}: no product '{other}' is in the table of the products")));
         }
-        let (state, members) = (&model.state, model.members.len());
-        let may_be_read = |row: &u32| (*row as usize) < members && state.may_be_read(model, *row);
         let known = |ids: BTreeSet<String>| -> Vec<u32> {
-            ids.iter().filter_map(|id| state.find(model, id)).filter(may_be_read).collect()
+            ids.iter().filter_map(|id| model.state.find_readable(model, id)).collect()
         };
         let total: usize = named.values().map(BTreeSet::len).sum();
         let seeds: HashMap<String, Vec<u32>> = named.into_iter().map(|(id, members)| (id, known(members))).collect();

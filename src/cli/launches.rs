@@ -41,9 +41,9 @@ impl Launches {
         Ok(products)
     }
 
-    /// The filter of the file, of members who did not complain in so many days. Warns of names that nobody has.
-    pub(super) fn filter(&self, model: &Model, rest_days: u32, progress: &Terminal) -> Result<MemberFilter, Error> {
-        let Some(path) = &self.filter else { return Ok(MemberFilter { rest_days, ..MemberFilter::default() }) };
+    /// The filter of the file. Warns of names that nobody has.
+    pub(super) fn filter(&self, model: &Model, progress: &Terminal) -> Result<MemberFilter, Error> {
+        let Some(path) = &self.filter else { return Ok(MemberFilter::default()) };
         let wrong = |what: String| Error::Usage(format!("--filter {}: {what}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|e| Error::file(path, e))?;
         let filter: MemberFilter = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
@@ -53,7 +53,7 @@ impl Launches {
             progress
                 .warn(&format!("--filter: no member or product has {unknown}: it finds nobody, and leaves nobody out"));
         }
-        Ok(MemberFilter { rest_days, ..filter })
+        Ok(filter)
     }
 }
 

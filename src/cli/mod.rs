@@ -132,11 +132,6 @@ struct FromVersion {
 }
 
 impl FromVersion {
-    /// Days for which a member who complained is left alone.
-    fn rest_days(&self) -> Result<u32, Error> {
-        Ok(self.common.load()?.outreach.rest_days)
-    }
-
     /// The version, with what a server kept since: whoever opted out there did so here.
     fn load(&self) -> Result<Model, Error> {
         let config = self.common.load()?;
@@ -150,7 +145,7 @@ impl FromVersion {
             let (model, is_lost) = match Store::open_existing(&url).await? {
                 None => (Model::load(&registry, &id)?, true),
                 Some(store) => {
-                    let model = live::load(&registry, &id, &store).await?;
+                    let model = live::load(&registry, &id, &store, config.outreach.rest_days).await?;
                     let is_lost = match &model.info.state_store {
                         Some(learned_from) => live::is_lost(&store, learned_from).await?,
                         None => false,

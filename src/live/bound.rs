@@ -48,12 +48,21 @@ pub(super) struct Bound {
     pub(super) is_outdated: bool,
 }
 
+/// What the state of every version is begun with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beginning {
+    /// What ids of those who must be forgotten are hashed with.
+    pub(super) hash_key: [u8; 32],
+    /// Days for which a member who complained of a message is left alone.
+    pub(super) rest_days: u32,
+}
+
 impl Bound {
     /// A version of which nothing is known since.
-    pub(super) fn new(model: Model, hash_key: [u8; 32]) -> Self {
+    pub(super) fn new(model: Model, Beginning { hash_key, rest_days }: Beginning) -> Self {
         let unlearned = unlearned(&model.info, &hash_key);
         let mut model = model;
-        model.state = State::of(&model).with_hash_key(hash_key);
+        model.state = State::of(&model).with_hash_key(hash_key).with_rest_days(rest_days);
         model.state.set_clock(unix_now());
         Self {
             seq: 0,

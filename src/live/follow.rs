@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::{Live, PART, blocking};
+use super::{Bound, Live, PART, blocking};
 use crate::access::Keys;
-use crate::store::{Rewritten, StoreError, in_time};
+use crate::store::{Changes, Rewritten, StoreError, in_time};
 
 /// Time between two looks at what others wrote, and at what became popular.
 const FOLLOW: Duration = Duration::from_secs(1);
@@ -85,11 +85,7 @@ impl Live {
             return Ok(false);
         }
         let changes = if bound.seq < last {
-            let changes = in_time(self.store.changes(bound.seq, PART, bound.unlearned)).await?;
-            if changes.last < bound.seq {
-                self.has_gone_back.store(true, Ordering::Relaxed);
-                return Ok(false);
-            }
+            let Some(changes) = self.next_changes(&bound).await? else { return Ok(false) };
             Some(changes)
         } else if bound.is_unranked {
             None
@@ -107,6 +103,15 @@ impl Live {
         self.publish(&bound);
         self.lag.store((last - bound.seq).max(0), Ordering::Relaxed);
         Ok(bound.seq < last)
+    }
+
+    /// The changes after those that a version knows, as many as are taken over at once; `None` where the store stands before it,
+    /// as it was restored.
+    pub(super) async fn next_changes(&self, bound: &Bound) -> Result<Option<Changes>, StoreError> {
+        let changes = in_time(self.store.changes(bound.seq, PART, bound.unlearned)).await?;
+        let has_gone_back = changes.last < bound.seq;
+        self.has_gone_back.fetch_or(has_gone_back, Ordering::Relaxed);
+        Ok((!has_gone_back).then_some(changes))
     }
 
     /// Binds the version that serves to the store as it stands: one that was restored numbers other changes as those that

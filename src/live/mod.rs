@@ -26,8 +26,8 @@ use tracing::Instrument;
 use crate::access::Keys;
 use crate::observe::Metrics;
 use crate::store::{ContactSubject, Entry, From, Outcome, Store, StoreError, StoredContact, Write, in_time};
-use bound::Bound;
 pub use bound::unlearned;
+use bound::{Beginning, Bound};
 pub use known::{ensure_known, is_lost, open_known};
 use swap::Purpose;
 use writer::Job;
@@ -92,7 +92,7 @@ pub struct Live {
     keys: RwLock<Arc<Keys>>,
     /// One version is loaded at a time.
     loading: Mutex<()>,
-    hash_key: [u8; 32],
+    beginning: Beginning,
     /// When the store last failed; `None` once it has answered since.
     store_failed_at: parking_lot::Mutex<Option<Instant>>,
     /// The number of the last change that serves.
@@ -123,13 +123,13 @@ pub struct Tasks {
     ending: oneshot::Sender<()>,
 }
 
-/// A version with what happened since, as it stands now.
+/// A version with what happened since, as it stands now; who complained of a message is left alone for so many days.
 ///
 /// # Errors
 /// If either can't be read.
-pub async fn load(registry: &Registry, id: &VersionId, store: &Store) -> Result<Model, LiveError> {
-    let hash_key = store.hash_key().await?;
-    Ok(swap::load(registry, id, store, hash_key, Purpose::Answer).await?.served)
+pub async fn load(registry: &Registry, id: &VersionId, store: &Store, rest_days: u32) -> Result<Model, LiveError> {
+    let beginning = Beginning { hash_key: store.hash_key().await?, rest_days };
+    Ok(swap::load(registry, id, store, beginning, Purpose::Answer).await?.served)
 }
 
 impl Live {
@@ -142,11 +142,12 @@ impl Live {
         store: Store,
         reload: Duration,
         retain: Duration,
+        rest_days: u32,
         metrics: Arc<Metrics>,
     ) -> Result<(Arc<Self>, Tasks), LiveError> {
         let id = registry.current()?;
-        let hash_key = store.hash_key().await?;
-        let bound = swap::load(&registry, &id, &store, hash_key, Purpose::Serve).await?;
+        let beginning = Beginning { hash_key: store.hash_key().await?, rest_days };
+        let bound = swap::load(&registry, &id, &store, beginning, Purpose::Serve).await?;
         let keys = store.keys().await?;
         let (jobs, waiting) = mpsc::channel(WAITING);
         let live = Arc::new(Self {
@@ -163,7 +164,7 @@ impl Live {
             room: Arc::new(Semaphore::new(WAITING_ROWS)),
             keys: RwLock::new(Arc::new(Keys::new(keys, &Keys::default()))),
             loading: Mutex::new(()),
-            hash_key,
+            beginning,
             store_failed_at: parking_lot::Mutex::default(),
             lag: AtomicI64::new(0),
             // The server before may have been killed after it erased somebody.
@@ -200,7 +201,7 @@ impl Live {
 
     /// Which events a version did not learn from.
     pub(crate) fn unlearned(&self, model: &Model) -> From {
-        unlearned(&model.info, &self.hash_key)
+        unlearned(&model.info, &self.beginning.hash_key)
     }
 
     /// The contacts of a plan, those that are worth most first.

@@ -10,6 +10,7 @@ use kindred_models::{ArtifactError, Model};
 use tokio::sync::mpsc;
 
 use super::background::{Priority, run};
+use super::bound::Beginning;
 use super::{Bound, Live, LiveError, PART, blocking};
 use crate::store::{Change, From, Store, in_time};
 
@@ -50,7 +51,7 @@ impl Live {
 
     async fn activate_now(&self, id: &VersionId) -> Result<(), LiveError> {
         let _one_at_a_time = self.loading.lock().await;
-        if id.as_str() == self.snapshot().info.version {
+        if self.is_serving(id) {
             return self.make_current(id).await;
         }
         let fresh = self.loaded(id).await?;
@@ -85,13 +86,10 @@ impl Live {
         let mut refused: Option<(VersionId, Instant)> = None;
         loop {
             tokio::time::sleep(every).await;
+            let _one_at_a_time = self.loading.lock().await;
             let (began, current) = (Instant::now(), self.current().await);
-            let is_serving = |id: &VersionId| id.as_str() == self.snapshot().info.version;
-            if let (Some((id, again)), Ok(current)) = (&refused, &current)
-                && id == current
-                && began < *again
-                && !is_serving(id)
-            {
+            let is_refused = |id: &VersionId| refused.as_ref().is_some_and(|(of, again)| of == id && began < *again);
+            if current.as_ref().is_ok_and(|id| !self.is_serving(id) && is_refused(id)) {
                 continue;
             }
             let replaced = match &current {
@@ -114,16 +112,18 @@ impl Live {
         Ok(current.ok_or_else(|| LiveError::Broken("the registry".to_owned()))??)
     }
 
-    /// Makes the current version serve, if it is this one still; gives whether another served.
+    fn is_serving(&self, id: &VersionId) -> bool {
+        id.as_str() == self.snapshot().info.version
+    }
+
+    /// Makes a version serve; gives whether another did.
     async fn replace(&self, id: &VersionId) -> Result<bool, LiveError> {
-        let _one_at_a_time = self.loading.lock().await;
-        // Whoever activated another one meanwhile had the lock.
-        if id.as_str() == self.snapshot().info.version || self.current().await? != *id {
-            return Ok(false);
+        let is_other = !self.is_serving(id);
+        if is_other {
+            let fresh = self.loaded(id).await?;
+            self.swap(fresh, None).await?;
         }
-        let fresh = self.loaded(id).await?;
-        self.swap(fresh, None).await?;
-        Ok(true)
+        Ok(is_other)
     }
 
     /// Loads the version that serves again, with all that the store holds.
@@ -137,7 +137,7 @@ impl Live {
     async fn loaded(&self, id: &VersionId) -> Result<Bound, LiveError> {
         // Before the work: without what happened since, no version serves.
         in_time(self.store.last()).await?;
-        load(&self.registry, id, &self.store, self.hash_key, Purpose::Replace).await
+        load(&self.registry, id, &self.store, self.beginning, Purpose::Replace).await
     }
 
     /// Makes a version serve, with what was written while it was loaded, and the current one if it is named.
@@ -164,10 +164,8 @@ impl Live {
 
     /// A version with the next of what was written since it was loaded.
     async fn followed(&self, mut fresh: Bound) -> Result<Bound, LiveError> {
-        let more = in_time(self.store.changes(fresh.seq, PART, fresh.unlearned)).await?;
-        if more.last < fresh.seq {
-            return Err(LiveError::Broken("the state store was restored meanwhile".to_owned()));
-        }
+        let more = self.next_changes(&fresh).await?;
+        let more = more.ok_or_else(|| LiveError::Broken("the state store was restored meanwhile".to_owned()))?;
         let fresh = blocking(move || {
             fresh.apply(&more);
             fresh.rank();
@@ -182,14 +180,14 @@ pub(super) async fn load(
     registry: &Registry,
     id: &VersionId,
     store: &Store,
-    hash_key: [u8; 32],
+    beginning: Beginning,
     purpose: Purpose,
 ) -> Result<Bound, LiveError> {
     let (registry, id) = (registry.clone(), id.clone());
     let version = id.clone();
     let loaded = run(purpose.priority(), move || read(&registry, &id, purpose)).await;
     let model = loaded.ok_or_else(|| LiveError::Broken(version.to_string()))??;
-    let mut bound = Bound::new(model, hash_key);
+    let mut bound = Bound::new(model, beginning);
     if let From::Number(learned) = bound.unlearned {
         in_time(store.number_above(learned)).await?;
     }

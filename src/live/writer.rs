@@ -100,11 +100,7 @@ impl Live {
             Changes { last, list: changes }
         } else if last - bound.seq <= PART {
             // Others wrote in between, and may have written since.
-            let changes = in_time(self.store.changes(bound.seq, PART, bound.unlearned)).await?;
-            if changes.last < bound.seq {
-                self.has_gone_back.store(true, Ordering::Relaxed);
-                return Ok(());
-            }
+            let Some(changes) = self.next_changes(&bound).await? else { return Ok(()) };
             changes
         } else {
             // More than a write waits for. What is said is said once and for all, and holds now; events count after those before

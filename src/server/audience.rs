@@ -77,8 +77,7 @@ impl AudienceService for Audiences {
         let own: Vec<&str> = launches_named.flat_map(|new| [new.title.as_str(), &new.category, &new.brand]).collect();
         let holdout = Holdout::of(request.holdout_share, request.holdout_seed, &own.join("\n"));
         let launches = request.launches.len();
-        let mut question = allocation(request, self.shared.today())?;
-        question.filter.rest_days = self.shared.policy.rest_days();
+        let question = allocation(request, self.shared.today())?;
         let model = self.shared.live.snapshot();
         let computed = self.shared.compute.run(move |stop| {
             let answer = allocate(&model, &question, stop)?;
@@ -158,11 +157,9 @@ struct Answer {
 impl Audiences {
     async fn answer(&self, request: v1::FindAudienceRequest, holdout: Holdout) -> Result<Answer, Problem> {
         let checked = AudienceQuestion::check(&request, self.shared.today())?;
-        let rest_days = self.shared.policy.rest_days();
         let model = self.shared.live.snapshot();
         let computed = self.shared.compute.run(move |stop| {
-            let (mut question, unknown) = checked.ask(&model, request)?;
-            question.filter.rest_days = rest_days;
+            let (question, unknown) = checked.ask(&model, request)?;
             let audience = audience(&model, &question, stop)?;
             let unknown_names = question.filter.unknown_names(&model).into_iter().take(MAX_UNKNOWN).collect();
             let held_out = holdout.among(&audience.members, |m| model.members.ids.get(m.row));

@@ -59,7 +59,6 @@ impl AudienceQuestion {
         request: v1::FindAudienceRequest,
     ) -> Result<(AudienceRequest, Vec<String>), Problem> {
         let (mut seeds, mut unknown) = (Vec::new(), Vec::new());
-        let may_be_read = |row: u32| model.state.may_be_read(model, row);
         let subject = match request.attributes {
             Some(given) => Subject::New(known_attributes(given)),
             None if request.product_id.is_empty() => Subject::SeedsOnly,
@@ -73,8 +72,7 @@ impl AudienceQuestion {
             },
         };
         for id in request.seed_member_ids {
-            match model.state.find(model, &id).filter(|row| (*row as usize) < model.members.len() && may_be_read(*row))
-            {
+            match model.state.find_readable(model, &id) {
                 Some(row) => seeds.push(row),
                 None => unknown.push(id),
             }

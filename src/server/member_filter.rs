@@ -59,7 +59,6 @@ impl Filters<'_> {
                 within_days: self.days_ahead(&format!("{field}.birthday"), birthday.within_days),
                 from: Some(self.today),
             }),
-            rest_days: 0,
             due_for_repeat: given.due_for_repeat.as_ref().map(|due| self.due(&format!("{field}.due_for_repeat"), due)),
         }
     }

@@ -119,7 +119,7 @@ pub async fn serve(
     let mut ended = Box::pin(ended);
     // A large base takes minutes to load.
     let (live, tasks) = tokio::select! {
-        started = Live::start(registry, store, reload, retain, metrics.clone()) => started?,
+        started = Live::start(registry, store, reload, retain, config.outreach.rest_days, metrics.clone()) => started?,
         () = &mut ended => {
             tracing::info!("asked to end before a version was loaded");
             return Ok(());

@@ -55,8 +55,9 @@ impl OutreachService for Outreach {
     ) -> Result<Response<Self::PlanPushesStream>, Status> {
         let (by, deadline) = (Caller::of(&request), request.extensions().get::<Deadline>().copied());
         let question = PlanQuestion::check(request.into_inner(), &self.shared.policy, unix_now())?;
-        // A product that nobody knows begins no plan.
-        question.ask(&self.shared.live.snapshot(), &[])?;
+        // A product that nobody knows begins no plan, nor does one call too many.
+        let (model, asked) = (self.shared.live.snapshot(), question.clone());
+        self.shared.compute.run(move |_| asked.ask(&model, &[]).map(drop)).await?;
         let detail = format!("plan {}, {} contacts at most", question.plan_id, question.max_contacts);
         let by = entry(&by, "PlanPushes", detail);
         let begin = Write::BeginPlan(question.plan_id.clone(), question.max_contacts, by);

@@ -55,7 +55,7 @@ impl Outreach {
             let asked = question.clone();
             let wanted = {
                 let model = model.clone();
-                self.shared.compute.run(move |_| asked.ask(&model, &taken)).await?
+                self.shared.compute.go_on(move |_| asked.ask(&model, &taken)).await?
             };
             let (planner, pushes) = self.pushes(wanted, &model).await?;
             match self.reserve(&question, &model, pushes, known).await? {

@@ -67,14 +67,11 @@ impl PlanQuestion {
         check.that(fits, "end", &format!("must come after start and now, by up to {MAX_DAYS} days"));
         check.that((0.0..=1.0).contains(&request.holdout_share), "holdout_share", "must be from 0 to 1");
         check.finish()?;
-        // Who is held out of plan after plan is told of nothing: soon they are worth more than those who are.
-        let seed = Some(request.holdout_seed).filter(|seed| *seed != 0);
-        let seed = seed.unwrap_or_else(|| Holdout::seed_of(&request.plan_id));
         Ok(Self {
+            holdout: Holdout::of(request.holdout_share, request.holdout_seed, &request.plan_id),
             plan_id: request.plan_id,
             campaign_id: request.campaign_id,
             max_contacts: usize::try_from(request.max_contacts).unwrap_or(0),
-            holdout: Holdout { share: request.holdout_share, seed },
             products: request.products,
             product_filter,
             filter,

@@ -72,8 +72,7 @@ impl<'a> Asked<'a> {
         let few = self.count().filter(|n| *n as f64 <= GRAPH_MAX_SHARE * model.members.len() as f64);
         // What the graph was measured for: a product like some that are known, no filter, no stores that a vector knows
         // nothing of, and no seeds, which crowd around what they ask for.
-        let no_filter = MemberFilter { rest_days: request.filter.rest_days, ..MemberFilter::default() };
-        let asked_plainly = request.filter == no_filter && request.seeds.is_empty();
+        let asked_plainly = request.filter == MemberFilter::default() && request.seeds.is_empty();
         let says_much = !self.query.analogues.is_empty() && !self.query.is_sold_in_some_stores();
         let plain = asked_plainly && says_much && !request.quota.is_set();
         let has_graph = model.member_index.serving().kind() == IndexKind::Hnsw;

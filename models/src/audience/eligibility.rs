@@ -123,10 +123,8 @@ impl Eligibility {
         excluded.no_consent = keep(&|rows| *rows &= &marketing);
         excluded.minor = keep(&|rows| *rows -= &minors);
         excluded.seed = keep(&|rows| *rows -= seeds.iter().copied().collect::<RoaringBitmap>());
-        if filter.rest_days > 0 {
-            let resting = model.state.at_rest(model, filter.rest_days);
-            excluded.contacts += keep(&|rows| *rows -= &resting);
-        }
+        let resting = model.state.at_rest(model);
+        excluded.contacts = keep(&|rows| *rows -= &resting);
         filter.each_part(model, stop, &mut |part, set| *excluded.of(part) += keep(&|rows| *rows &= &set))?;
         Ok(Self { rows, excluded })
     }

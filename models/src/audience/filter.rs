@@ -43,10 +43,6 @@ pub struct MemberFilter {
     pub any_of: Vec<MemberFilter>,
     /// Filters, none of which lets the member in.
     pub none_of: Vec<MemberFilter>,
-    /// Days for which a member who complained of a message is left alone, as [`OutreachParams`](crate::outreach::OutreachParams)
-    /// has it; not part of what is asked.
-    #[serde(skip)]
-    pub rest_days: u32,
 }
 
 /// How long ago a member last bought something, counted back from the newest event that the model knows. Members

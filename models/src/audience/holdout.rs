@@ -14,13 +14,13 @@ pub struct Holdout {
 
 impl Holdout {
     /// A share, by the seed that was asked for, or, where that is 0, by one of the name's own: who is held out of everything is told
-    /// of nothing, and what single campaigns do can't be told from them.
+    /// of nothing, soon is worth more than those who are, and tells nothing of single campaigns.
     pub fn of(share: f64, seed: u64, name: &str) -> Self {
         Self { share, seed: if seed == 0 { Self::seed_of(name) } else { seed } }
     }
 
     /// A seed of a name's own: the first bytes of its BLAKE3 hash.
-    pub fn seed_of(name: &str) -> u64 {
+    fn seed_of(name: &str) -> u64 {
         first_bytes(&blake3::hash(name.as_bytes()))
     }
 

@@ -215,11 +215,6 @@ impl Policy {
         Some(gone)
     }
 
-    /// Days for which a member who complained is left alone.
-    pub fn rest_days(&self) -> u32 {
-        self.params.rest_days
-    }
-
     /// Whether a member complained so lately that they are left alone at a moment.
     pub(super) fn rests(&self, held: &[Held], time: i64) -> bool {
         let rest = DAY_SECONDS * i64::from(self.params.rest_days);

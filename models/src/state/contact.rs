@@ -153,15 +153,11 @@ impl State {
         loaded.into_iter().chain(since).collect()
     }
 
-    /// The members who complained of a message in so many days.
-    pub(crate) fn at_rest(&self, model: &Model, days: u32) -> RoaringBitmap {
-        let since = self.clock.max(self.now(model)) - i64::from(days) * DAY_SECONDS;
-        let complains = |c: &LiveContact| c.held.status == ContactStatus::Complained && c.held.said_at > since;
-        let loaded = self
-            .loaded
-            .members(|row, contacts| !self.contacted.contains(row) && contacts.filter(complains).count() > 0);
-        let since_then = self.contacted.iter().filter(|row| self.contacts(*row).any(|c| complains(&c)));
-        loaded.into_iter().chain(since_then).collect()
+    /// The members who complained of a message so lately that they are left alone.
+    pub(crate) fn at_rest(&self, model: &Model) -> RoaringBitmap {
+        let since = self.clock.max(self.now(model)) - i64::from(self.rest_days) * DAY_SECONDS;
+        let complains = |c: LiveContact| c.held.status == ContactStatus::Complained && c.held.said_at > since;
+        self.complained.iter().filter(|row| self.contacts(*row).any(complains)).collect()
     }
 
     /// Takes over what was known when the model was loaded: before any of it changes.
@@ -170,6 +166,9 @@ impl State {
         loaded.told.sort();
         loaded.interest.sort();
         let Loaded { contacts, told, interest } = loaded;
+        // Asked of every audience, and hardly anybody does.
+        let complained = contacts.list.iter().filter(|contact| contact.status == ContactStatus::Complained);
+        Arc::make_mut(&mut self.complained).extend(complained.map(|contact| contact.member));
         (self.loaded, self.told, self.interest) = (Arc::new(contacts), Arc::new(told), Arc::new(interest));
     }
 
@@ -186,6 +185,9 @@ impl State {
         let row = self.row(model, member_id);
         if self.is_erased(row) {
             return;
+        }
+        if contact.held.status == ContactStatus::Complained && !self.complained.contains(row) {
+            Arc::make_mut(&mut self.complained).insert(row);
         }
         let was_loaded = contact.id != 0 && self.loaded.of(row).any(|known| known.id == contact.id);
         let contacts = &mut self.member_mut(row).contacts;
@@ -265,6 +267,15 @@ mod tests {
                 prop_assert_eq!(sorted(&state), sorted(&one_by_one));
                 prop_assert_eq!(state.contact_count(row, now, 9), one_by_one.contact_count(row, now, 9));
             }
+            let at_rest = |state: &State| {
+                let mut state = state.clone().with_rest_days(9);
+                state.set_clock(now);
+                state.at_rest(&model)
+            };
+            let complains = |c: LiveContact| c.held.status == ContactStatus::Complained && now - c.held.said_at < 9 * DAY_SECONDS;
+            let each = (0..4).filter(|row| state.contacts(*row).any(complains)).collect();
+            prop_assert_eq!(&at_rest(&state), &each);
+            prop_assert_eq!(at_rest(&one_by_one), each);
             for most in 0..3 {
                 let more = |state: &State| state.contacted(now, 9, |row, count| row < 3 && count > most);
                 let each = (0..3).filter(|row| state.contact_count(*row, now, 9) > most).collect();

@@ -112,7 +112,7 @@ async fn what_is_said_holds_however_much_others_wrote(state: StateConfig) {
         false => state.url.clone(),
     };
     let other = Store::open(&url).await.unwrap();
-    let bought = |i: usize| StoredEvent {
+    let looked_at = |i: usize| StoredEvent {
         event_id: format!("other-{i}"),
         member_id: format!("other-{}", i % 1000),
         product_id: "tea1".to_owned(),
@@ -124,17 +124,15 @@ async fn what_is_said_holds_however_much_others_wrote(state: StateConfig) {
         channel: None,
         basket_id: None,
     };
-    // More than two parts of what is taken over at once.
-    for part in 0..5 {
-        other.commit(&[Write::Events((part * 10_000..(part + 1) * 10_000).map(bought).collect())]).await.unwrap();
-    }
-    let last = StoredEvent {
+    let bought = StoredEvent {
         kind: Kind::Purchase,
         product_id: "tea9".to_owned(),
         member_id: "t0".to_owned(),
-        ..bought(50_000)
+        ..looked_at(50_000)
     };
-    other.commit(&[Write::Events(vec![last])]).await.unwrap();
+    // At once, and more than two parts of what is taken over at once.
+    let written = (0..50_000).map(looked_at).chain([bought]).collect();
+    other.commit(&[Write::Events(written)]).await.unwrap();
     set_consent(&running, "t4", None, Some(false)).await;
     assert!(!audience(&running, None).await.1.contains(&"t4".to_owned()), "at once");
     assert_eq!(record(&running, vec![event("own", "t2", "tea9", v1::EventKind::Purchase)]).await.accepted_count, 1);

@@ -8,7 +8,6 @@
 use std::time::Instant;
 
 use kindred_models::audience::{Cap, Launch, assign};
-use kindred_models::content::Attributes;
 use kindred_models::stop::Stop;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
@@ -36,8 +35,7 @@ fn main() {
             0 => Cap::Members(members / 10 / LAUNCHES),
             _ => Cap::Stock(members as f64 / 10.0 / LAUNCHES as f64 * 0.05),
         };
-        let launch =
-            |i| Launch { attributes: Attributes::default(), value: 1.0 + i as f64 / LAUNCHES as f64, cap: cap(i) };
+        let launch = |i| Launch { value: 1.0 + i as f64 / LAUNCHES as f64, cap: cap(i) };
         let launches: Vec<Launch> = (0..LAUNCHES).map(launch).collect();
         let since = Instant::now();
         let sum: f32 = chances.par_iter().map(|of| of.par_iter().sum::<f32>()).sum();

@@ -287,7 +287,12 @@ async fn launches_are_allocated_under_their_caps() {
     let trained = with_launches();
     let running = serve(&trained).await;
     let mut client = AudienceServiceClient::new(running.channel.clone());
-    let launch = |kind: &str, value, cap| v1::LaunchToAllocate { attributes: Some(attributes(kind)), value, cap };
+    let launch = |kind: &str, value, cap| v1::LaunchToAllocate {
+        attributes: Some(attributes(kind)),
+        value,
+        cap,
+        ..Default::default()
+    };
     let request = v1::AllocateLaunchesRequest {
         launches: vec![
             launch("tea", 5.0, Some(Cap::MaxMembers(15))),
@@ -374,12 +379,13 @@ async fn what_makes_no_sense_is_refused_by_field() {
     let expected = ["quota.per_store", "quota.per_guide", "quota.days"];
     assert_eq!(violations(client.find_audience(request).await.unwrap_err()), expected);
 
-    let launch = || v1::LaunchToAllocate { attributes: Some(attributes("tea")), value: 1.0, cap: None };
+    let launch = || v1::LaunchToAllocate { attributes: Some(attributes("tea")), value: 1.0, ..Default::default() };
     let of =
         |launch: v1::LaunchToAllocate| v1::AllocateLaunchesRequest { launches: vec![launch], ..Default::default() };
     for (request, field) in [
         (v1::AllocateLaunchesRequest::default(), "launches"),
         (of(v1::LaunchToAllocate { attributes: None, ..launch() }), "launches[0].attributes"),
+        (of(v1::LaunchToAllocate { product_id: "tea1".into(), ..launch() }), "launches[0].attributes"),
         (of(v1::LaunchToAllocate { value: -1.0, ..launch() }), "launches[0].value"),
         (of(v1::LaunchToAllocate { cap: Some(Cap::Stock(f64::NAN)), ..launch() }), "launches[0].cap"),
         (v1::AllocateLaunchesRequest { contact_cost: -1.0, ..of(launch()) }, "contact_cost"),

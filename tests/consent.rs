@@ -148,8 +148,12 @@ proptest! {
             let seeded = audience_of(&model, vec![3, 50], AudienceSize::Count(40));
             prop_assert!(seeded.is_subset(&contacted));
         }
-        let launches = vec![Launch::new(tea(), None, Cap::None)];
-        let request = AllocationRequest { launches, contact_cost: 0.0, filter: MemberFilter::default() };
+        let request = AllocationRequest {
+            subjects: vec![(Subject::New(tea()), Vec::new())],
+            launches: vec![Launch { value: 30.0, cap: Cap::None }],
+            contact_cost: 0.0,
+            filter: MemberFilter::default(),
+        };
         let allocated = allocate(&model, &request, &Stop::default()).unwrap();
         let id = |member: u32| model.members.ids.get(member).to_owned();
         prop_assert!(allocated.members.iter().all(|m| contacted.contains(&id(m.member))));

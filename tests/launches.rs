@@ -4,6 +4,7 @@
 mod support;
 
 use kindred::proto::v1;
+use kindred::proto::v1::allocate_launches_response::Payload as Allocation;
 use kindred::proto::v1::audience_service_client::AudienceServiceClient;
 use kindred::proto::v1::find_audience_request::Size;
 use kindred::proto::v1::member_service_client::MemberServiceClient;
@@ -62,6 +63,52 @@ async fn the_number_of_buyers_is_foretold() {
     let last = reach.last().unwrap();
     assert_eq!(last.member_count, 120);
     assert!((last.lift - 1.0).abs() < 1e-9 && (last.expected_buyers.unwrap() - expected).abs() < 1e-6);
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn where_too_few_were_launched_what_sells_teaches_who_tries_things() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = launches().write(folder.path());
+    params(&mut config);
+    config.launch.min_launches = 10_000;
+    let trained = trained_with(folder, config);
+    let fit = trained.model().launch.fit;
+    assert!(fit.learned.is_some() && fit.expectation.is_none(), "{fit:?}");
+    let running = serve(&trained).await;
+    let (summary, members) = find(&running, new_tea(Size::MemberCount(20))).await;
+    assert_eq!((summary.expected_buyers, summary.launch_count, summary.horizon_days), (None, 0, 0));
+    let tea = members.iter().filter(|m| m.member_id.starts_with("tea") && m.probability.is_none());
+    assert_eq!(tea.count(), 20);
+    // Of two tastes one buys it: the best sixth is no more than about twice as likely as the mean.
+    let lifts: Vec<f64> = summary.reach.iter().map(|point| point.lift).collect();
+    assert!(lifts.windows(2).all(|pair| pair[0] >= pair[1] - 1e-9) && lifts[0] > 1.2, "{lifts:?}");
+    // What sells says how much it will, whether or not others were launched.
+    let known =
+        v1::FindAudienceRequest { product_id: "tea0".into(), attributes: None, ..new_tea(Size::MemberShare(1.0)) };
+    let (summary, members) = find(&running, known).await;
+    assert!(summary.expected_buyers() > 1.0 && summary.horizon_days == 14, "{summary:?}");
+    assert!(members.iter().all(|m| m.probability.is_some()));
+    // An allocation says the same of it, and nothing of what is new.
+    let mut client = AudienceServiceClient::new(running.channel.clone());
+    let launch = v1::LaunchToAllocate { product_id: "tea0".into(), value: 1.0, ..Default::default() };
+    let of = |launch| v1::AllocateLaunchesRequest { launches: vec![launch], ..Default::default() };
+    let mut stream = client.allocate_launches(of(launch.clone())).await.unwrap().into_inner();
+    let Some(Allocation::Summary(allocated)) = stream.message().await.unwrap().unwrap().payload else { panic!() };
+    assert!((allocated.launches[0].expected_buyers - summary.expected_buyers()).abs() < 0.01, "{allocated:?}");
+    for (launch, code) in [
+        (v1::LaunchToAllocate { product_id: "nothing".into(), ..launch.clone() }, Code::NotFound),
+        (
+            v1::LaunchToAllocate {
+                product_id: String::new(),
+                attributes: new_tea(Size::MemberCount(1)).attributes,
+                ..launch
+            },
+            Code::FailedPrecondition,
+        ),
+    ] {
+        assert_eq!(client.allocate_launches(of(launch)).await.unwrap_err().code(), code);
+    }
     running.end().await.unwrap();
 }
 

@@ -116,8 +116,9 @@ pub enum AudienceError {
     Stopped(#[from] Stopped),
     /// Chances are asked for, and none can be said.
     #[error(
-        "chances are known of products, new ones or the model's, by a model that saw enough launches and sales \
-         (launch.min_launches), and not of seeds alone; an audience can be asked for by count or by share without them"
+        "how many will buy is not known, where training could replay too few past launches (launch.min_launches) or, of a \
+         product that sells, saw too few sales, and of seeds alone: ask for an audience by count or by share; an allocation, or \
+         a plan of named products, takes more history"
     )]
     NoChances,
     /// Chances of what fits each member are asked for, and feeds of this version have none.

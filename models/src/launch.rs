@@ -96,10 +96,12 @@ pub struct LaunchFit {
     pub deviations: Signals,
     /// How much a signal's deviation for the product itself counts in what it is measured in, 0 to 1.
     pub own_share: f32,
-    /// Weight of each signal, per scale; `None` where too few launches could be replayed: then [`prior`] is used.
+    /// Weight of each signal, per scale; `None` where nothing could be replayed: then [`prior`] is used.
     pub learned: Option<Signals>,
     /// What to expect of a launch; `None` where too few could be replayed to say.
     pub expectation: Option<Expectation>,
+    /// What sales of the last days say of the next, for products that have some; `None` where too few were seen.
+    pub known: Option<Known>,
     /// Weights of the signals of seeds by the number of seeds, fewest first. Where none were learned, though `learned`
     /// was, seeds count by what they tilt that by alone.
     pub seeds: Vec<SeedFit>,
@@ -107,7 +109,14 @@ pub struct LaunchFit {
 
 impl Default for LaunchFit {
     fn default() -> Self {
-        Self { deviations: [1.0; SIGNALS.len()], own_share: 0.0, learned: None, expectation: None, seeds: Vec::new() }
+        Self {
+            deviations: [1.0; SIGNALS.len()],
+            own_share: 0.0,
+            learned: None,
+            expectation: None,
+            known: None,
+            seeds: Vec::new(),
+        }
     }
 }
 
@@ -115,6 +124,12 @@ impl LaunchFit {
     /// What a scale of each signal counts.
     pub fn weights(&self) -> Signals {
         self.learned.unwrap_or_else(prior)
+    }
+
+    /// Days within which the buyers of a product are counted; 0 where nothing is said of their number.
+    pub fn horizon_days(&self) -> u32 {
+        let of_known = self.known.map_or(0, |known| known.horizon_days);
+        self.expectation.as_ref().map_or(of_known, |expectation| expectation.horizon_days)
     }
 
     /// What a product's signals are measured in, from those of some members: between their deviation for all products
@@ -170,7 +185,7 @@ impl LaunchModel {
     /// `ln` of the share of the members that will buy a known product within the horizon, and how that follows from sales and
     /// scores; `None` where that can't be said.
     pub fn log_rate_of(&self, product: u32) -> Option<(f32, Known)> {
-        let known = self.fit.expectation.as_ref()?.known?;
+        let known = self.fit.known?;
         let share = self.selling.get(product as usize)?;
         Some((share.ln() + known.log_bias, known))
     }

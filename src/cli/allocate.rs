@@ -12,7 +12,7 @@ use kindred_training::progress::Progress;
 use kindred_training::tables::{Column, TableWriter};
 use serde::Serialize;
 
-use super::launches::{HoldoutArgs, Launches, ROWS_AT_ONCE, warn_of_sold, warn_of_strange};
+use super::launches::{HoldoutArgs, Launches, ROWS_AT_ONCE, subject, warn_of_sold, warn_of_strange};
 use super::{FromVersion, print};
 use crate::error::Error;
 use crate::progress::Terminal;
@@ -57,15 +57,16 @@ impl Allocate {
         let (progress, stop) = (Terminal::new(), stop_flag());
         let products = self.launches.read(&model, true, &progress)?;
         warn_of_strange(&model, &products, |_| false, &progress);
-        let taken = "they are taken for launches, and who bought them is not left out";
+        let taken = "how many buy them follows from their sales";
         warn_of_sold(&model, &products, taken, &progress);
         if products.list.len() > MAX_LAUNCHES {
             let count = products.list.len();
             return Err(Error::Usage(format!("--products: {count} launches, at most {MAX_LAUNCHES} can be allocated")));
         }
         let launches = products.list.iter().map(launch).collect::<Result<Vec<Launch>, Error>>()?;
+        let subjects = products.list.iter().map(|product| subject(&model, product, Vec::new())).collect();
         let filter = self.launches.filter(&model, &progress)?;
-        let request = AllocationRequest { launches, contact_cost: self.contact_cost, filter };
+        let request = AllocationRequest { subjects, launches, contact_cost: self.contact_cost, filter };
         progress.start("allocate", 1);
         let answer = allocate(&model, &request, &stop)?;
         let own: Vec<&str> = products.list.iter().map(|product| product.id.as_str()).collect();
@@ -88,7 +89,7 @@ fn launch(product: &NewProduct) -> Result<Launch, Error> {
         (None, Some(members)) => Cap::Members(members as usize),
         (None, None) => Cap::None,
     };
-    Ok(Launch::new(product.attributes.clone(), value, cap))
+    Ok(Launch::new(product.attributes.price, value, cap))
 }
 
 fn write(

@@ -145,8 +145,7 @@ impl Audience {
         if self.json {
             return print::json(&serde_json::to_value(&summaries).unwrap_or_default());
         }
-        let expectation = model.launch.fit.expectation.as_ref();
-        print_summaries(&summaries, expectation.map(|e| e.horizon_days))?;
+        print_summaries(&summaries, model.launch.fit.horizon_days())?;
         summaries.iter().take(DETAILED).try_for_each(print_details)
     }
 
@@ -220,7 +219,7 @@ impl Summary {
     }
 }
 
-fn print_summaries(summaries: &[Summary], horizon_days: Option<u32>) -> Result<(), Error> {
+fn print_summaries(summaries: &[Summary], horizon_days: u32) -> Result<(), Error> {
     let rows = summaries.iter().map(|s| {
         let [low, buyers, high] = s
             .expected_buyers
@@ -231,15 +230,16 @@ fn print_summaries(summaries: &[Summary], horizon_days: Option<u32>) -> Result<(
     });
     let columns = ["product", "eligible", "members", "held out", "buyers", "10%", "90%", "lift"];
     print::table(&columns, rows)?;
-    match horizon_days {
-        Some(days) => print::line(format!(
-            "buyers within {days} days, of a launch as many as the middle one of past launches had; \
-             a tenth of them had fewer than 10%, a tenth more than 90%"
-        )),
-        None => {
-            print::line("too few past launches to say how many buy: ranks, and the lift that is usual of such sizes")
-        }
+    if summaries.iter().any(|s| s.expected_buyers.is_some()) {
+        print::line(format!(
+            "buyers within {horizon_days} days, as many as the middle one of past products had: one in ten had fewer than the \
+             column 10% says, one in ten more than the column 90%"
+        ))?;
     }
+    if summaries.iter().any(|s| s.expected_buyers.is_none()) {
+        print::line("?: of seeds alone, or with too few past launches or sales, ranks are all that is known")?;
+    }
+    Ok(())
 }
 
 /// Who is not in it, what audiences of other sizes would do, and what sets this one apart.

@@ -13,7 +13,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use super::Shared;
-use super::audience_request::{AudienceQuestion, MAX_UNKNOWN, allocation};
+use super::audience_request::{AudienceQuestion, MAX_UNKNOWN, allocation, check_allocation};
 use super::deadline::{Deadline, exceeded};
 use super::status::Problem;
 use crate::access::Caller;
@@ -73,13 +73,13 @@ impl AudienceService for Audiences {
     ) -> Result<Response<Self::AllocateLaunchesStream>, Status> {
         let (by, deadline) = (Caller::of(&request), request.extensions().get::<Deadline>().copied());
         let request = request.into_inner();
-        let launches_named = request.launches.iter().flat_map(|launch| &launch.attributes);
-        let own: Vec<&str> = launches_named.flat_map(|new| [new.title.as_str(), &new.category, &new.brand]).collect();
+        let own: Vec<String> = request.launches.iter().map(|l| in_full(&l.product_id, l.attributes.as_ref())).collect();
         let holdout = Holdout::of(request.holdout_share, request.holdout_seed, &own.join("\n"));
         let launches = request.launches.len();
-        let question = allocation(request, self.shared.today())?;
+        let filter = check_allocation(&request, self.shared.today())?;
         let model = self.shared.live.snapshot();
         let computed = self.shared.compute.run(move |stop| {
+            let question = allocation(&model, request, filter)?;
             let answer = allocate(&model, &question, stop)?;
             let held_out = holdout.among(&answer.members, |m| model.members.ids.get(m.member));
             let outcomes = answer.by_launch(&question.launches, &held_out);
@@ -89,7 +89,7 @@ impl AudienceService for Audiences {
                 expected_value_bound: answer.bound,
                 eligible_count: answer.eligible as i64,
                 excluded: Some(excluded(&answer.excluded)),
-                horizon_days: model.launch.fit.expectation.as_ref().map_or(0, |e| e.horizon_days as i32),
+                horizon_days: model.launch.fit.horizon_days() as i32,
                 model_version: model.info.version.clone(),
             };
             Ok::<_, Problem>((summary, answer.members, held_out, model))
@@ -113,14 +113,16 @@ fn subject(request: &v1::FindAudienceRequest) -> String {
 
 /// What tells the subject from others: its seeds alone, where it has nothing else.
 fn subject_in_full(request: &v1::FindAudienceRequest) -> String {
-    match &request.attributes {
-        Some(new) => [new.title.as_str(), &new.category, &new.brand].join("\n"),
-        None if request.product_id.is_empty() => {
-            let seeds: BTreeSet<&str> = request.seed_member_ids.iter().map(String::as_str).collect();
-            seeds.into_iter().collect::<Vec<_>>().join("\n")
-        }
-        None => request.product_id.clone(),
+    if request.attributes.is_none() && request.product_id.is_empty() {
+        let seeds: BTreeSet<&str> = request.seed_member_ids.iter().map(String::as_str).collect();
+        return seeds.into_iter().collect::<Vec<_>>().join("\n");
     }
+    in_full(&request.product_id, request.attributes.as_ref())
+}
+
+fn in_full(product_id: &str, attributes: Option<&v1::ProductAttributes>) -> String {
+    let described = |new: &v1::ProductAttributes| [new.title.as_str(), &new.category, &new.brand].join("\n");
+    attributes.map_or_else(|| product_id.to_owned(), described)
 }
 
 /// A stream of answers.
@@ -189,7 +191,7 @@ fn summary(model: &Model, answer: &Audience) -> v1::AudienceSummary {
         expected_buyers: answer.expected.map(|e| e.buyers),
         expected_buyers_low: answer.expected.map(|e| e.low),
         expected_buyers_high: answer.expected.map(|e| e.high),
-        horizon_days: expectation.map_or(0, |e| e.horizon_days as i32),
+        horizon_days: answer.expected.map_or(0, |_| model.launch.fit.horizon_days() as i32),
         launch_count: expectation.map_or(0, |e| e.launches as i32),
         reach: reach.collect(),
         traits: answer.traits.iter().map(audience_trait).collect(),

@@ -59,18 +59,8 @@ impl AudienceQuestion {
         request: v1::FindAudienceRequest,
     ) -> Result<(AudienceRequest, Vec<String>), Problem> {
         let (mut seeds, mut unknown) = (Vec::new(), Vec::new());
-        let subject = match request.attributes {
-            Some(given) => Subject::New(known_attributes(given)),
-            None if request.product_id.is_empty() => Subject::SeedsOnly,
-            None => match model.products.find(&request.product_id) {
-                Some(row) => {
-                    let (subject, buyers) = Subject::now(model, row);
-                    seeds.extend(buyers);
-                    subject
-                }
-                None => return Err(Problem::UnknownProduct(request.product_id)),
-            },
-        };
+        let (subject, buyers) = subject(model, request.product_id, request.attributes)?;
+        seeds.extend(buyers);
         for id in request.seed_member_ids {
             match model.state.find_readable(model, &id) {
                 Some(row) => seeds.push(row),
@@ -92,16 +82,37 @@ impl AudienceQuestion {
     }
 }
 
-/// A request for an allocation as the model takes it.
-pub(super) fn allocation(request: v1::AllocateLaunchesRequest, today: NaiveDate) -> Result<AllocationRequest, Problem> {
+/// What is asked for, and who bought it already.
+fn subject(
+    model: &Model,
+    product_id: String,
+    attributes: Option<v1::ProductAttributes>,
+) -> Result<(Subject, Vec<u32>), Problem> {
+    match attributes {
+        Some(given) => Ok((Subject::New(known_attributes(given)), Vec::new())),
+        None if product_id.is_empty() => Ok((Subject::SeedsOnly, Vec::new())),
+        None => match model.products.find(&product_id) {
+            Some(row) => Ok(Subject::now(model, row)),
+            None => Err(Problem::UnknownProduct(product_id)),
+        },
+    }
+}
+
+/// Checks every field of a request for an allocation; who is asked for.
+pub(super) fn check_allocation(
+    request: &v1::AllocateLaunchesRequest,
+    today: NaiveDate,
+) -> Result<MemberFilter, Problem> {
     let mut check = Check::default();
     let count = request.launches.len();
     check.that((1..=MAX_LAUNCHES).contains(&count), "launches", &format!("must have 1 to {MAX_LAUNCHES} entries"));
     for (i, launch) in request.launches.iter().enumerate().take(MAX_LAUNCHES) {
         let field = |name: &str| format!("launches[{i}].{name}");
-        match &launch.attributes {
-            Some(given) => attributes(&mut check, &field("attributes"), given),
-            None => check.that(false, &field("attributes"), "is required"),
+        check.text(&field("product_id"), &launch.product_id, 256);
+        match (&launch.attributes, launch.product_id.is_empty()) {
+            (Some(given), true) => attributes(&mut check, &field("attributes"), given),
+            (Some(_), false) => check.that(false, &field("attributes"), "must not be set together with product_id"),
+            (None, named) => check.that(!named, &field("attributes"), "or product_id is required"),
         }
         check.that(launch.value >= 0.0 && launch.value.is_finite(), &field("value"), "must be 0 or above");
         let holds = match launch.cap {
@@ -116,17 +127,28 @@ pub(super) fn allocation(request: v1::AllocateLaunchesRequest, today: NaiveDate)
     check.that(cost >= 0.0 && cost.is_finite(), "contact_cost", "must be 0 or above");
     check.that((0.0..=1.0).contains(&request.holdout_share), "holdout_share", "must be from 0 to 1");
     check.finish()?;
-    Ok(AllocationRequest { launches: request.launches.into_iter().map(launch).collect(), contact_cost: cost, filter })
+    Ok(filter)
 }
 
-fn launch(given: v1::LaunchToAllocate) -> Launch {
-    let attributes = known_attributes(given.attributes.unwrap_or_default());
-    let cap = match given.cap {
-        Some(GivenCap::MaxMembers(members)) => Cap::Members(usize::try_from(members).unwrap_or(0)),
-        Some(GivenCap::Stock(units)) => Cap::Stock(units),
-        None => Cap::None,
-    };
-    Launch::new(attributes, Some(given.value), cap)
+/// A request for an allocation as the model takes it.
+pub(super) fn allocation(
+    model: &Model,
+    request: v1::AllocateLaunchesRequest,
+    filter: MemberFilter,
+) -> Result<AllocationRequest, Problem> {
+    let (mut subjects, mut launches) = (Vec::new(), Vec::new());
+    for given in request.launches {
+        let cap = match given.cap {
+            Some(GivenCap::MaxMembers(members)) => Cap::Members(usize::try_from(members).unwrap_or(0)),
+            Some(GivenCap::Stock(units)) => Cap::Stock(units),
+            None => Cap::None,
+        };
+        let named = model.products.find(&given.product_id).map(|row| model.products.prices[row as usize]);
+        let price = given.attributes.as_ref().map_or(named, |attributes| attributes.price);
+        launches.push(Launch::new(price, Some(given.value), cap));
+        subjects.push(subject(model, given.product_id, given.attributes)?);
+    }
+    Ok(AllocationRequest { subjects, launches, contact_cost: request.contact_cost, filter })
 }
 
 fn attributes(check: &mut Check, field: &str, given: &v1::ProductAttributes) {

@@ -104,7 +104,7 @@ pub fn fit(
     progress.part("scorers of the ranker");
     let mut model = sources(dataset, &slice, config, progress, stop)?;
     model.presence = crate::presence::fit(dataset, &slice, &model.groups.segments, &config.given.popularity);
-    let selling = learned.expectation.as_ref().map(|e| launches::selling(dataset, &slice, &config.given.launch, e));
+    let selling = learned.known.map(|_| launches::selling(dataset, &slice, &config.given.launch));
     let statics = launches::statics(dataset, &slice, &model.history, &config.given);
     // What is left to count takes as much memory as the events.
     drop(slice);

@@ -14,7 +14,6 @@ mod search;
 use super::chances::chances;
 use super::eligibility::{Eligibility, Excluded};
 use super::{AudienceError, MemberFilter, Subject};
-use crate::content::Attributes;
 use crate::model::Model;
 use crate::stop::{Stop, Stopped};
 
@@ -32,11 +31,9 @@ pub enum Cap {
     Stock(f64),
 }
 
-/// One of the launches.
-#[derive(Clone, Debug, PartialEq)]
+/// What one of the launches is worth, and takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Launch {
-    /// What it is.
-    pub attributes: Attributes,
     /// What a purchase of it is worth; above 0.
     pub value: f64,
     /// How much it can take.
@@ -45,16 +42,18 @@ pub struct Launch {
 
 impl Launch {
     /// A launch of which a purchase is worth `value`; without one its price, or 1 where there is none.
-    pub fn new(attributes: Attributes, value: Option<f64>, cap: Cap) -> Self {
-        let price = f64::from(attributes.price.unwrap_or(1.0));
-        Self { value: value.filter(|value| *value > 0.0).unwrap_or(price), attributes, cap }
+    pub fn new(price: Option<f32>, value: Option<f64>, cap: Cap) -> Self {
+        let price = f64::from(price.filter(|price| *price > 0.0).unwrap_or(1.0));
+        Self { value: value.filter(|value| *value > 0.0).unwrap_or(price), cap }
     }
 }
 
 /// A question for an allocation.
 #[derive(Clone, Debug)]
 pub struct AllocationRequest {
-    /// The launches.
+    /// What they are, each with members who bought it already, sorted, who do not get it.
+    pub subjects: Vec<(Subject, Vec<u32>)>,
+    /// What each is worth, and takes.
     pub launches: Vec<Launch>,
     /// What a contact costs, in the unit of the launches' values: nobody is contacted for less.
     pub contact_cost: f64,
@@ -121,17 +120,12 @@ impl Allocation {
 /// Allocates launches to members.
 ///
 /// # Errors
-/// [`AudienceError::Stopped`] once `stop` is raised, [`AudienceError::NoChances`] where too few launches could be
-/// replayed to say how many buy.
+/// [`AudienceError::Stopped`] once `stop` is raised, [`AudienceError::NoChances`] where nothing says how many buy
+/// one of them, [`AudienceError::TooMany`] of more than memory is made for.
 pub fn allocate(model: &Model, request: &AllocationRequest, stop: &Stop) -> Result<Allocation, AudienceError> {
-    if model.launch.fit.expectation.is_none() {
-        return Err(AudienceError::NoChances);
-    }
     let eligibility = Eligibility::with(model, &[], &request.filter, stop)?;
     let rows: Vec<u32> = eligibility.rows.iter().collect();
-    let subject = |launch: &Launch| (Subject::New(launch.attributes.clone()), Vec::new());
-    let subjects: Vec<(Subject, Vec<u32>)> = request.launches.iter().map(subject).collect();
-    let chances = chances(model, &subjects, &rows, stop)?;
+    let chances = chances(model, &request.subjects, &rows, stop)?;
     let costs = vec![request.contact_cost; rows.len()];
     let assignment = assign(&chances, &request.launches, &costs, stop)?;
     let allocated = |(i, launch): (usize, &u16)| {
@@ -267,7 +261,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn launch(value: f64, cap: Cap) -> Launch {
-        Launch { attributes: Attributes::default(), value, cap }
+        Launch { value, cap }
     }
 
     fn solved(chances: &[Vec<f32>], launches: &[Launch], contact_cost: f64) -> Assignment {

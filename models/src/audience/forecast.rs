@@ -11,8 +11,8 @@ use crate::ranking::Scored;
 const SHARES: [f64; 20] =
     [0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0];
 
-/// What a share of the members is raised to for the usual lift of its best ones, where too few launches could be replayed to
-/// say how scores and chances go together: a hundredth has 10 times as many buyers as members, a tenth 3.2 times. By the prior's
+/// What a share of the members is raised to for the usual lift of its best ones, where nothing could be replayed to say how
+/// scores and chances go together: a hundredth has 10 times as many buyers as members, a tenth 3.2 times. By the prior's
 /// ranks they had 9.3 and 3.8 times on The Complete Journey's launches, 6.6 and 2.9 times on Ta-Feng's; exp(score) would say 96
 /// and 10.
 const USUAL_LIFT: f64 = -0.5;
@@ -71,9 +71,15 @@ impl Ranked {
 pub(super) struct Chances {
     /// What scores are multiplied by first.
     slope: f32,
-    /// What the chances are, and how far from what is expected it may come; `None` where nothing says how many buy.
-    known: Option<(Level, Spread)>,
+    /// What makes chances of them; `None` where nothing was learned of how the two go together.
+    level: Option<Level>,
+    /// How far from what is expected it may come; `None` where nothing says how many buy: chances tell members apart then, and
+    /// no more.
+    spread: Option<Spread>,
 }
+
+/// `ln` of a share that stands for one that is not known: what is rare is in proportion, however rare.
+const SOME_LOG_RATE: f32 = -7.0;
 
 impl Chances {
     /// Of a product: a new one by what past launches say, its seeds being buyers that it has already; a known one by its
@@ -93,7 +99,9 @@ impl Chances {
             Subject::Known(product) => (rate_of_launch(model, model.products.categories.get(*product)), true),
             Subject::New(attributes) => (rate_of_launch(model, attributes.category.as_deref()), true),
         };
-        let Some(rate) = rate else { return Some(Self { slope, known: None }) };
+        if rate.is_none() && model.launch.fit.learned.is_none() {
+            return Some(Self { slope, level: None, spread: None });
+        }
         let mut rows = model.launch.sample_rows();
         let members = rows.len() as f64 / model.launch.sampled_share();
         rows.retain(|row| request.seeds.binary_search(row).is_err());
@@ -106,28 +114,29 @@ impl Chances {
             let (buyers, spread) = spread.beyond(f64::from(log_rate).exp() * members, seeds as f64);
             ((buyers.min(others) / others).ln() as f32, spread)
         };
-        let (log_rate, spread) = if is_new && seeds > 0 && others > 0.0 { beyond_seeds(rate) } else { rate };
-        Some(Self { slope, known: Some((Level::of(&scores, |_| 1.0, log_rate), spread)) })
+        let rate = if is_new && seeds > 0 && others > 0.0 { rate.map(beyond_seeds) } else { rate };
+        let level = Level::of(&scores, |_| 1.0, rate.map_or(SOME_LOG_RATE, |(log_rate, _)| log_rate));
+        Some(Self { slope, level: Some(level), spread: rate.map(|(_, spread)| spread) })
     }
 
     /// Whether it is known how many buy.
     pub(super) fn are_known(&self) -> bool {
-        self.known.is_some()
+        self.spread.is_some()
     }
 
     /// The chance that a member with this score buys; `None` where that can't be said.
     pub(super) fn probability(&self, score: f32) -> Option<f64> {
-        self.known.map(|(level, _)| level.probability(self.slope * score))
+        self.spread.map(|_| self.chance(score))
     }
 
-    /// The chance, or 0 where that can't be said.
+    /// The chance, or what is in proportion to it; 0 where nothing was learned.
     fn chance(&self, score: f32) -> f64 {
-        self.probability(score).unwrap_or_default()
+        self.level.map_or(0.0, |level| level.probability(self.slope * score))
     }
 
     /// How many of some members will buy.
     pub(super) fn expected(&self, members: &[Scored]) -> Option<Expected> {
-        let (_, spread) = self.known?;
+        let spread = self.spread?;
         // A sum of nothing would be −0.
         let buyers = members.iter().fold(0.0, |sum, m| sum + self.chance(m.score));
         let [low, high] = spread.interval(buyers);
@@ -142,7 +151,7 @@ impl Chances {
 
     /// A score a little below that of a member with this chance to buy.
     pub(super) fn score_below(&self, chance: f64) -> f32 {
-        let score = self.known.map_or(f32::NEG_INFINITY, |(level, _)| level.score(chance) / self.slope);
+        let score = self.level.map_or(f32::NEG_INFINITY, |level| level.score(chance) / self.slope);
         if score.is_finite() { score - score.abs().max(1.0) * 1e-5 } else { f32::NEG_INFINITY }
     }
 
@@ -160,9 +169,9 @@ impl Chances {
             let members = covered.round() as usize;
             // A small base has fewer sizes.
             if members > curve.last().map_or(0, |last| last.members) {
-                let expected_buyers = self.known.map(|_| sum);
+                let expected_buyers = self.spread.map(|_| sum);
                 let precision = expected_buyers.map(|buyers| buyers / covered);
-                let lift = match self.known {
+                let lift = match self.level {
                     None => (covered / eligible as f64).powf(USUAL_LIFT),
                     Some(_) if mean > 0.0 => sum / (covered * mean),
                     // Where nobody has a chance, all are alike.
@@ -179,11 +188,11 @@ impl Chances {
         match size {
             AudienceSize::Count(_) | AudienceSize::Share(_) => size.count(sorted.len()),
             AudienceSize::MinProbability(least) => {
-                self.known?;
+                self.spread?;
                 Some(sorted.partition_point(|m| self.probability(m.score).is_some_and(|chance| chance >= least)))
             }
             AudienceSize::ExpectedBuyers(wanted) => {
-                self.known?;
+                self.spread?;
                 let mut expected = 0.0;
                 let reached = sorted.iter().position(|m| {
                     expected += self.chance(m.score);
@@ -211,15 +220,17 @@ mod tests {
         (0..1000).map(|row| Scored { row, score: if row < 100 { 10f32.ln() } else { 0.0 } }).collect()
     }
 
-    fn level(sorted: &[Scored]) -> Level {
+    /// Of whom a hundredth buys.
+    fn known(sorted: &[Scored]) -> Chances {
         let scores: Vec<f32> = sorted.iter().map(|m| m.score).collect();
-        Level::of(&scores, |_| 1.0, 0.01f32.ln())
+        let level = Some(Level::of(&scores, |_| 1.0, 0.01f32.ln()));
+        Chances { slope: 1.0, level, spread: Some(Expectation::example().spread) }
     }
 
     #[test]
     fn sizes_by_chance_worked_by_hand() {
         let sorted = sorted();
-        let chances = Chances { slope: 1.0, known: Some((level(&sorted), Expectation::example().spread)) };
+        let chances = known(&sorted);
         // Odds of x and 10 x, with 100 · 10x / (1 + 10x) + 900 · x / (1 + x) = 10, a hundredth.
         let x = 0.005_423_886;
         let (high, low) = (10.0 * x / (1.0 + 10.0 * x), x / (1.0 + x));
@@ -245,7 +256,7 @@ mod tests {
     #[test]
     fn without_launches_there_is_lift_and_nothing_else() {
         let sorted = sorted();
-        let chances = Chances { slope: 1.0, known: None };
+        let chances = Chances { slope: 1.0, level: None, spread: None };
         assert_eq!(chances.count(AudienceSize::MinProbability(0.1), &sorted), None);
         assert_eq!(chances.count(AudienceSize::Share(0.1), &sorted), Some(100));
         assert_eq!(chances.expected(&sorted), None);
@@ -257,12 +268,17 @@ mod tests {
             (lifts[0] - 10.0).abs() < 1e-9 && (lifts[1] - 10f64.sqrt()).abs() < 1e-9 && lifts[2] == 1.0,
             "{lifts:?}"
         );
+        // Where weights were learned, scores tell: a tenth is ten times as likely as the rest, 10 / 1.9 of the mean.
+        let learned = Chances { spread: None, ..known(&sorted) };
+        let curve = learned.reach(&ranked, learned.mean(&ranked), ranked.count);
+        assert!(curve.iter().all(|point| point.expected_buyers.is_none() && point.precision.is_none()));
+        assert!((curve[9].lift - 10.0 / 1.9).abs() < 0.2 && (curve[19].lift - 1.0).abs() < 1e-9, "{curve:?}");
     }
 
     #[test]
     fn a_sample_stands_for_all() {
         let sorted = sorted();
-        let chances = Chances { slope: 1.0, known: Some((level(&sorted), Expectation::example().spread)) };
+        let chances = known(&sorted);
         let others = sorted.iter().copied().skip(50).step_by(10).collect();
         let sampled = Ranked { best: sorted[..50].to_vec(), others, count: 1000 };
         let all = Ranked::all(sorted);

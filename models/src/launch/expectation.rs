@@ -31,9 +31,6 @@ pub struct Expectation {
     /// How far launches lay from it.
     #[serde(flatten)]
     pub spread: Spread,
-    /// What sales of the last days say of the next, for products that have some; `None` where too few were seen.
-    #[serde(default)]
-    pub known: Option<Known>,
 }
 
 /// How far what came lay from what was expected.
@@ -48,6 +45,9 @@ pub struct Spread {
 /// How the buyers of products followed from their sales.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Known {
+    /// Days within which a purchase counts; 0 in versions of before, which say it of launches.
+    #[serde(default)]
+    pub horizon_days: u32,
     /// `ln(actual / expected)` of the middle product.
     pub log_bias: f32,
     /// How far products lay from that.
@@ -169,7 +169,6 @@ impl Expectation {
             log_rate: 0.01f32.ln(),
             kinds: vec![("tea".to_owned(), 0.5), ("tea/green".to_owned(), 0.75)],
             spread: Spread { residuals: [-0.5, 0.7], typical_buyers: 20.0 },
-            known: None,
         }
     }
 }

@@ -87,8 +87,7 @@ impl LaunchQuery {
             nearest.truncate(ANALOGUES - 1);
             nearest.insert(0, Scored { row: product, score: 1.0 });
         }
-        let known = model.launch.fit.expectation.as_ref().and_then(|expectation| expectation.known);
-        let weight = known.map_or(0.0, |known| known.own / known.slope);
+        let weight = model.launch.fit.known.map_or(0.0, |known| known.own / known.slope);
         let own = is_sold.then_some(Own { product, weight });
         let vector = model.embeddings.product(product).to_vec();
         let query = Self::unscaled(model, &attributes, nearest, |_| true);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::signals::{ACTIVITY, ANALOGUES_20, ANALOGUES_100, HABITS, STATICS, VECTOR};
 use super::{
-    Expectation, LaunchFit, LaunchModel, Leanings, SIGNALS, SeedFit, Signals, Statics, TagBuyers, UsualPrices,
+    Expectation, Known, LaunchFit, LaunchModel, Leanings, SIGNALS, SeedFit, Signals, Statics, TagBuyers, UsualPrices,
 };
 use crate::artifact::{Array, ArtifactError, Reader, Section, Writer};
 use crate::catalogue::Members;
@@ -22,6 +22,8 @@ struct Values {
     own_share: f32,
     learned: Option<Vec<f32>>,
     expectation: Option<Expectation>,
+    #[serde(default)]
+    known: Option<Known>,
     seeds: Vec<SeedFit>,
     /// Read by [`read_leanings`].
     #[serde(skip_deserializing)]
@@ -31,6 +33,17 @@ struct Values {
     active: usize,
     #[serde(skip_deserializing)]
     tags_per_member: usize,
+}
+
+/// Versions of before say what is known of products that sell beside what they say of launches.
+#[derive(Deserialize)]
+struct OfLaunches {
+    expectation: Option<WithKnown>,
+}
+
+#[derive(Deserialize)]
+struct WithKnown {
+    known: Option<Known>,
 }
 
 /// What versions that were made before it was counted do not say.
@@ -52,6 +65,7 @@ impl LaunchModel {
             own_share: self.fit.own_share,
             learned: self.fit.learned.map(|weights| weights.to_vec()),
             expectation: self.fit.expectation.clone(),
+            known: self.fit.known,
             seeds: self.fit.seeds.clone(),
             leaning_weights: self.leanings.weights,
             active: self.active,
@@ -200,6 +214,7 @@ fn read_fit(s: &Section<'_>, format: u32) -> Result<LaunchFit, ArtifactError> {
         own_share: values.own_share,
         learned: values.learned.as_ref().map(per_scale),
         expectation: values.expectation,
+        known: values.known.or(s.values::<OfLaunches>()?.expectation.and_then(|of_launches| of_launches.known)),
         seeds: values.seeds,
     })
 }

@@ -153,7 +153,7 @@ impl Planner {
     pub fn horizon_days(&self) -> u32 {
         match self.request.offers.is_empty() {
             true => self.model.ranker.fit.horizon_days,
-            false => self.model.launch.fit.expectation.as_ref().map_or(0, |expectation| expectation.horizon_days),
+            false => self.model.launch.fit.horizon_days(),
         }
     }
 
@@ -215,11 +215,6 @@ impl Planner {
         let subjects: Vec<(Subject, Vec<u32>)> =
             offers.iter().map(|offer| Subject::now(model, offer.product)).collect();
         let mut chances = chances(model, &subjects, &rows, stop)?;
-        for (chances, (_, buyers)) in chances.iter_mut().zip(&subjects) {
-            for at in buyers.iter().filter_map(|buyer| rows.binary_search(buyer).ok()) {
-                chances[at] = 0.0;
-            }
-        }
         let mut told = 0;
         for (at, row) in rows.iter().enumerate() {
             let not_again = self.not_again(*row);
@@ -228,10 +223,7 @@ impl Planner {
                 chances[at] = 0.0;
             }
         }
-        let launch = |offer: &Offer| {
-            let value = self.value(offer.product, offer.value);
-            Launch::new(model.products.attributes(offer.product), Some(value), offer.cap)
-        };
+        let launch = |offer: &Offer| Launch { value: self.value(offer.product, offer.value), cap: offer.cap };
         let launches: Vec<Launch> = offers.iter().map(launch).collect();
         let costs: Vec<f64> = openings.iter().map(|opening| opening.cost).collect();
         let assigned = assign(&chances, &launches, &costs, stop)?;

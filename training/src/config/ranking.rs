@@ -74,7 +74,7 @@ pub struct LaunchParams {
     pub step_days: u32,
     /// Buyers within the horizon from which a product counts as a launch, 1 or more.
     pub min_buyers: u32,
-    /// Launches from which weights are learned and the number of buyers to expect can be said, 1 or more.
+    /// Launches from which the number of buyers of new products to expect can be said, 1 or more.
     pub min_launches: u32,
     /// Members that are replayed, at most.
     pub max_members: usize,

@@ -50,9 +50,6 @@ pub(super) fn judge(
     params: &LaunchParams,
     stop: &Stop,
 ) -> Result<Vec<ExpectedReport>, Stopped> {
-    if model.launch.fit.expectation.is_none() {
-        return Ok(Vec::new());
-    }
     let (horizon, end) = (i64::from(params.horizon_days) * DAY_SECONDS, test.iter().map(|e| e.time).max().unwrap_or(0));
     let mut first_sold = HashMap::<u32, i64>::new();
     for event in test.iter().filter(|event| event.kind == Kind::Purchase) {
@@ -69,7 +66,8 @@ pub(super) fn judge(
     let launched: Vec<(u32, Vec<u32>)> =
         launched.into_iter().filter(|(_, buyers)| params.counts(buyers.len())).collect();
     let mut reports = Vec::new();
-    for seeds in [0].into_iter().chain(SEED_COUNTS) {
+    let counts = model.launch.fit.expectation.iter().flat_map(|_| [0].into_iter().chain(SEED_COUNTS));
+    for seeds in counts {
         let name = if seeds == 0 { "launches".to_owned() } else { format!("launches with {seeds} seeds") };
         let with_others = launched.iter().filter(|(_, buyers)| buyers.len() > seeds);
         let asked = with_others.map(|(product, buyers)| {

@@ -7,9 +7,8 @@ use kindred_models::categories::path_levels;
 use kindred_models::launch::{Expectation, Spread, Z90};
 use kindred_models::stop::{Stop, Stopped};
 
-use super::LaunchReport;
-use super::learn;
 use super::replay::{Past, ScoredPast};
+use super::{LaunchReport, Moment, learn};
 use crate::config::LaunchParams;
 
 /// Launches of a kind at which its own rate counts half.
@@ -22,8 +21,8 @@ const SEASON: f64 = 0.2;
 const MIN_RESIDUAL: f64 = 0.05;
 
 /// Learns what to expect; how far off it is, from launches of other moments.
-pub(super) fn fit(moments: &[(i64, &[Past])], params: &LaunchParams) -> Expectation {
-    let moments: Vec<(i64, &[Past])> = moments.iter().map(|(cut, l)| (*cut, counted(l, params))).collect();
+pub(super) fn fit(moments: &[Moment<'_>], params: &LaunchParams) -> Expectation {
+    let moments: Vec<(i64, &[Past])> = moments.iter().map(|m| (m.cut, counted(m.launches, params))).collect();
     let all: Vec<&Past> = moments.iter().flat_map(|(_, launches)| launches.iter()).collect();
     let expectation = rates(&all, params);
     let mut residuals = Vec::new();
@@ -91,7 +90,6 @@ fn rates(launches: &[&Past], params: &LaunchParams) -> Expectation {
         log_rate: quantile(&mut rates, 0.5) as f32,
         kinds: kinds(launches, mean),
         spread: Spread { residuals: [0.0; 2], typical_buyers: 0.0 },
-        known: None,
     }
 }
 
@@ -133,19 +131,20 @@ pub(super) fn quantile(values: &mut [f64], share: f64) -> f64 {
 /// # Errors
 /// [`Stopped`] once `stop` is raised.
 pub(super) fn foretell(
-    moments: &[(i64, &[Past])],
+    moments: &[Moment<'_>],
     params: &LaunchParams,
     report: &mut LaunchReport,
     stop: &Stop,
 ) -> Result<(), Stopped> {
     let days = i64::from(params.step_days + params.horizon_days) * DAY_SECONDS;
     let (mut base, mut head, mut widths) = (Vec::new(), Vec::new(), Vec::new());
-    for (cut, launches) in moments {
-        let before: Vec<(i64, &[Past])> = moments.iter().filter(|(c, _)| c + days <= *cut).copied().collect();
-        if before.iter().map(|(_, l)| counted(l, params).len()).sum::<usize>() < params.min_launches as usize {
+    for Moment { cut, launches, .. } in moments {
+        let before: Vec<Moment<'_>> = moments.iter().filter(|other| other.cut + days <= *cut).copied().collect();
+        if before.iter().map(|m| counted(m.launches, params).len()).sum::<usize>() < params.min_launches as usize {
             continue;
         }
-        let (weights, expectation) = learn(&before, params, stop)?;
+        let Some(weights) = learn(&before, stop)? else { continue };
+        let expectation = fit(&before, params);
         for launch in counted(launches, params) {
             let scored = launch.scored(&weights);
             let rate = rate_of(&expectation, launch);
@@ -259,7 +258,8 @@ mod tests {
         // Every moment has launches of 8 to 12 buyers, 4 weeks apart so that the others have ended.
         let params = LaunchParams { min_launches: 5, step_days: 14, horizon_days: 14, ..LaunchParams::default() };
         let launches: Vec<Past> = (8..=12).map(|n| past("a", n)).collect();
-        let moments: Vec<(i64, &[Past])> = (0..4).rev().map(|k| (k * 28 * 86_400, launches.as_slice())).collect();
+        let moment = |k: i64| Moment { cut: k * 28 * 86_400, launches: &launches, trials: &[] };
+        let moments: Vec<Moment<'_>> = (0..4).rev().map(moment).collect();
         let mut report = LaunchReport::default();
         foretell(&moments, &params, &mut report, &Stop::default()).unwrap();
         assert_eq!(report.foretold, 15, "the first moment has none before it");

@@ -2,8 +2,9 @@
 //!
 //! At several earlier moments the model is fitted to what came before alone. Products first sold in the days
 //! that follow are asked for by their attributes, as a campaign tool would, and their buyers within the
-//! horizon are what is learned from. Weights come from a conditional logit, what to expect of a launch from
-//! how many buyers there were; both are judged on launches that they were not fitted to.
+//! horizon are what is learned from; so are some products that sold already, asked for as if they were launched
+//! then, and the members who tried them: few chains launch often. Weights come from a conditional logit, what to
+//! expect of a launch from how many buyers there were; both are judged on launches that they were not fitted to.
 
 mod expectation;
 mod logit;
@@ -17,11 +18,11 @@ pub(crate) mod tags;
 use kindred_models::events::DAY_SECONDS;
 use std::collections::BTreeMap;
 
-use kindred_models::launch::{BOUGHT, Expectation, Known, LaunchFit, OWN_SHARE, SeedFit, Signals, prior};
+use kindred_models::launch::{BOUGHT, Known, LaunchFit, OWN_SHARE, SIGNALS, SeedFit, Signals, prior};
 use kindred_models::stop::{Stop, Stopped};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{LaunchParams, ValidConfig};
+use crate::config::ValidConfig;
 use crate::data::Dataset;
 use crate::error::TrainError;
 use crate::fit::{self, Described};
@@ -90,6 +91,22 @@ impl LaunchReport {
     }
 }
 
+/// What was asked for at one moment.
+#[derive(Clone, Copy, Debug)]
+struct Moment<'a> {
+    cut: i64,
+    launches: &'a [Past],
+    /// As [`Replayed::trials`].
+    trials: &'a [Past],
+}
+
+impl Moment<'_> {
+    /// Launches and trials, as choices to learn from.
+    fn choices(&self) -> impl Iterator<Item = Choice<'_, { SIGNALS.len() }>> {
+        self.launches.iter().chain(self.trials).filter_map(Past::choice)
+    }
+}
+
 /// Learns weights and what to expect from all launches of a slice; the deviations of signals are the caller's to
 /// measure. Launches that another slice replayed at the same moments are used again.
 ///
@@ -113,49 +130,53 @@ pub(crate) fn fit(
             let deviations = fit::deviations(&model, &described.attributes);
             model.launch.fit = LaunchFit { deviations, own_share: OWN_SHARE, ..LaunchFit::default() };
             let launches = replay::at(&model, slice, dataset, params, *cut, stop)?;
-            past.insert(*cut, Replayed { launches, known: replay::known_at(&model, slice, params, *cut, stop)? });
+            let trials = replay::trials_at(&model, slice, params, *cut, stop)?;
+            let known = replay::known_at(&model, slice, params, *cut, stop)?;
+            past.insert(*cut, Replayed { launches, trials, known });
             progress.part("launches of one moment");
         }
     }
-    let moments: Vec<(i64, &[Past])> = cuts.iter().map(|cut| (*cut, past[cut].launches.as_slice())).collect();
-    let all = || moments.iter().flat_map(|(_, launches)| launches.iter());
-    let counted = all().filter(|launch| params.counts(launch.buyers));
+    let of_cut = |cut: &i64| Moment { cut: *cut, launches: &past[cut].launches, trials: &past[cut].trials };
+    let moments: Vec<Moment<'_>> = cuts.iter().map(of_cut).collect();
+    let counted = moments.iter().flat_map(|moment| moment.launches).filter(|launch| params.counts(launch.buyers));
     let needed = params.min_launches as usize;
     let mut report = LaunchReport { launches: counted.clone().count(), needed, ..LaunchReport::default() };
-    let mut learned = LaunchFit::default();
+    let mut learned = LaunchFit { learned: learn(&moments, stop)?, ..LaunchFit::default() };
+    let weights = learned.weights();
+    learned.seeds = learn_seeds(&moments, &weights);
     // Launches without a buyer in the sample tell how many buy, but not who.
-    if counted.filter(|launch| launch.choice().is_some()).count() < needed {
-        return Ok((learned, report));
+    if counted.filter(|launch| launch.bought > 0).count() >= needed {
+        expectation::foretell(&moments, params, &mut report, stop)?;
+        learned.expectation = Some(expectation::fit(&moments, params));
     }
-    expectation::foretell(&moments, params, &mut report, stop)?;
-    let (weights, mut expectation) = learn(&moments, params, stop)?;
+    let sales = selling::learn(dataset, slice, params, &cuts);
     let known: Vec<&Past> = cuts.iter().flat_map(|cut| &past[cut].known).collect();
     let (slope, own) = learn_known(&known, &weights);
-    let sales = selling::learn(dataset, slice, params, &expectation, &cuts);
-    expectation.known = sales.map(|(log_bias, spread)| Known { log_bias, spread, slope, own });
-    learned.seeds = learn_seeds(&moments, &weights);
-    (learned.learned, learned.expectation) = (Some(weights), Some(expectation));
+    let horizon_days = params.horizon_days;
+    learned.known = sales.map(|(log_bias, spread)| Known { horizon_days, log_bias, spread, slope, own });
     Ok((learned, report))
 }
 
-/// Weights and what to expect, from launches by the moment that they were replayed at.
-fn learn(moments: &[(i64, &[Past])], params: &LaunchParams, stop: &Stop) -> Result<(Signals, Expectation), Stopped> {
-    let all: Vec<_> = moments.iter().flat_map(|(_, launches)| launches.iter().filter_map(Past::choice)).collect();
+/// Weights, from what was asked for by moment; `None` where there was nothing.
+fn learn(moments: &[Moment<'_>], stop: &Stop) -> Result<Option<Signals>, Stopped> {
+    let all: Vec<_> = moments.iter().flat_map(Moment::choices).collect();
+    if all.is_empty() {
+        return Ok(None);
+    }
     let deviations = logit::deviations(&all);
     let weights = logit::fit(&all, &deviations, &prior(), PENALTY, None);
     // How sure the scores may be, from launches of moments that they were not fitted to.
     let mut unseen = Vec::new();
-    for (cut, launches) in moments.iter().filter(|_| moments.len() > 1) {
-        let others = moments.iter().filter(|(c, _)| c != cut).flat_map(|(_, l)| l.iter().filter_map(Past::choice));
-        let others: Vec<_> = others.collect();
-        if !others.is_empty() && !launches.is_empty() {
+    for Moment { cut, launches, .. } in moments.iter().filter(|moment| !moment.launches.is_empty()) {
+        let others: Vec<_> = moments.iter().filter(|other| other.cut != *cut).flat_map(Moment::choices).collect();
+        if !others.is_empty() {
             stop.check()?;
             let weights = logit::fit(&others, &deviations, &prior(), PENALTY, Some(&weights));
             unseen.extend(launches.iter().filter(|l| l.bought > 0).map(|launch| launch.scored(&weights)));
         }
     }
     let slope = logit::slope(&unseen);
-    Ok((weights.map(|w| w * slope), expectation::fit(moments, params)))
+    Ok(Some(weights.map(|w| w * slope)))
 }
 
 /// How scores learned of launches are to be taken for products that were sold before: what they are multiplied by, and what
@@ -178,8 +199,8 @@ fn learn_known(known: &[&Past], weights: &Signals) -> (f32, f32) {
 }
 
 /// Weights of the signals of seeds, by their number, beside the weights of launches.
-fn learn_seeds(moments: &[(i64, &[Past])], weights: &Signals) -> Vec<SeedFit> {
-    let launches = || moments.iter().flat_map(|(cut, launches)| launches.iter().map(move |launch| (*cut, launch)));
+fn learn_seeds(moments: &[Moment<'_>], weights: &Signals) -> Vec<SeedFit> {
+    let launches = || moments.iter().flat_map(|m| m.launches.iter().chain(m.trials).map(|launch| (m.cut, launch)));
     let of = |seeds: usize| {
         let revealed: Vec<Revealed<'_>> =
             launches().filter_map(|(cut, launch)| Revealed::new(cut, launch, seeds, weights)).collect();

@@ -51,7 +51,10 @@ pub(crate) struct Past {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Replayed {
     pub(super) launches: Vec<Past>,
-    /// Products that were sold before.
+    /// Products that were sold before, as if they were launched: asked for by their attributes, among members who had
+    /// never bought them.
+    pub(super) trials: Vec<Past>,
+    /// Products that were sold before, as what they are: asked for by who bought them, too.
     pub(super) known: Vec<Past>,
 }
 
@@ -123,9 +126,30 @@ pub(super) fn at(
         stop.check()?;
         let all = buyers.len();
         buyers.retain(|member| sampled.binary_search(member).is_ok());
-        Ok(Past { members, buyers: all, ..past(model, &sampled, product, &buyers) })
+        Ok(Past { members, buyers: all, ..past(model, &sampled, product, [&buyers, &buyers]) })
     });
     replayed.collect()
+}
+
+/// Asks for products sold before the cut as if they were launched then, of members who had never bought them, for as far as
+/// enough of these did within the horizon.
+pub(super) fn trials_at(
+    model: &Model,
+    slice: &Slice,
+    params: &LaunchParams,
+    cut: i64,
+    stop: &Stop,
+) -> Result<Vec<Past>, TrainError> {
+    let sampled = active(model);
+    let had = |product: u32, member: u32| model.history.pair(member, product).is_some();
+    let mut buyers = buyers_of_sold(model, slice, params, cut, &sampled);
+    buyers.iter_mut().for_each(|(product, buyers)| buyers.retain(|member| !had(*product, *member)));
+    let asked = enough(buyers, params, &sampled).into_par_iter().map(|(product, buyers)| {
+        stop.check()?;
+        let others: Vec<u32> = sampled.iter().copied().filter(|member| !had(product, *member)).collect();
+        Ok(past(model, &others, product, [&buyers, &some(product, &buyers)]))
+    });
+    asked.collect()
 }
 
 /// Asks for products sold before the cut, for as far as enough members bought them within the horizon from then on.
@@ -137,6 +161,23 @@ pub(super) fn known_at(
     stop: &Stop,
 ) -> Result<Vec<Past>, TrainError> {
     let sampled = active(model);
+    let buyers = buyers_of_sold(model, slice, params, cut, &sampled);
+    let asked = enough(buyers, params, &sampled).into_par_iter().map(|(product, buyers)| {
+        stop.check()?;
+        let (query, some) = (LaunchQuery::of_product(model, product), some(product, &buyers));
+        Ok(Asked::new(&query, &sampled, product, [&buyers, &some]).past(model, product))
+    });
+    asked.collect()
+}
+
+/// By product sold before the cut, those of some members who bought it within the horizon from then on, and kept it; sorted.
+fn buyers_of_sold(
+    model: &Model,
+    slice: &Slice,
+    params: &LaunchParams,
+    cut: i64,
+    sampled: &[u32],
+) -> BTreeMap<u32, Vec<u32>> {
     let until = cut + i64::from(params.horizon_days) * DAY_SECONDS;
     let is_sold = |product: u32| !model.launch.buyers.rows.range(product).is_empty();
     let mut buyers = BTreeMap::<u32, Vec<u32>>::new();
@@ -147,17 +188,14 @@ pub(super) fn known_at(
             buyers.entry(pair[0].product).or_default().push(pair[0].member);
         }
     }
-    for buyers in buyers.values_mut() {
-        buyers.retain(|member| sampled.binary_search(member).is_ok());
-    }
-    let enough = |buyers: &[u32]| buyers.len() >= params.min_buyers as usize && buyers.len() < sampled.len();
-    let products = buyers.into_iter().filter(|(_, buyers)| enough(buyers)).collect();
-    let asked = chosen(products, KNOWN, |_| true).into_par_iter().map(|(product, buyers)| {
-        stop.check()?;
-        let (query, some) = (LaunchQuery::of_product(model, product), some(product, &buyers));
-        Ok(Asked::new(&query, &sampled, product, [&buyers, &some]).past(model, product))
-    });
-    asked.collect()
+    buyers.values_mut().for_each(|buyers| buyers.retain(|member| sampled.binary_search(member).is_ok()));
+    buyers
+}
+
+/// Some of the products that enough members bought, in their order.
+fn enough(buyers: BTreeMap<u32, Vec<u32>>, params: &LaunchParams, sampled: &[u32]) -> Vec<(u32, Vec<u32>)> {
+    let enough = |buyers: &[u32]| params.counts(buyers.len()) && buyers.len() < sampled.len();
+    chosen(buyers.into_iter().filter(|(_, buyers)| enough(buyers)).collect(), KNOWN, |_| true)
 }
 
 /// Members of a model who bought anything.
@@ -221,10 +259,11 @@ fn buyers(
     buyers
 }
 
-/// Asks for one launch, and once more with some of its buyers known.
-fn past(model: &Model, active: &[u32], product: u32, buyers: &[u32]) -> Past {
+/// Asks for one product by its attributes, and once more with some of its buyers known; those who are looked at stand for
+/// all.
+fn past(model: &Model, active: &[u32], product: u32, [all, buyers]: [&[u32]; 2]) -> Past {
     let query = LaunchQuery::from_attributes(model, &model.products.attributes(product), |row| row != product);
-    let asked = Asked::new(&query, active, product, [buyers, buyers]);
+    let asked = Asked::new(&query, active, product, [all, buyers]);
     let seeded = SEED_COUNTS.into_iter().filter(|seeds| buyers.len() >= seeds + MIN_UNSEEDED);
     let seeded = seeded.map(|seeds| {
         let is_seed = choose_seeds(product, buyers, seeds);

@@ -135,8 +135,8 @@ impl Error {
                 | ArtifactError::Checksum(_)
                 | ArtifactError::FutureFormat { .. }
                 | ArtifactError::Malformed { .. } => DATA,
-                ArtifactError::Busy(_) | ArtifactError::DeleteCurrent(_) => UNAVAILABLE,
-                ArtifactError::BadName(_) => USAGE,
+                ArtifactError::Busy(_) => UNAVAILABLE,
+                ArtifactError::BadName(_) | ArtifactError::DeleteCurrent(_) => USAGE,
             },
             Self::Table(e) => match e {
                 TableError::Io { .. } => IO,

@@ -25,9 +25,10 @@ use crate::signal::stop_flag;
 const DETAILED: usize = 5;
 const TRAITS: usize = 5;
 
-/// Ranks members for products, those that were never sold by their attributes alone, into a Parquet table with
-/// the columns product_id, member_id, rank (1 is best), score, probability (of a purchase within the horizon;
-/// empty where too few launches could be replayed to say), held_out and day (of the campaign, from 1). Members
+/// Ranks members for new products, into a table.
+///
+/// Products that were never sold go by their attributes alone. The answer is a Parquet table with the columns product_id, member_id, rank (1 is best), score, probability (of a purchase within the horizon;
+/// empty where nothing says how many buy), held_out and day (of the campaign, from 1). Members
 /// without consent to marketing and minors are left out. What to expect of each audience is printed as a table, or
 /// with --json. The products of the table are answered up to 64 in one scan of the members.
 #[derive(Debug, Args)]
@@ -136,7 +137,8 @@ impl Audience {
             rows += answer.members.len();
             let held_out = self.holdout.held_out(&model, id, &answer.members, |m| m.row);
             write(&mut table, &model, (id, id_type), &answer, &held_out)?;
-            summaries.push(Summary::of(id.clone(), answer, held_out.iter().filter(|held| **held).count()));
+            let held_out = held_out.iter().filter(|held| **held).count();
+            summaries.push(Summary::of(id.clone(), answer, held_out, model.launch.fit.horizon_days()));
             progress.advance(1);
             Ok::<_, Error>(())
         })?;
@@ -145,7 +147,8 @@ impl Audience {
         if self.json {
             return print::json(&serde_json::to_value(&summaries).unwrap_or_default());
         }
-        print_summaries(&summaries, model.launch.fit.horizon_days())?;
+        let wanted = if let AudienceSize::ExpectedBuyers(wanted) = self.size.0 { Some(wanted) } else { None };
+        print_summaries(&summaries, model.launch.fit.horizon_days(), wanted)?;
         summaries.iter().take(DETAILED).try_for_each(print_details)
     }
 
@@ -185,15 +188,21 @@ struct Summary {
     held_out: usize,
     excluded: Excluded,
     over_quota: usize,
-    /// Buyers, with the 10–90% interval; `null` where too few launches could be replayed to say.
+    /// Buyers within `horizon_days`, with the 10–90% interval; `null` where nothing says how many.
     expected_buyers: Option<[f64; 3]>,
+    horizon_days: Option<u32>,
+    /// How many times as likely as the mean eligible member its members are to buy: exactly where chances are known, as the
+    /// next larger size of the curve otherwise; `null` of seeds alone.
+    lift: Option<f64>,
     reach: Vec<ReachPoint>,
     traits: Vec<Trait>,
 }
 
 impl Summary {
-    fn of(product_id: String, answer: Answer, held_out: usize) -> Self {
+    fn of(product_id: String, answer: Answer, held_out: usize, horizon_days: u32) -> Self {
         Self {
+            horizon_days: answer.expected.map(|_| horizon_days),
+            lift: lift(&answer),
             product_id,
             eligible: answer.eligible,
             members: answer.members.len(),
@@ -205,26 +214,24 @@ impl Summary {
             traits: answer.traits,
         }
     }
+}
 
-    /// How many times as likely as the mean eligible member its members are to buy: exactly where chances are
-    /// known, as the next larger size of the curve otherwise; `None` of seeds alone.
-    fn lift(&self) -> Option<f64> {
-        let all = self.reach.last().and_then(|point| Some(point.precision? / point.lift));
-        match (self.expected_buyers, all) {
-            (Some([_, buyers, _]), Some(all)) if self.members > 0 && all > 0.0 => {
-                Some(buyers / self.members as f64 / all)
-            }
-            _ => self.reach.iter().find(|point| point.members >= self.members).map(|point| point.lift),
-        }
+/// As [`Summary::lift`].
+fn lift(answer: &Answer) -> Option<f64> {
+    let all = answer.reach.last().and_then(|point| Some(point.precision? / point.lift));
+    let members = answer.members.len();
+    match (answer.expected, all) {
+        (Some(expected), Some(all)) if members > 0 && all > 0.0 => Some(expected.buyers / members as f64 / all),
+        _ => answer.reach.iter().find(|point| point.members >= members).map(|point| point.lift),
     }
 }
 
-fn print_summaries(summaries: &[Summary], horizon_days: u32) -> Result<(), Error> {
+fn print_summaries(summaries: &[Summary], horizon_days: u32, wanted: Option<f64>) -> Result<(), Error> {
     let rows = summaries.iter().map(|s| {
         let [low, buyers, high] = s
             .expected_buyers
             .map_or_else(|| ["?"; 3].map(str::to_owned), |values| values.map(|value| format!("{value:.1}")));
-        let lift = s.lift().map_or_else(|| "?".to_owned(), |lift| format!("{lift:.1}"));
+        let lift = s.lift.map_or_else(|| "?".to_owned(), |lift| format!("{lift:.1}"));
         let counts = [s.eligible, s.members, s.held_out].map(|n| print::count(n as u64));
         [s.product_id.clone()].into_iter().chain(counts).chain([buyers, low, high, lift]).collect()
     });
@@ -234,6 +241,15 @@ fn print_summaries(summaries: &[Summary], horizon_days: u32) -> Result<(), Error
         print::line(format!(
             "buyers within {horizon_days} days, as many as the middle one of past products had: one in ten had fewer than the \
              column 10% says, one in ten more than the column 90%"
+        ))?;
+    }
+    let short = |s: &&Summary| s.expected_buyers.is_some_and(|[_, buyers, _]| buyers < 0.999 * wanted.unwrap_or(0.0));
+    let short: Vec<&Summary> = summaries.iter().filter(short).collect();
+    if let (Some(first), Some(wanted)) = (short.first(), wanted) {
+        print::line(format!(
+            "fewer than the {wanted} buyers that were asked for are expected of all eligible members together, such as for {}: all \
+             are in the audience",
+            first.product_id
         ))?;
     }
     if summaries.iter().any(|s| s.expected_buyers.is_none()) {

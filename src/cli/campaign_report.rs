@@ -13,8 +13,10 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::progress::Terminal;
 
-/// Tells what a campaign did: the share of buyers among the members of an audience who were contacted, against
-/// those who were held out, with 95% intervals.
+/// Tells what a campaign did, by the members who were held out.
+///
+/// Compares the share of buyers among the members of an audience who were contacted, with
+/// that among those who were held out, with 95% intervals.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kindred campaign-report --audience audience.parquet --events later.parquet\n  \

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use kindred_models::Model;
+use kindred_models::events::DAY_SECONDS;
 use kindred_training::config::RankerParams;
 use kindred_training::generate::Retailer;
 use kindred_training::progress::Progress;
@@ -16,6 +17,7 @@ use super::phrase::{Language, phrase};
 use super::serve::{listen, runtime};
 use super::train::train;
 use super::{feed, print};
+use crate::clock::unix_now;
 use crate::config::Config;
 use crate::error::Error;
 use crate::progress::Terminal;
@@ -27,6 +29,8 @@ use crate::proto::v1::recommendation_service_client::RecommendationServiceClient
 use crate::server;
 use crate::signal::{asked_to_end, stop_flag};
 
+/// Days of history.
+const DAYS: i64 = 365;
 /// Buyers from which a demo product first sold in the held-out days counts as a launch: its base is small.
 const LAUNCH_BUYERS: u32 = 2;
 /// Moments that launches are replayed at: enough to learn from, in a minute.
@@ -38,8 +42,10 @@ const SHOWN: usize = 8;
 /// Members of the audience shown.
 const AUDIENCE: i64 = 5;
 
-/// Makes a retailer, trains on it, prints the offline metrics, starts the server, asks it over the network
-/// for a member's feed and a launch's audience, and keeps serving.
+/// Makes a retailer, trains, serves, and shows a feed and an audience.
+///
+/// Its history ends yesterday. Prints the offline metrics, asks the server over the network for a member's feed and a
+/// launch's audience, and keeps serving.
 #[derive(Debug, Args)]
 pub(super) struct Demo {
     /// Folder for the tables and the registry.
@@ -64,7 +70,9 @@ impl Demo {
             members: self.members as usize,
             products: 2000,
             stores: 50,
-            days: 365,
+            // Until yesterday, so that what is told of today comes when it should.
+            start: (unix_now().div_euclid(DAY_SECONDS) - DAYS) * DAY_SECONDS,
+            days: DAYS as u32,
             purchases_per_year: 60.0,
             seed: 1,
         };

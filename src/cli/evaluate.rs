@@ -15,6 +15,8 @@ use crate::error::Error;
 use crate::progress::Terminal;
 use crate::signal::stop_flag;
 
+/// Judges what would have been shown, by the last days of history.
+///
 /// Learns from all but the last days of history, and judges the feeds by what was bought in those days.
 /// Publishes nothing; the version that is served now is judged beside it, where it has not seen those days.
 #[derive(Debug, Args)]

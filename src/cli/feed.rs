@@ -19,10 +19,10 @@ use crate::server::recommendation::reason;
 /// Shows a member's feed, with the reason for every product.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-    kindred feed --registry registry --member m0000001\n  \
-    kindred feed --registry registry --member m0000001 --exclude-purchased --category snacks/nuts --json\n  \
-    kindred feed --registry registry --member m0000001 --basket p000012 --language zh\n  \
-    kindred feed --registry registry --member m0000001 --launch-share 0.2 --max-per-category 3 --diversity 0.3")]
+    kindred feed --registry registry --member m0000004\n  \
+    kindred feed --registry registry --member m0000004 --exclude-purchased --category snacks/nuts --json\n  \
+    kindred feed --registry registry --member m0000004 --basket p000012 --language zh\n  \
+    kindred feed --registry registry --member m0000004 --launch-share 0.2 --max-per-category 3 --diversity 0.3")]
 pub(super) struct Feed {
     #[command(flatten)]
     from: FromVersion,
@@ -200,6 +200,8 @@ impl Feed {
         }
         if visitor == Visitor::Unknown {
             say(&format!("the model does not know member '{}': this is the popular feed", self.member));
+        } else if matches!(visitor, Visitor::Member(row) if !model.state.consent(&model, row).personalization) {
+            say(&format!("member '{}' has not agreed to be recognized: this is the popular feed", self.member));
         }
         let rows = items.iter().enumerate().map(|(i, item)| {
             let mut row = product_row(&model, i + 1, item.product, item.score);

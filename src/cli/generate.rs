@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use chrono::{NaiveDate, NaiveTime};
 use clap::Args;
 use kindred_training::generate::Retailer;
 use kindred_training::progress::Progress;
@@ -11,8 +12,9 @@ use crate::error::Error;
 use crate::progress::Terminal;
 use crate::signal::stop_flag;
 
-/// Makes the tables of a synthetic retailer: events.parquet, products.parquet, members.parquet. The same
-/// seed gives the same tables.
+/// Makes the tables of a synthetic retailer.
+///
+/// Writes events.parquet, products.parquet and members.parquet. The same seed gives the same tables.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kindred generate --out retailer\n  \
@@ -27,7 +29,10 @@ pub(super) struct Generate {
     /// Stores, 1 or more.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     stores: u64,
-    /// Days of history, from 2025-01-01.
+    /// First day of the history.
+    #[arg(long, value_name = "DAY", default_value = "2025-01-01")]
+    since: NaiveDate,
+    /// Days of history.
     #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
     days: u32,
     /// Mean purchases per member and year.
@@ -50,6 +55,7 @@ impl Generate {
             members: self.members as usize,
             products: self.products as usize,
             stores: self.stores as usize,
+            start: self.since.and_time(NaiveTime::MIN).and_utc().timestamp(),
             days: self.days,
             purchases_per_year: self.purchases_per_year,
             seed: self.seed,

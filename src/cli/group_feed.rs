@@ -19,7 +19,7 @@ use crate::progress::say;
 /// Shows what most of a group of members would like and few would mind, for a post in their chat group.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-    kindred group-feed --registry registry --member m0000001 --member m0000002 --member m0000003\n  \
+    kindred group-feed --registry registry --member m0000004 --member m0000005 --member m0000006\n  \
     kindred group-feed --registry registry --members group.csv --launch-share 0.2 --max-per-category 2")]
 pub(super) struct GroupFeed {
     #[command(flatten)]

@@ -10,20 +10,20 @@ use super::{Common, print};
 use crate::access::{A_NAME, NewKey, Role, is_name};
 use crate::clock::unix_now;
 use crate::error::Error;
+use crate::progress::say;
 use crate::store::{Entry, Store, Verified};
 
 /// What to do with keys.
 #[derive(Debug, Subcommand)]
 pub(super) enum Keys {
-    /// Makes a key, and prints it: it is shown this once.
     Create(Create),
-    /// Lists the keys.
     List(List),
-    /// Revokes a key: within two seconds, nothing is answered to it.
     Revoke(Revoke),
 }
 
-/// Makes a key. From the first one on, every call needs one.
+/// Makes a key, and prints it: it is shown this once.
+///
+/// From the first one on, every call to the server needs one, even once all are revoked.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kindred keys create --key-name mall --role mall --per-second 2000\n  \
@@ -55,7 +55,7 @@ pub(super) struct List {
     json: bool,
 }
 
-/// Revokes a key.
+/// Revokes a key: within two seconds, nothing is answered to it.
 #[derive(Debug, Args)]
 pub(super) struct Revoke {
     #[command(flatten)]
@@ -67,20 +67,18 @@ pub(super) struct Revoke {
 /// What to do with the log of who did what.
 #[derive(Debug, Subcommand)]
 pub(super) enum Audit {
-    /// Follows the log from its first entry to its last: nothing was changed, taken out or put in.
     Verify(Verify),
-    /// Shows the last entries, newest first.
     Show(Show),
 }
 
-/// Checks the log.
+/// Follows the log from its first entry to its last: nothing was changed, taken out or put in.
 #[derive(Debug, Args)]
 pub(super) struct Verify {
     #[command(flatten)]
     common: Common,
 }
 
-/// Shows the log.
+/// Shows the last entries, newest first.
 #[derive(Debug, Args)]
 pub(super) struct Show {
     #[command(flatten)]
@@ -149,11 +147,15 @@ impl Create {
             return Err(Error::Usage(format!("--key-name '{}': {A_NAME}", self.key_name.escape_debug())));
         }
         let store = open(&self.common).await?;
+        let is_first = store.keys().await?.is_empty();
         let new =
             NewKey { name: self.key_name, roles: self.roles, per_second: self.per_second, concurrent: self.concurrent };
         let (key, token) = new.make(unix_now());
         store.create_key(&key, entry("keys create", format!("{} ({})", key.name, key.id))).await?;
         store.close().await;
+        if is_first {
+            say("this is the first key: from now on every call to the server needs one, even once all are revoked");
+        }
         print::line(token.reveal())
     }
 }

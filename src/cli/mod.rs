@@ -54,20 +54,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Makes a retailer, trains, serves, and shows a feed and an audience.
     Demo(demo::Demo),
-    /// Makes the tables of a synthetic retailer.
     Generate(generate::Generate),
-    /// Learns a version from tables and publishes it.
     Train(train::Train),
-    /// Searches for better parameters.
     Tune(tune::Tune),
-    /// Judges what would have been shown, by the last days of history.
     Evaluate(evaluate::Evaluate),
     /// Lists, shows, checks, activates and deletes versions.
     #[command(subcommand)]
     Models(models::Models),
-    /// Answers over gRPC.
     Serve(serve::Serve),
     /// Makes, lists and revokes the keys that callers show.
     #[command(subcommand)]
@@ -78,19 +72,12 @@ enum Command {
     /// Exports what a server kept.
     #[command(subcommand)]
     State(state::State),
-    /// Scores the whole member base into a table.
     Score(score::Score),
-    /// Ranks members for new products, into a table.
     Audience(audience::Audience),
-    /// Decides which one of several launches, if any, each member gets.
     Allocate(allocate::Allocate),
-    /// Tells what a campaign did, by the members who were held out.
     CampaignReport(campaign_report::CampaignReport),
-    /// Shows a member's feed.
     Feed(feed::Feed),
-    /// Shows what most of a group of members would like.
     GroupFeed(group_feed::GroupFeed),
-    /// Shows products like a product.
     Similar(feed::Similar),
 }
 

@@ -22,8 +22,9 @@ use crate::signal::stop_flag;
 const CHUNK: usize = 4096;
 const CHUNK_ROWS: usize = 1 << 20;
 
-/// Scores the whole member base, or the members of a table, into a Parquet table with the columns
-/// member_id, product_id, rank (1 is best) and score. Members whom the model does not know, or who turned
+/// Scores the whole member base into a table.
+///
+/// All members, or those of a table. The answer is a Parquet table with the columns member_id, product_id, rank (1 is best) and score. Members whom the model does not know, or who turned
 /// personalization off, get the popular feed.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \

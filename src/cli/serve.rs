@@ -12,7 +12,9 @@ use crate::observe::{Traces, start_log};
 use crate::server;
 use crate::signal::asked_to_end;
 
-/// Answers over gRPC from the registry's active version, and follows it when another becomes active.
+/// Answers over gRPC.
+///
+/// Answers from the registry's active version, and follows it when another becomes active.
 /// SIGTERM, SIGHUP and Ctrl-C let open calls finish.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \

@@ -24,12 +24,12 @@ const COLUMNS: [&str; 10] =
 /// What to do with what a server kept.
 #[derive(Debug, Subcommand)]
 pub(super) enum State {
-    /// Writes it into a folder that `kindred train --state` takes in.
     Export(Export),
-    /// Writes the SQLite file anew, so that nothing of erased members is left in it.
     Vacuum(Vacuum),
 }
 
+/// Writes what a server kept into a folder that `kindred train --state` takes in.
+///
 /// Writes the events as Parquet, and what was said of members and products beside them. A server may be running.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -56,7 +56,9 @@ impl State {
     }
 }
 
-/// Writes the SQLite file anew if anybody was erased since that was done last. A server does so within the hour where the
+/// Writes the SQLite file anew, so that nothing of erased members is left in it.
+///
+/// It does so if anybody was erased since that was done last. A server does so within the hour where the
 /// file has up to 256 MB. What a server is told meanwhile may be answered with UNAVAILABLE, and has to be told again.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  kindred state vacuum --config kindred.toml")]

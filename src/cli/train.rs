@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::progress::Terminal;
 use crate::signal::stop_flag;
 
-/// Learns a version from tables: prepare, fit, evaluate, publish. Prints its id and offline metrics.
+/// Learns a version from tables: prepare, evaluate, fit, publish. Prints its id and offline metrics.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kindred train --config kindred.toml\n  \

@@ -20,8 +20,9 @@ use crate::signal::stop_flag;
 /// Trials shown at the end.
 const SHOWN: usize = 10;
 
-/// Searches for better parameters of a source, by what members bought for the first time in the days before
-/// those that `evaluate` holds out. Keeps every trial, so that a search that was ended goes on where it stood;
+/// Searches for better parameters.
+///
+/// Those of a source, judged by what members bought for the first time in the days before those that `evaluate` holds out. Keeps every trial, so that a search that was ended goes on where it stood;
 /// writes the best config.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \

@@ -25,7 +25,7 @@ use tracing::Instrument;
 
 use crate::access::Keys;
 use crate::observe::Metrics;
-use crate::store::{ContactSubject, Entry, From, Outcome, Store, StoreError, StoredContact, Write, in_time};
+use crate::store::{ContactSubject, Entry, From, Outcome, PlanState, Store, StoreError, StoredContact, Write, in_time};
 pub use bound::unlearned;
 use bound::{Beginning, Bound};
 pub use known::{ensure_known, is_lost, open_known};
@@ -222,11 +222,16 @@ impl Live {
 
     async fn read_plan<T>(&self, answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         // A few at a time: a plan may be long, and writes need connections, too.
-        let read = async {
-            let _place = self.plans.acquire().await;
-            answer.await
-        };
-        in_time(read).await
+        let _place = self.plans.acquire().await;
+        in_time(answer).await
+    }
+
+    /// How far a plan is; `None` of one that nobody began, or that is forgotten.
+    ///
+    /// # Errors
+    /// If the store does not answer.
+    pub async fn plan_state(&self, plan_id: &str) -> Result<Option<PlanState>, StoreError> {
+        in_time(self.store.plan_state(plan_id)).await
     }
 
     /// Whom some contacts are for, and what they are about, by the contact's name.

@@ -35,9 +35,11 @@ pub(crate) fn start_log(traces: Option<&Traces>) {
     });
     // Without a collector nobody wants spans, and they cost nothing.
     let level = level.unwrap_or(LevelFilter::INFO);
-    // The database's library tells of each statement, and of each try while the store is away, which is said once as it is.
+    // The database's library tells of each statement, and of each try while the store is away, which is said once as it is;
+    // that of HTTP/2 of each frame.
+    let is_chatty = |target: &str| ["sqlx", "h2"].iter().any(|library| target.starts_with(library));
     let most = move |target: &str| {
-        if target.starts_with("sqlx") && level < LevelFilter::TRACE { LevelFilter::ERROR } else { level }
+        if is_chatty(target) && level < LevelFilter::TRACE { LevelFilter::ERROR } else { level }
     };
     let events = filter_fn(move |it| !it.is_span() && *it.level() <= most(it.target())).with_max_level_hint(level);
     tracing_subscriber::registry().with(spans).with(lines.with_filter(events)).init();

@@ -54,7 +54,15 @@ impl OutreachService for Outreach {
         request: Request<v1::PlanPushesRequest>,
     ) -> Result<Response<Self::PlanPushesStream>, Status> {
         let (by, deadline) = (Caller::of(&request), request.extensions().get::<Deadline>().copied());
-        let question = PlanQuestion::check(request.into_inner(), &self.shared.policy, unix_now())?;
+        let request = request.into_inner();
+        // One that is made can be asked for when its time has passed, and its products are gone.
+        let state = self.shared.live.plan_state(&request.plan_id).await.map_err(Problem::Store)?;
+        if state.is_some_and(|state| state != PlanState::Open) {
+            self.shared.account_soon(&by, "PlanPushes", format!("plan {}, again", request.plan_id)).await?;
+            let (summary, planned) = self.repeated(&request.plan_id).await?;
+            return Ok(Response::new(self.answers(deadline, summary, planned)));
+        }
+        let question = PlanQuestion::check(request, &self.shared.policy, unix_now())?;
         // A product that nobody knows begins no plan, nor does one call too many.
         let (model, asked) = (self.shared.live.snapshot(), question.clone());
         self.shared.compute.run(move |_| asked.ask(&model, &[]).map(drop)).await?;
@@ -65,7 +73,7 @@ impl OutreachService for Outreach {
         let is_open = |plan: &Plan| plan.state == PlanState::Open;
         let (summary, planned) = match begun.plan.filter(is_open) {
             Some(plan) => self.plan(question, plan.reserved).await?,
-            None => self.repeated(&question).await?,
+            None => self.repeated(&question.plan_id).await?,
         };
         Ok(Response::new(self.answers(deadline, summary, planned)))
     }

@@ -61,11 +61,11 @@ impl Outreach {
             match self.reserve(&question, &model, pushes, known).await? {
                 Reserved::Done => break (planner, model.info.version.clone()),
                 Reserved::Overtaken(reserved) => known = reserved,
-                Reserved::Closed => return self.repeated(&question).await,
+                Reserved::Closed => return self.repeated(&question.plan_id).await,
             }
         };
         self.shared.live.keep(Write::FinishPlan(question.plan_id.clone())).await?;
-        let (summary, planned) = self.repeated(&question).await?;
+        let (summary, planned) = self.repeated(&question.plan_id).await?;
         let (left, count) = (planner.left, |n: usize| n as i64);
         let others = left.unreachable + left.capped + left.not_worth;
         let unplanned = v1::UnplannedMembers {
@@ -89,9 +89,9 @@ impl Outreach {
     }
 
     /// What was reserved by a plan, and who is held out of it.
-    pub(super) async fn repeated(&self, question: &PlanQuestion) -> Result<(v1::PlanSummary, Planned), Problem> {
-        let contacts = self.shared.live.plan(&question.plan_id).await.map_err(Problem::Store)?;
-        let held_out = self.shared.live.held_out(&question.plan_id).await.map_err(Problem::Store)?;
+    pub(super) async fn repeated(&self, plan_id: &str) -> Result<(v1::PlanSummary, Planned), Problem> {
+        let contacts = self.shared.live.plan(plan_id).await.map_err(Problem::Store)?;
+        let held_out = self.shared.live.held_out(plan_id).await.map_err(Problem::Store)?;
         // Of what is not sent nothing follows.
         let sent = || contacts.iter().filter(|contact| !contact.status.is_void());
         let summary = v1::PlanSummary {

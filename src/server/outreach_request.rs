@@ -143,7 +143,11 @@ fn products(check: &mut Check, products: &[v1::ProductToPush]) {
 /// The numbers of channels; of all where none is named.
 fn channels(check: &mut Check, names: &[String], policy: &Policy) -> Vec<u16> {
     let known = policy.names.join(", ");
-    check.that(!policy.names.is_empty(), "channels", "the server's config has none (outreach.channels)");
+    check.that(
+        !policy.names.is_empty(),
+        "channels",
+        "this server has none: add [outreach.channels.NAME] to its config",
+    );
     check.that(names.len() <= policy.names.len(), "channels", &format!("must be of {known}, each once"));
     if names.is_empty() {
         return (0..policy.names.len() as u16).collect();

@@ -88,10 +88,11 @@ impl Write {
             Self::Events(events) => events.len(),
             Self::Members(members) => members.len(),
             Self::Products(products) => products.len(),
-            Self::Erase(..) | Self::CancelPlan(..) => 1,
-            // All contacts of one statement share a number.
-            Self::Reserve(reservation) => reservation.wanted.len().div_ceil(ROWS),
-            Self::Claim(claims, _) => claims.len().div_ceil(ROWS),
+            Self::Erase(..) => 1,
+            // All contacts of one statement share a number, and the others are not taken: whoever follows counts rows by numbers.
+            Self::CancelPlan(..) => ROWS,
+            Self::Reserve(reservation) => reservation.wanted.len(),
+            Self::Claim(claims, _) => claims.len(),
             Self::Confirm(said) => said.len(),
             // It changes nothing that anybody follows.
             Self::BeginPlan(..) | Self::FinishPlan(_) | Self::Audit(_) => 0,
@@ -105,9 +106,9 @@ impl Write {
             Self::Members(members) => 2 * members.len().div_ceil(ROWS),
             Self::Products(products) => 2 * products.len().div_ceil(ROWS),
             Self::Reserve(reservation) => reservation.wanted.len(),
-            Self::Claim(claims, _) => claims.len(),
+            Self::Claim(claims, _) => 6 * claims.len().div_ceil(ROWS),
             Self::Confirm(said) => said.len(),
-            Self::Erase(..) => 7,
+            Self::Erase(..) => 9,
             Self::BeginPlan(..) | Self::FinishPlan(_) | Self::CancelPlan(..) => 3,
             Self::Audit(entries) => 3 * entries.len(),
         }
@@ -190,7 +191,9 @@ impl Store {
         let forgotten = time.min(now - REMEMBERED_DAYS * DAY_SECONDS);
         let (mut deleted, some) = (0, "LIMIT 1000");
         for (table, name, old, time) in [
-            ("events", "event_id", "time < $1", time),
+            ("events", "event_id", "time < $1 AND kind <> 6", time),
+            // Messages of others count for as long as ours do.
+            ("events", "event_id", "time < $1 AND kind = 6", forgotten),
             ("contacts", "contact_id", "time < $1 AND said_at < $1", forgotten),
             (
                 "held_out",
@@ -198,7 +201,12 @@ impl Store {
                 "time < $1 AND NOT EXISTS (SELECT 1 FROM contacts WHERE contacts.plan_id = held_out.plan_id)",
                 forgotten,
             ),
-            ("plans", "plan_id", "time < $1", forgotten),
+            (
+                "plans",
+                "plan_id",
+                "time < $1 AND NOT EXISTS (SELECT 1 FROM contacts WHERE contacts.plan_id = plans.plan_id)",
+                forgotten,
+            ),
         ] {
             let old = format!("SELECT {name} FROM {table} WHERE {old} {some}");
             let text = format!("DELETE FROM {table} WHERE {name} IN ({old})");

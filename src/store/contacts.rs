@@ -76,13 +76,15 @@ impl Tx {
             let is_left =
                 |c: &&mut StoredContact| c.status == ContactStatus::Reserved && cancelled.contains(&c.plan_id);
             contacts.values_mut().filter(is_left).for_each(|c| c.status = ContactStatus::Cancelled);
+            let mut changed: Vec<StoredContact> = Vec::new();
             for (at, claim) in claims.iter().enumerate() {
                 let (refusal, status) = match contacts.get_mut(&claim.contact_id) {
                     Some(contact) => {
                         let member = known.entry(contact.member_id.clone()).or_default();
                         let (refusal, status) = answer(contact, claim, member, budget);
                         if let Some(status) = status {
-                            self.becomes(contact, status, budget.now, number).await?;
+                            contact.status = status;
+                            changed.push(contact.clone());
                             // Another contact of the same member may be among the claims.
                             let same = member.contacts.iter_mut().find(|c| c.contact_id == contact.contact_id);
                             same.into_iter().for_each(|same| same.clone_from(contact));
@@ -93,6 +95,10 @@ impl Tx {
                 };
                 outcome.accepted += usize::from(status == Some(ContactStatus::Claimed));
                 outcome.refused.extend(refusal.map(|refusal| (chunk * ROWS + at, refusal)));
+            }
+            for status in [ContactStatus::Claimed, ContactStatus::Expired, ContactStatus::Cancelled] {
+                let mut of: Vec<StoredContact> = changed.iter().filter(|c| c.status == status).cloned().collect();
+                self.become_all(&mut of, status, budget.now, number).await?;
             }
         }
         Ok(())

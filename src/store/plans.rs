@@ -99,12 +99,8 @@ impl Tx {
 
     /// A plan that was not called off is made.
     pub(super) async fn finish_plan(&mut self, plan_id: &str) -> Result<(), StoreError> {
-        self.set_plan(plan_id, PlanState::Open, PlanState::Made).await
-    }
-
-    async fn set_plan(&mut self, plan_id: &str, from: PlanState, to: PlanState) -> Result<(), StoreError> {
-        let text = "UPDATE plans SET state = $3 WHERE plan_id = $1 AND state = $2";
-        let query = sqlx::query(text).bind(plan_id).bind(from as i16).bind(to as i16);
+        let text = "UPDATE plans SET state = $2 WHERE plan_id = $1 AND state = $3";
+        let query = sqlx::query(text).bind(plan_id).bind(PlanState::Made as i16).bind(PlanState::Open as i16);
         query.execute(&mut *self.transaction).await?;
         Ok(())
     }
@@ -117,9 +113,8 @@ impl Tx {
             return Ok(());
         }
         let number = self.number();
-        for from in [PlanState::Open, PlanState::Made] {
-            self.set_plan(plan_id, from, PlanState::Cancelled).await?;
-        }
+        let off = sqlx::query("UPDATE plans SET state = $2 WHERE plan_id = $1").bind(plan_id);
+        off.bind(PlanState::Cancelled as i16).execute(&mut *self.transaction).await?;
         let text = format!("SELECT * FROM contacts WHERE plan_id = $1 AND status = $2 LIMIT {ROWS}");
         let rows = self.rows(&text, &[plan_id], &[ContactStatus::Reserved as i64]).await?;
         let mut contacts: Vec<StoredContact> = rows.iter().map(contact).collect::<Result<_, _>>()?;
@@ -156,6 +151,16 @@ impl Tx {
 }
 
 impl Store {
+    /// How far a plan is; `None` of one that nobody began, or that is forgotten.
+    ///
+    /// # Errors
+    /// If the database does not answer, or holds what can't be understood.
+    pub async fn plan_state(&self, plan_id: &str) -> Result<Option<PlanState>, StoreError> {
+        let row =
+            sqlx::query("SELECT * FROM plans WHERE plan_id = $1").bind(plan_id).fetch_optional(&self.pool).await?;
+        Ok(row.as_ref().map(plan).transpose()?.map(|plan| plan.state))
+    }
+
     /// The contacts of a plan, those that are worth most first.
     ///
     /// # Errors

@@ -96,6 +96,9 @@ pub fn report(
         launches.entry(product).or_default().push((row, bought));
     }
     let mut outcomes: Vec<Outcome> = launches.into_iter().map(|(product, rows)| outcome(product, &rows)).collect();
+    if purchases.any() && outcomes.iter().all(|outcome| outcome.contacted.buyers + outcome.held_out.buyers == 0) {
+        progress.warn("nobody of the audience bought what it is for in these days: are ids of products written alike?");
+    }
     outcomes.push(total(&outcomes));
     Ok(outcomes)
 }

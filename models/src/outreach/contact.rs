@@ -133,16 +133,18 @@ impl Held {
     }
 }
 
-/// Messages that a version learned of, of which it knows the day alone, as far as others tell more of them: `told` are those of
-/// which they do, and may have some that the version did not learn of. Of a version of days, the day begins with the moment
-/// that is known; of others it ends there.
+/// Messages that a version learned of, of which it knows the day alone, with what others told more of them, and those that it should
+/// have learned of, and did not, as its tables had no contacts. Of a version of days, the day begins with the moment that is known;
+/// of others it ends there.
 pub fn told_more(learned: &[Held], mut told: Vec<Held>, is_of_days: bool) -> Vec<Held> {
     let days = if is_of_days { 1 - DAY_SECONDS..1 } else { 0..DAY_SECONDS };
     let more = |of: &Held| {
         let is_it = |told: &Held| days.contains(&(of.times.from - told.times.from));
         told.iter().position(is_it).map_or(*of, |at| told.swap_remove(at))
     };
-    learned.iter().map(more).collect()
+    let mut all: Vec<Held> = learned.iter().map(more).collect();
+    all.extend(told);
+    all
 }
 
 #[cfg(test)]
@@ -156,11 +158,11 @@ mod tests {
         let learned = [10, 9, 9].map(|day| at(Place::Unknown, day * DAY_SECONDS));
         // One of the tenth day, one of the ninth, and one that was not learned of.
         let told = [10 * DAY_SECONDS - 7, 8 * DAY_SECONDS + 1, 3 * DAY_SECONDS].map(|time| at(Place::Channel(1), time));
-        assert_eq!(told_more(&learned, told.to_vec(), false), [told[0], told[1], learned[2]]);
-        assert_eq!(told_more(&[], told.to_vec(), false), []);
+        assert_eq!(told_more(&learned, told.to_vec(), false), [told[0], told[1], learned[2], told[2]]);
+        assert_eq!(told_more(&[], told.to_vec(), false), told, "of tables without contacts");
         // Of days, what is told of a day comes after its beginning.
         let told = [10 * DAY_SECONDS + 7, 9 * DAY_SECONDS, 11 * DAY_SECONDS].map(|time| at(Place::Channel(1), time));
-        assert_eq!(told_more(&learned, told.to_vec(), true), [told[0], told[1], learned[2]]);
+        assert_eq!(told_more(&learned, told.to_vec(), true), [told[0], told[1], learned[2], told[2]]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::contact::{Held, Place, Times, told_more};
 use super::plan::PushRequest;
 use super::policy::Policy;
 use super::room::Room;
-use crate::events::DAY_SECONDS;
+use crate::events::{DAY_SECONDS, Kind};
 use crate::model::Model;
 use crate::presence::HOURS;
 use crate::state::{LiveContact, State};
@@ -119,7 +119,7 @@ impl<'a> Openings<'a> {
         }
         let segment = model.segment(member);
         let (mut channels, mut hours) = (Vec::new(), Vec::new());
-        for (time, channel) in visits(&model.state, member) {
+        for (time, channel) in visits(&model.state, member, self.policy) {
             hours.push(u32::from(self.policy.calendar.hour(time)));
             let name = model.state.channels().get(channel as usize);
             channels.extend(name.and_then(|name| presence.channel_names.find(name)));
@@ -132,11 +132,17 @@ impl<'a> Openings<'a> {
     }
 }
 
-/// When and where a member was around since the model learned: what they did, and the messages that they answered.
-fn visits(state: &State, member: u32) -> impl Iterator<Item = (i64, u16)> {
-    let did = state.member(member).into_iter().flat_map(|live| &live.events).map(|e| (e.time, e.channel));
+/// When and where a member was around since the model learned: what they did, and the messages that they answered. As training
+/// counts them, what was done within an hour, through one channel, is one visit.
+fn visits(state: &State, member: u32, policy: &Policy) -> Vec<(i64, u16)> {
+    let did = state.member(member).into_iter().flat_map(|live| &live.events).filter(|e| e.kind != Kind::Refund);
     let answered = state.contacts(member).filter(|c| c.held.status.is_answered());
-    did.chain(answered.map(|c| (c.held.said_at, c.channel)))
+    let mut visits: Vec<(i64, u16)> =
+        did.map(|e| (e.time, e.channel)).chain(answered.map(|c| (c.held.said_at, c.channel))).collect();
+    let hour = |(time, channel): &(i64, u16)| (policy.calendar.end_of_hour(*time), *channel);
+    visits.sort_unstable_by_key(hour);
+    visits.dedup_by_key(|visit| hour(visit));
+    visits
 }
 
 /// The messages that a member got, or is about to get, as a policy sees them: those that the model learned of, of which

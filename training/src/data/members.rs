@@ -213,9 +213,12 @@ impl ReadMembers {
             return Err(TableError::malformed(&path, problem));
         }
         let asked_nobody = [(self.unsaid.personalization, "personalization"), (self.unsaid.marketing, "marketing")];
-        for (_, name) in asked_nobody.iter().filter(|(asked_nobody, _)| *asked_nobody && config.members.path.is_some())
-        {
-            self.notes.push(format!("members: no column consent_{name}; all are taken to have agreed"));
+        if config.members.path.is_none() {
+            self.notes.push("no members table; all are taken to be of age and to have agreed to everything".to_owned());
+        } else {
+            for (_, name) in asked_nobody.iter().filter(|(asked_nobody, _)| *asked_nobody) {
+                self.notes.push(format!("members: no column consent_{name}; all are taken to have agreed"));
+            }
         }
         let nameless = [Reason::Malformed, Reason::NoMemberId, Reason::BadId].map(|reason| self.rejects.count(reason));
         let nameless: u64 = nameless.iter().sum();

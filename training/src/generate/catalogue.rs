@@ -7,7 +7,7 @@ use rand::{Rng, RngExt};
 use rand_distr::{Distribution, LogNormal};
 
 use super::words::{ADJECTIVES, BRANDS, CITIES, KINDS};
-use super::{FIRST_SECOND, Retailer, texts};
+use super::{Retailer, texts};
 use crate::tables::{Column, TableError, TableWriter};
 
 /// Share of the products that are launched during the history.
@@ -64,11 +64,11 @@ impl Catalogue {
         shelf.get(at).map(|(_, product)| *product)
     }
 
-    pub(super) fn write(&self, path: &Path) -> Result<TableWriter, TableError> {
+    pub(super) fn write(&self, path: &Path, start: i64) -> Result<TableWriter, TableError> {
         let names = ["product_id", "title", "category", "brand", "price", "tags", "launched_at", "stores"];
         let mut table = TableWriter::create(path, &names)?;
         let all = || self.products.iter();
-        let day = |p: &Product| Some(FIRST_SECOND + p.launch_day * DAY_SECONDS).filter(|_| p.launch_day > 0);
+        let day = |p: &Product| Some(start + p.launch_day * DAY_SECONDS).filter(|_| p.launch_day > 0);
         let stores = |p: &Product| {
             let carried = p.stores.iter().enumerate().filter(|(_, carries)| **carries);
             carried.map(|(store, _)| store_id(store)).collect()

@@ -6,7 +6,7 @@ use rand_distr::{Distribution, Gamma};
 
 use super::catalogue::{Catalogue, spread, store_id};
 use super::words::{BRANDS, CITIES, KINDS};
-use super::{FIRST_SECOND, Retailer, texts};
+use super::{Retailer, texts};
 use crate::tables::Column;
 
 /// Guides per store.
@@ -78,7 +78,7 @@ impl Member {
             id: format!("m{i:07}"),
             store: store.min(catalogue.cities.len().saturating_sub(1)),
             guide: rng.random_range(0..GUIDES),
-            birthday: FIRST_SECOND + (days - age_days) * DAY_SECONDS,
+            birthday: retailer.start + (days - age_days) * DAY_SECONDS,
             joined_day: if rng.random_bool(0.3) { rng.random_range(0..(days * 3 / 4).max(1)) } else { -30 },
             consent_personalization: rng.random_bool(0.95),
             consent_marketing: rng.random_bool(0.85),
@@ -112,9 +112,9 @@ pub(super) fn columns<'a>(
     retailer: &Retailer,
     catalogue: &Catalogue,
 ) -> Vec<Column> {
-    let end = FIRST_SECOND + i64::from(retailer.days) * DAY_SECONDS;
+    let end = retailer.start + i64::from(retailer.days) * DAY_SECONDS;
     let all = || members.clone();
-    let moment = |day: i64| FIRST_SECOND + day * DAY_SECONDS;
+    let moment = |day: i64| retailer.start + day * DAY_SECONDS;
     vec![
         texts(all(), |m| m.id.clone()),
         texts(all(), |m| store_id(m.store)),

@@ -24,8 +24,6 @@ use catalogue::Catalogue;
 use members::Member;
 use shopping::Event;
 
-/// First day of the history, in unix seconds: 2025-01-01.
-const FIRST_SECOND: i64 = 1_735_689_600;
 /// Members drawn between two writes.
 const CHUNK: usize = 4096;
 
@@ -38,6 +36,8 @@ pub struct Retailer {
     pub products: usize,
     /// Stores.
     pub stores: usize,
+    /// Beginning of the history's first day, in unix seconds.
+    pub start: i64,
     /// Days of history.
     pub days: u32,
     /// Mean purchases per member and year.
@@ -71,7 +71,7 @@ impl Retailer {
     /// If a table can't be written, or `stop` was raised.
     pub fn write(&self, folder: &Path, progress: &dyn Progress, stop: &Stop) -> Result<u64, TrainError> {
         let catalogue = Catalogue::draw(self, &mut self.rng(Stream::Catalogue));
-        let products = catalogue.write(&folder.join("products.parquet"))?;
+        let products = catalogue.write(&folder.join("products.parquet"), self.start)?;
         let mut members = TableWriter::create(&folder.join("members.parquet"), &members::COLUMNS)?;
         let mut events = TableWriter::create(&folder.join("events.parquet"), &shopping::COLUMNS)?;
         let mut count = 0;

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use rand::{Rng, RngExt};
 use rand_distr::{Distribution, Poisson};
 
+use super::Retailer;
 use super::catalogue::{Catalogue, product_id, spread, store_id};
 use super::members::Member;
 use super::words::KINDS;
-use super::{FIRST_SECOND, Retailer};
 use crate::tables::Column;
 
 /// Mean products per visit.
@@ -43,7 +43,7 @@ pub(super) struct Event {
 
 /// Everything that a member does during the history, in order of time.
 pub(super) fn shop(member: &Member, retailer: &Retailer, catalogue: &Catalogue, rng: &mut impl Rng) -> Vec<Event> {
-    let mut shopper = Shopper { member, catalogue, due: BTreeMap::new(), events: Vec::new() };
+    let mut shopper = Shopper { member, catalogue, start: retailer.start, due: BTreeMap::new(), events: Vec::new() };
     let end = i64::from(retailer.days);
     let share = (end - member.first_day()) as f64 / end as f64;
     let visits = Poisson::new((member.activity * share * retailer.purchases() / BASKET).max(1e-9));
@@ -60,6 +60,8 @@ pub(super) fn shop(member: &Member, retailer: &Retailer, catalogue: &Catalogue, 
 struct Shopper<'a> {
     member: &'a Member,
     catalogue: &'a Catalogue,
+    /// Of the history, in unix seconds.
+    start: i64,
     /// Products that the member uses up, with the day on which they are due again.
     due: BTreeMap<usize, i64>,
     events: Vec<Event>,
@@ -68,7 +70,7 @@ struct Shopper<'a> {
 impl Shopper<'_> {
     fn visit(&mut self, basket: u32, day: i64, end: i64, rng: &mut impl Rng) {
         let hour = (self.member.hour + rng.random_range(-2.5..2.5)).clamp(7.0, 22.9);
-        let second = FIRST_SECOND + day * DAY_SECONDS + (hour * 3600.0) as i64;
+        let second = self.start + day * DAY_SECONDS + (hour * 3600.0) as i64;
         let online = rng.random_bool(self.member.online);
         let items = Poisson::new(BASKET).map_or(1, |d| d.sample(rng) as usize).max(1);
         let due: Vec<usize> = self.due.iter().filter(|(_, when)| **when <= day).map(|(product, _)| *product).collect();

@@ -2,8 +2,8 @@
 //!
 //! At several earlier moments the model is fitted to what came before alone. Products first sold in the days
 //! that follow are asked for by their attributes, as a campaign tool would, and their buyers within the
-//! horizon are what is learned from; so are some products that sold already, asked for as if they were launched
-//! then, and the members who tried them: few chains launch often. Weights come from a conditional logit, what to
+//! horizon are what is learned from; where there are few, so are products that sold already, asked for as if they were
+//! launched then, and the members who tried them. Weights come from a conditional logit, what to
 //! expect of a launch from how many buyers there were; both are judged on launches that they were not fitted to.
 
 mod expectation;
@@ -45,6 +45,9 @@ const MIN_SEEDED: usize = 10;
 /// What launch scores are multiplied by for known products, at least and at most.
 const LEAST_SLOPE: f32 = 0.2;
 const MOST_SLOPE: f32 = 2.0;
+
+/// Launches from which trials of other products teach nothing more of who buys one: they are nearly the same thing.
+const ENOUGH_LAUNCHES: usize = 500;
 
 /// Penalty on how known products differ from launches, per standard deviation.
 const KNOWN_PENALTY: f64 = 25.0;
@@ -101,9 +104,10 @@ struct Moment<'a> {
 }
 
 impl Moment<'_> {
-    /// Launches and trials, as choices to learn from.
-    fn choices(&self) -> impl Iterator<Item = Choice<'_, { SIGNALS.len() }>> {
-        self.launches.iter().chain(self.trials).filter_map(Past::choice)
+    /// Launches, and trials if told, as choices to learn from.
+    fn choices(&self, with_trials: bool) -> impl Iterator<Item = Choice<'_, { SIGNALS.len() }>> {
+        let trials = self.trials.iter().filter(move |_| with_trials);
+        self.launches.iter().chain(trials).filter_map(Past::choice)
     }
 }
 
@@ -159,7 +163,9 @@ pub(crate) fn fit(
 
 /// Weights, from what was asked for by moment; `None` where there was nothing.
 fn learn(moments: &[Moment<'_>], stop: &Stop) -> Result<Option<Signals>, Stopped> {
-    let all: Vec<_> = moments.iter().flat_map(Moment::choices).collect();
+    let with_trials = moments.iter().map(|moment| moment.launches.len()).sum::<usize>() < ENOUGH_LAUNCHES;
+    let choices = |moment| Moment::choices(moment, with_trials);
+    let all: Vec<_> = moments.iter().flat_map(choices).collect();
     if all.is_empty() {
         return Ok(None);
     }
@@ -168,7 +174,7 @@ fn learn(moments: &[Moment<'_>], stop: &Stop) -> Result<Option<Signals>, Stopped
     // How sure the scores may be, from launches of moments that they were not fitted to.
     let mut unseen = Vec::new();
     for Moment { cut, launches, .. } in moments.iter().filter(|moment| !moment.launches.is_empty()) {
-        let others: Vec<_> = moments.iter().filter(|other| other.cut != *cut).flat_map(Moment::choices).collect();
+        let others: Vec<_> = moments.iter().filter(|other| other.cut != *cut).flat_map(choices).collect();
         if !others.is_empty() {
             stop.check()?;
             let weights = logit::fit(&others, &deviations, &prior(), PENALTY, Some(&weights));

@@ -81,7 +81,9 @@ async fn a_plan_asked_for_again_is_the_same_plan(state: StateConfig) {
     assert!(first.contact_count > 20 && first.holdout_count > 5 && !first.is_repeated);
     running.end().await.unwrap();
     let running = serve(&trained, state.clone()).await;
-    let (second, again) = plan(&running, request.clone()).await;
+    // It is told even when its time has passed.
+    let past = v1::PlanPushesRequest { end: Some(prost_types::Timestamp { seconds: 1, nanos: 0 }), ..request.clone() };
+    let (second, again) = plan(&running, past).await;
     assert!(second.is_repeated && second.contact_count == first.contact_count);
     assert_eq!((second.holdout_count, second.expected_buyers), (first.holdout_count, first.expected_buyers));
     assert_eq!(pushes, again, "who is held out, too");

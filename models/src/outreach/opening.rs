@@ -243,6 +243,23 @@ mod tests {
     }
 
     #[test]
+    fn an_hour_of_browsing_is_one_visit() {
+        let (mut model, policy) = (model(), policy(|_| ()));
+        let mut state = model.state.clone();
+        let (app, afternoon) = (state.channel(Some("app")), NOW - DAY_SECONDS + 15 * 3600);
+        for second in 0..60 {
+            let time = afternoon + second;
+            state.record(&model, "m1", LiveEvent { time, product: 0, kind: Kind::View, channel: app }, None);
+        }
+        for day in 1..30 {
+            let time = afternoon - day * DAY_SECONDS;
+            state.record(&model, "m1", LiveEvent { time, product: 0, kind: Kind::Refund, channel: app }, None);
+        }
+        model.state = state;
+        assert_eq!(opening(&model, &policy, 1), Ok((1, 20)), "who was around there and then on twenty evenings");
+    }
+
+    #[test]
     fn the_next_best_is_taken_where_the_best_has_no_room() {
         let mut model = model();
         let quiet = policy(|p| (p.quiet_from, p.quiet_until) = (19, 11));

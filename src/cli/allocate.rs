@@ -20,9 +20,9 @@ use crate::signal::stop_flag;
 
 /// Decides which one of several launches, if any, each member gets.
 ///
-/// The value that is expected of all is the greatest that their caps allow. The answer is a Parquet table with the columns product_id, member_id, probability (of a
-/// purchase within the horizon) and held_out. Members without consent to marketing and minors get nothing. What to
-/// expect of each launch is printed as a table, or with --json.
+/// The value that is expected of all is the greatest that their caps allow. The answer is a Parquet table with the
+/// columns product_id, member_id, probability (of a purchase within the horizon) and held_out. Members without consent
+/// to marketing and minors get nothing. What to expect of each launch is printed as a table, or with --json.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kindred allocate --registry registry --products new.csv --out plan.parquet --contact-cost 0.02\n  \

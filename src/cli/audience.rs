@@ -27,10 +27,11 @@ const TRAITS: usize = 5;
 
 /// Ranks members for new products, into a table.
 ///
-/// Products that were never sold go by their attributes alone. The answer is a Parquet table with the columns product_id, member_id, rank (1 is best), score, probability (of a purchase within the horizon;
-/// empty where nothing says how many buy), held_out and day (of the campaign, from 1). Members
-/// without consent to marketing and minors are left out. What to expect of each audience is printed as a table, or
-/// with --json. The products of the table are answered up to 64 in one scan of the members.
+/// Products that were never sold go by their attributes alone. The answer is a Parquet table with the columns
+/// product_id, member_id, rank (1 is best), score, probability (of a purchase within the horizon; empty where nothing
+/// says how many buy), held_out and day (of the campaign, from 1). Members without consent to marketing and minors are
+/// left out. What to expect of each audience is printed as a table, or with --json. The products of the table are
+/// answered up to 64 in one scan of the members.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kindred audience --registry registry --products new.csv --out audience.parquet --size 10%\n  \

@@ -24,8 +24,8 @@ const CHUNK_ROWS: usize = 1 << 20;
 
 /// Scores the whole member base into a table.
 ///
-/// All members, or those of a table. The answer is a Parquet table with the columns member_id, product_id, rank (1 is best) and score. Members whom the model does not know, or who turned
-/// personalization off, get the popular feed.
+/// All members, or those of a table. The answer is a Parquet table with the columns member_id, product_id, rank (1 is
+/// best) and score. Members whom the model does not know, or who turned personalization off, get the popular feed.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kindred score --registry registry --out recs.parquet --top 20\n  \

@@ -22,8 +22,8 @@ const SHOWN: usize = 10;
 
 /// Searches for better parameters.
 ///
-/// Those of a source, judged by what members bought for the first time in the days before those that `evaluate` holds out. Keeps every trial, so that a search that was ended goes on where it stood;
-/// writes the best config.
+/// Those of a source, judged by what members bought for the first time in the days before those that `evaluate` holds
+/// out. Keeps every trial, so that a search that was ended goes on where it stood; writes the best config.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kindred tune --config kindred.toml                    30 trials; tune/best.toml is the best config\n  \

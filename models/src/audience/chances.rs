@@ -8,8 +8,8 @@ use crate::launch::LaunchQuery;
 use crate::model::Model;
 use crate::stop::Stop;
 
-/// Chances, `[subject][place in rows]`; each subject comes with members who bought it already, sorted, who have none. All members are scanned once
-/// per batch of subjects that fits into memory.
+/// Chances, `[subject][place in rows]`; each subject comes with members who bought it already, sorted, who have none.
+/// All members are scanned once per batch of subjects that fits into memory.
 ///
 /// # Errors
 /// [`AudienceError::Stopped`] once `stop` is raised, [`AudienceError::NoChances`] where nothing says how many

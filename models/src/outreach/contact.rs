@@ -133,9 +133,9 @@ impl Held {
     }
 }
 
-/// Messages that a version learned of, of which it knows the day alone, with what others told more of them, and those that it should
-/// have learned of, and did not, as its tables had no contacts. Of a version of days, the day begins with the moment that is known;
-/// of others it ends there.
+/// Messages that a version learned of, of which it knows the day alone, with what others told more of them, and those
+/// that it should have learned of, and did not, as its tables had no contacts. Of a version of days, the day begins
+/// with the moment that is known; of others it ends there.
 pub fn told_more(learned: &[Held], mut told: Vec<Held>, is_of_days: bool) -> Vec<Held> {
     let days = if is_of_days { 1 - DAY_SECONDS..1 } else { 0..DAY_SECONDS };
     let more = |of: &Held| {

@@ -155,8 +155,8 @@ pub struct Audience {
     pub excluded: Excluded,
     /// Members who fit better than the last one, and for whom the quota had no place.
     pub over_quota: usize,
-    /// How many will buy within the horizon; `None` for seeds alone, or where too few launches could
-    /// be replayed to say.
+    /// How many will buy within the horizon; `None` for seeds alone, or where too few launches could be replayed,
+    /// or sales seen, to say.
     pub expected: Option<Expected>,
     /// The same for audiences of other sizes, smallest first; empty of seeds alone.
     pub reach: Vec<ReachPoint>,

@@ -58,13 +58,14 @@ impl Allocate {
         let (progress, stop) = (Terminal::new(), stop_flag());
         let products = self.launches.read(&model, true, &progress)?;
         warn_of_strange(&model, &products, |_| false, &progress);
-        let taken = "how many buy them follows from their sales";
+        let taken = "how many buy them follows from their sales, and who bought them is not left out";
         warn_of_sold(&model, &products, taken, &progress);
         if products.list.len() > MAX_LAUNCHES {
             let count = products.list.len();
             return Err(Error::Usage(format!("--products: {count} launches, at most {MAX_LAUNCHES} can be allocated")));
         }
-        let launches = products.list.iter().map(launch).collect::<Result<Vec<Launch>, Error>>()?;
+        let launches = products.list.iter().map(|product| launch(&model, product));
+        let launches = launches.collect::<Result<Vec<Launch>, Error>>()?;
         let subjects = products.list.iter().map(|product| subject(&model, product, Vec::new())).collect();
         let filter = self.launches.filter(&model, &progress)?;
         let request = AllocationRequest { subjects, launches, contact_cost: self.contact_cost, filter };
@@ -78,8 +79,8 @@ impl Allocate {
     }
 }
 
-/// A launch as the table has it.
-fn launch(product: &NewProduct) -> Result<Launch, Error> {
+/// A launch as the table has it; its price, where that has none, as the version knows it.
+fn launch(model: &Model, product: &NewProduct) -> Result<Launch, Error> {
     let Offer { value, stock, max_members } = product.offer;
     let cap = match (stock, max_members) {
         (Some(_), Some(_)) => {
@@ -90,7 +91,8 @@ fn launch(product: &NewProduct) -> Result<Launch, Error> {
         (None, Some(members)) => Cap::Members(members as usize),
         (None, None) => Cap::None,
     };
-    Ok(Launch::new(product.attributes.price, value, cap))
+    let known = || model.products.find(&product.id).map(|row| model.products.prices[row as usize]);
+    Ok(Launch::new(product.attributes.price.or_else(known), value, cap))
 }
 
 fn write(

@@ -145,11 +145,13 @@ impl Audience {
         })?;
         table.finish()?;
         progress.finish(&format!("{} rows in {}", print::count(rows as u64), self.out.display()));
+        if let AudienceSize::ExpectedBuyers(wanted) = self.size.0 {
+            warn_of_few(&summaries, wanted, &progress);
+        }
         if self.json {
             return print::json(&serde_json::to_value(&summaries).unwrap_or_default());
         }
-        let wanted = if let AudienceSize::ExpectedBuyers(wanted) = self.size.0 { Some(wanted) } else { None };
-        print_summaries(&summaries, model.launch.fit.horizon_days(), wanted)?;
+        print_summaries(&summaries, model.launch.fit.horizon_days())?;
         summaries.iter().take(DETAILED).try_for_each(print_details)
     }
 
@@ -227,7 +229,20 @@ fn lift(answer: &Answer) -> Option<f64> {
     }
 }
 
-fn print_summaries(summaries: &[Summary], horizon_days: u32, wanted: Option<f64>) -> Result<(), Error> {
+/// Warns where more buyers are asked for than can be expected.
+fn warn_of_few(summaries: &[Summary], wanted: f64, progress: &Terminal) {
+    let has_few = |s: &&Summary| s.expected_buyers.is_some_and(|[_, buyers, _]| buyers < 0.999 * wanted);
+    let few: Vec<&Summary> = summaries.iter().filter(has_few).collect();
+    if let Some(first) = few.first() {
+        progress.warn(&format!(
+            "of {} of the products, such as {}, fewer than {wanted} buyers can be expected: everybody who may is in the audience",
+            few.len(),
+            first.product_id
+        ));
+    }
+}
+
+fn print_summaries(summaries: &[Summary], horizon_days: u32) -> Result<(), Error> {
     let rows = summaries.iter().map(|s| {
         let [low, buyers, high] = s
             .expected_buyers
@@ -242,15 +257,6 @@ fn print_summaries(summaries: &[Summary], horizon_days: u32, wanted: Option<f64>
         print::line(format!(
             "buyers within {horizon_days} days, as many as the middle one of past products had: one in ten had fewer than the \
              column 10% says, one in ten more than the column 90%"
-        ))?;
-    }
-    let short = |s: &&Summary| s.expected_buyers.is_some_and(|[_, buyers, _]| buyers < 0.999 * wanted.unwrap_or(0.0));
-    let short: Vec<&Summary> = summaries.iter().filter(short).collect();
-    if let (Some(first), Some(wanted)) = (short.first(), wanted) {
-        print::line(format!(
-            "fewer than the {wanted} buyers that were asked for are expected of all eligible members together, such as for {}: all \
-             are in the audience",
-            first.product_id
         ))?;
     }
     if summaries.iter().any(|s| s.expected_buyers.is_none()) {

@@ -33,7 +33,7 @@ pub struct Expected {
 pub struct ReachPoint {
     /// How many.
     pub members: usize,
-    /// How many of them will buy; `None` where too few launches could be replayed to say.
+    /// How many of them will buy; `None` where nothing says so.
     pub expected_buyers: Option<f64>,
     /// Share of them who will buy; as `expected_buyers`.
     pub precision: Option<f64>,

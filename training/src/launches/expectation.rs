@@ -143,7 +143,7 @@ pub(super) fn foretell(
         if before.iter().map(|m| counted(m.launches, params).len()).sum::<usize>() < params.min_launches as usize {
             continue;
         }
-        let Some(weights) = learn(&before, stop)? else { continue };
+        let Some(weights) = learn(&before, params, stop)? else { continue };
         let expectation = fit(&before, params);
         for launch in counted(launches, params) {
             let scored = launch.scored(&weights);

@@ -22,7 +22,7 @@ use kindred_models::launch::{BOUGHT, Known, LaunchFit, OWN_SHARE, SIGNALS, SeedF
 use kindred_models::stop::{Stop, Stopped};
 use serde::{Deserialize, Serialize};
 
-use crate::config::ValidConfig;
+use crate::config::{LaunchParams, ValidConfig};
 use crate::data::Dataset;
 use crate::error::TrainError;
 use crate::fit::{self, Described};
@@ -46,8 +46,12 @@ const MIN_SEEDED: usize = 10;
 const LEAST_SLOPE: f32 = 0.2;
 const MOST_SLOPE: f32 = 2.0;
 
-/// Launches from which trials of other products teach nothing more of who buys one: they are nearly the same thing.
+/// Launches from which trials of other products teach nothing more of who buys one: they are nearly the same thing. Of
+/// what seeds are worth they do, as few launches have thirty buyers.
 const ENOUGH_LAUNCHES: usize = 500;
+
+/// Launches and trials below which nothing is learned of who buys, unless fewer launches say how many do.
+const MIN_CHOICES: usize = 10;
 
 /// Penalty on how known products differ from launches, per standard deviation.
 const KNOWN_PENALTY: f64 = 25.0;
@@ -134,8 +138,8 @@ pub(crate) fn fit(
             let deviations = fit::deviations(&model, &described.attributes);
             model.launch.fit = LaunchFit { deviations, own_share: OWN_SHARE, ..LaunchFit::default() };
             let launches = replay::at(&model, slice, dataset, params, *cut, stop)?;
-            let trials = replay::trials_at(&model, slice, params, *cut, stop)?;
-            let known = replay::known_at(&model, slice, params, *cut, stop)?;
+            let sold = replay::Sold::new(&model, slice, params, *cut);
+            let (trials, known) = (sold.trials(&model, params, stop)?, sold.known(&model, params, stop)?);
             past.insert(*cut, Replayed { launches, trials, known });
             progress.part("launches of one moment");
         }
@@ -145,7 +149,7 @@ pub(crate) fn fit(
     let counted = moments.iter().flat_map(|moment| moment.launches).filter(|launch| params.counts(launch.buyers));
     let needed = params.min_launches as usize;
     let mut report = LaunchReport { launches: counted.clone().count(), needed, ..LaunchReport::default() };
-    let mut learned = LaunchFit { learned: learn(&moments, stop)?, ..LaunchFit::default() };
+    let mut learned = LaunchFit { learned: learn(&moments, params, stop)?, ..LaunchFit::default() };
     let weights = learned.weights();
     learned.seeds = learn_seeds(&moments, &weights);
     // Launches without a buyer in the sample tell how many buy, but not who.
@@ -161,24 +165,26 @@ pub(crate) fn fit(
     Ok((learned, report))
 }
 
-/// Weights, from what was asked for by moment; `None` where there was nothing.
-fn learn(moments: &[Moment<'_>], stop: &Stop) -> Result<Option<Signals>, Stopped> {
+/// Weights, from what was asked for by moment; `None` where that was hardly anything.
+fn learn(moments: &[Moment<'_>], params: &LaunchParams, stop: &Stop) -> Result<Option<Signals>, Stopped> {
     let with_trials = moments.iter().map(|moment| moment.launches.len()).sum::<usize>() < ENOUGH_LAUNCHES;
     let choices = |moment| Moment::choices(moment, with_trials);
     let all: Vec<_> = moments.iter().flat_map(choices).collect();
-    if all.is_empty() {
+    if all.len() < MIN_CHOICES.min(params.min_launches as usize) {
         return Ok(None);
     }
     let deviations = logit::deviations(&all);
     let weights = logit::fit(&all, &deviations, &prior(), PENALTY, None);
-    // How sure the scores may be, from launches of moments that they were not fitted to.
+    // How sure the scores may be, from launches, or else trials, of moments that they were not fitted to.
+    let has_launches = moments.iter().any(|moment| !moment.launches.is_empty());
     let mut unseen = Vec::new();
-    for Moment { cut, launches, .. } in moments.iter().filter(|moment| !moment.launches.is_empty()) {
-        let others: Vec<_> = moments.iter().filter(|other| other.cut != *cut).flat_map(choices).collect();
-        if !others.is_empty() {
+    for moment in moments {
+        let judged = if has_launches { moment.launches } else { moment.trials };
+        let others: Vec<_> = moments.iter().filter(|other| other.cut != moment.cut).flat_map(choices).collect();
+        if !others.is_empty() && !judged.is_empty() {
             stop.check()?;
             let weights = logit::fit(&others, &deviations, &prior(), PENALTY, Some(&weights));
-            unseen.extend(launches.iter().filter(|l| l.bought > 0).map(|launch| launch.scored(&weights)));
+            unseen.extend(judged.iter().filter(|past| past.bought > 0).map(|past| past.scored(&weights)));
         }
     }
     let slope = logit::slope(&unseen);

@@ -121,7 +121,7 @@ pub(super) fn at(
     let least = (params.min_buyers as usize).div_ceil(2);
     let is_launch = |buyers: &[u32]| (least..members).contains(&buyers.len());
     let launches = buyers(slice, dataset, params, cut, is_active).into_iter().filter(|(_, b)| is_launch(b)).collect();
-    let launches = chosen(launches, MOST, |buyers| params.counts(buyers.len()));
+    let launches = chosen(launches, MOST, 0, |buyers| params.counts(buyers.len()));
     let replayed = launches.into_par_iter().map(|(product, mut buyers)| {
         stop.check()?;
         let all = buyers.len();
@@ -131,71 +131,62 @@ pub(super) fn at(
     replayed.collect()
 }
 
-/// Asks for products sold before the cut as if they were launched then, of members who had never bought them, for as far as
-/// enough of these did within the horizon.
-pub(super) fn trials_at(
-    model: &Model,
-    slice: &Slice,
-    params: &LaunchParams,
+/// Products sold before a moment.
+pub(super) struct Sold {
     cut: i64,
-    stop: &Stop,
-) -> Result<Vec<Past>, TrainError> {
-    let sampled = active(model);
-    let had = |product: u32, member: u32| model.history.pair(member, product).is_some();
-    let mut buyers = buyers_of_sold(model, slice, params, cut, &sampled);
-    buyers.iter_mut().for_each(|(product, buyers)| buyers.retain(|member| !had(*product, *member)));
-    let asked = enough(buyers, params, &sampled).into_par_iter().map(|(product, buyers)| {
-        stop.check()?;
-        let others: Vec<u32> = sampled.iter().copied().filter(|member| !had(product, *member)).collect();
-        Ok(past(model, &others, product, [&buyers, &some(product, &buyers)]))
-    });
-    asked.collect()
+    /// Members who had bought anything then.
+    sampled: Vec<u32>,
+    /// By product, those who bought it within the horizon from then on, and kept it; sorted.
+    buyers: BTreeMap<u32, Vec<u32>>,
 }
 
-/// Asks for products sold before the cut, for as far as enough members bought them within the horizon from then on.
-pub(super) fn known_at(
-    model: &Model,
-    slice: &Slice,
-    params: &LaunchParams,
-    cut: i64,
-    stop: &Stop,
-) -> Result<Vec<Past>, TrainError> {
-    let sampled = active(model);
-    let buyers = buyers_of_sold(model, slice, params, cut, &sampled);
-    let asked = enough(buyers, params, &sampled).into_par_iter().map(|(product, buyers)| {
-        stop.check()?;
-        let (query, some) = (LaunchQuery::of_product(model, product), some(product, &buyers));
-        Ok(Asked::new(&query, &sampled, product, [&buyers, &some]).past(model, product))
-    });
-    asked.collect()
-}
-
-/// By product sold before the cut, those of some members who bought it within the horizon from then on, and kept it; sorted.
-fn buyers_of_sold(
-    model: &Model,
-    slice: &Slice,
-    params: &LaunchParams,
-    cut: i64,
-    sampled: &[u32],
-) -> BTreeMap<u32, Vec<u32>> {
-    let until = cut + i64::from(params.horizon_days) * DAY_SECONDS;
-    let is_sold = |product: u32| !model.launch.buyers.rows.range(product).is_empty();
-    let mut buyers = BTreeMap::<u32, Vec<u32>>::new();
-    for pair in slice.pairs().filter(|pair| is_sold(pair[0].product)) {
-        let in_time = &pair[..pair.partition_point(|e| e.time <= until)];
-        let is_late = in_time.last().is_some_and(|e| e.time > cut);
-        if is_late && kept_purchases(in_time).last().is_some_and(|at| *at > cut) {
-            buyers.entry(pair[0].product).or_default().push(pair[0].member);
+impl Sold {
+    pub(super) fn new(model: &Model, slice: &Slice, params: &LaunchParams, cut: i64) -> Self {
+        let sampled = active(model);
+        let until = cut + i64::from(params.horizon_days) * DAY_SECONDS;
+        let is_sold = |product: u32| !model.launch.buyers.rows.range(product).is_empty();
+        let mut buyers = BTreeMap::<u32, Vec<u32>>::new();
+        for pair in slice.pairs().filter(|pair| is_sold(pair[0].product)) {
+            let in_time = &pair[..pair.partition_point(|e| e.time <= until)];
+            let is_late = in_time.last().is_some_and(|e| e.time > cut);
+            if is_late && kept_purchases(in_time).last().is_some_and(|at| *at > cut) {
+                buyers.entry(pair[0].product).or_default().push(pair[0].member);
+            }
         }
+        buyers.values_mut().for_each(|buyers| buyers.retain(|member| sampled.binary_search(member).is_ok()));
+        Self { cut, sampled, buyers }
     }
-    buyers.values_mut().for_each(|buyers| buyers.retain(|member| sampled.binary_search(member).is_ok()));
-    buyers
-}
 
-/// Some of the products that enough members bought, in their order.
-fn enough(buyers: BTreeMap<u32, Vec<u32>>, params: &LaunchParams, sampled: &[u32]) -> Vec<(u32, Vec<u32>)> {
-    let enough = |buyers: &[u32]| params.counts(buyers.len()) && buyers.len() < sampled.len();
-    chosen(buyers.into_iter().filter(|(_, buyers)| enough(buyers)).collect(), KNOWN, |_| true)
+    /// Asks for some as if they were launched then, of members who had never bought them, for as far as enough of these did.
+    pub(super) fn trials(&self, model: &Model, params: &LaunchParams, stop: &Stop) -> Result<Vec<Past>, TrainError> {
+        let had = |product: u32, member: u32| model.history.pair(member, product).is_some();
+        let tried = |(product, buyers): (&u32, &Vec<u32>)| {
+            (*product, buyers.iter().copied().filter(|member| !had(*product, *member)).collect())
+        };
+        let asked = self.enough(self.buyers.iter().map(tried), params).into_par_iter().map(|(product, buyers)| {
+            stop.check()?;
+            let others: Vec<u32> = self.sampled.iter().copied().filter(|member| !had(product, *member)).collect();
+            Ok(past(model, &others, product, [&buyers, &some(product, &buyers)]))
+        });
+        asked.collect()
+    }
+
+    /// Asks for some as what they are, for as far as enough members bought them.
+    pub(super) fn known(&self, model: &Model, params: &LaunchParams, stop: &Stop) -> Result<Vec<Past>, TrainError> {
+        let products = self.buyers.iter().map(|(product, buyers)| (*product, buyers.clone()));
+        let asked = self.enough(products, params).into_par_iter().map(|(product, buyers)| {
+            stop.check()?;
+            let (query, some) = (LaunchQuery::of_product(model, product), some(product, &buyers));
+            Ok(Asked::new(&query, &self.sampled, product, [&buyers, &some]).past(model, product))
+        });
+        asked.collect()
+    }
+
+    /// Some of the products that enough members bought, in their order; others at every moment.
+    fn enough(&self, products: impl Iterator<Item = (u32, Vec<u32>)>, params: &LaunchParams) -> Vec<(u32, Vec<u32>)> {
+        let enough = |buyers: &[u32]| params.counts(buyers.len()) && buyers.len() < self.sampled.len();
+        chosen(products.filter(|(_, buyers)| enough(buyers)).collect(), KNOWN, self.cut as u64, |_| true)
+    }
 }
 
 /// Members of a model who bought anything.
@@ -214,10 +205,15 @@ fn some(product: u32, buyers: &[u32]) -> Vec<u32> {
 }
 
 /// Up to `most` launches, those that count before others; in this order, and that of their products.
-fn chosen(mut launches: Vec<(u32, Vec<u32>)>, most: usize, counts: impl Fn(&[u32]) -> bool) -> Vec<(u32, Vec<u32>)> {
+fn chosen(
+    mut launches: Vec<(u32, Vec<u32>)>,
+    most: usize,
+    salt: u64,
+    counts: impl Fn(&[u32]) -> bool,
+) -> Vec<(u32, Vec<u32>)> {
     if launches.len() > most {
         // By a hash, not in order: products of a kind may stand together.
-        launches.sort_by_key(|(product, buyers)| (!counts(buyers), mix(u64::from(*product))));
+        launches.sort_by_key(|(product, buyers)| (!counts(buyers), mix(salt ^ u64::from(*product))));
         launches.truncate(most);
     }
     launches.sort_by_key(|(product, buyers)| (!counts(buyers), *product));
@@ -345,7 +341,7 @@ mod tests {
         // Every third has ten buyers, the others one.
         let launches = |n: u32| (0..n).map(|p| (p, vec![0; if p % 3 == 0 { 10 } else { 1 }])).collect();
         let products = |most| -> Vec<u32> {
-            chosen(launches(12), most, |buyers| buyers.len() == 10).into_iter().map(|(product, _)| product).collect()
+            chosen(launches(12), most, 0, |buyers| buyers.len() == 10).into_iter().map(|(product, _)| product).collect()
         };
         assert_eq!(products(12), [0, 3, 6, 9, 1, 2, 4, 5, 7, 8, 10, 11]);
         let six = products(6);

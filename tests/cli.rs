@@ -123,6 +123,10 @@ fn generated_tables_train_without_a_config() {
         serde_json::from_str(&ok(at, &format!("train {tables} --registry r --json"))).unwrap();
     let metric = |name: &str| trained["metrics"][name].as_f64().unwrap();
     assert!(metric("feed.all.ndcg@10") > 2.0 * metric("popularity.all.ndcg@10"), "{trained}");
+    std::fs::write(at.join("known.csv"), "product_id\np000001\n").unwrap();
+    let all = kindred(at, "audience --registry r --products known.csv --out all.parquet --size 1000buyers");
+    let said = String::from_utf8(all.stderr).unwrap();
+    assert!(all.status.success() && said.contains("fewer than 1000 buyers"), "{said}");
     ok(at, "feed --registry r --member m0000001");
     // What the stage of `train` found is in the version, and `evaluate` alone finds the same.
     let version = at.join("r/default").join(trained["version"].as_str().unwrap());

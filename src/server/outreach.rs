@@ -56,14 +56,8 @@ impl OutreachService for Outreach {
         let (by, deadline) = (Caller::of(&request), request.extensions().get::<Deadline>().copied());
         let request = request.into_inner();
         // One that is made can be asked for when its time has passed, and its products are gone.
-        let mut named = Check::default();
-        named.id("plan_id", &request.plan_id);
-        let state = match named.finish() {
-            Ok(()) => self.shared.live.plan_state(&request.plan_id).await.map_err(Problem::Store)?,
-            // That is told below, with what else is wrong.
-            Err(_) => None,
-        };
-        if state.is_some_and(|state| state != PlanState::Open) {
+        if self.is_closed(&request.plan_id).await? {
+            self.shared.compute.run(|_| Ok::<_, Problem>(())).await?;
             self.shared.account_soon(&by, "PlanPushes", format!("plan {}, again", request.plan_id)).await?;
             let (summary, planned) = self.repeated(&request.plan_id).await?;
             return Ok(Response::new(self.answers(deadline, summary, planned)));

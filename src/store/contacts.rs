@@ -96,9 +96,9 @@ impl Tx {
                 outcome.accepted += usize::from(status == Some(ContactStatus::Claimed));
                 outcome.refused.extend(refusal.map(|refusal| (chunk * ROWS + at, refusal)));
             }
-            for status in [ContactStatus::Claimed, ContactStatus::Expired, ContactStatus::Cancelled] {
-                let mut of: Vec<StoredContact> = changed.iter().filter(|c| c.status == status).cloned().collect();
-                self.become_all(&mut of, status, budget.now, number).await?;
+            changed.sort_by_key(|contact| contact.status as u8);
+            for alike in changed.chunk_by_mut(|a, b| a.status == b.status) {
+                self.become_all(alike, alike[0].status, budget.now, number).await?;
             }
         }
         Ok(())

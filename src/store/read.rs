@@ -153,6 +153,10 @@ impl Store {
     }
 }
 
+/// Asks for the lowest number of an event after a moment. As a sum, so that they are found by their time, and not one after the
+/// other by number.
+const FIRST_BY_TIME: &str = "SELECT min(seq + 0) FROM events WHERE time > $1";
+
 /// What changed after a number and up to another, on its way.
 struct Changed<'a> {
     tx: &'a mut Transaction<'static, Any>,
@@ -220,17 +224,14 @@ impl Changed<'_> {
         let newest = newest.min(crate::clock::unix_now());
         // From views to shares, and contacts: their places among the kinds.
         const { assert!(Kind::View as u8 == 2 && Kind::Share as u8 == 5 && Kind::Contact as u8 == 6) };
-        let seen = newest - SEEN_DAYS * DAY_SECONDS;
-        let first = self.first_event(seen).await?;
-        self.learned_since(unlearned, "kind BETWEEN 2 AND 5", seen, first).await?;
-        let remembered = newest - REMEMBERED_DAYS * DAY_SECONDS;
+        self.learned_since(unlearned, "kind BETWEEN 2 AND 5", FIRST_BY_TIME, newest - SEEN_DAYS * DAY_SECONDS).await?;
         // Few among all events of months, and found by number.
-        let first = self.first("SELECT min(seq) FROM events WHERE kind = 6 AND time > $1", remembered).await?;
-        self.learned_since(unlearned, "kind = 6", remembered, first).await
+        let first = "SELECT min(seq) FROM events WHERE kind = 6 AND time > $1";
+        self.learned_since(unlearned, "kind = 6", first, newest - REMEMBERED_DAYS * DAY_SECONDS).await
     }
 
-    /// Those from a number on.
-    async fn learned_since(&mut self, unlearned: From, kinds: &str, since: i64, first: i64) -> Result<(), StoreError> {
+    /// Those of some kinds; `first` asks for the lowest number of one since then.
+    async fn learned_since(&mut self, unlearned: From, kinds: &str, first: &str, since: i64) -> Result<(), StoreError> {
         let (upto, until) = match unlearned {
             From::Number(number) => (number.min(self.last), i64::MAX),
             From::Moment(moment) => (self.last, moment),
@@ -238,7 +239,7 @@ impl Changed<'_> {
         if until <= since {
             return Ok(());
         }
-        let after = first - 1;
+        let after = self.first(first, since).await? - 1;
         let columns = "member_id, product_id, kind, time, channel";
         let of = Of { table: "events", columns, only: Some(kinds), since: Some(("time > $3", since)) };
         let mut pages = Pages::new(self.backend, of, (after, upto));
@@ -261,7 +262,7 @@ impl Changed<'_> {
             From::Moment(moment) => {
                 // Where the version's events had no times, all are later.
                 if self.after == 0 && moment >= DAY_SECONDS {
-                    self.after = self.first_event(moment).await? - 1;
+                    self.after = self.first(FIRST_BY_TIME, moment).await? - 1;
                 }
                 Some(("time > $3", moment))
             }
@@ -274,13 +275,8 @@ impl Changed<'_> {
         Ok(())
     }
 
-    /// The lowest number of an event of a later moment, so that nobody goes through those of years.
-    async fn first_event(&mut self, moment: i64) -> Result<i64, StoreError> {
-        // As a sum, so that they are found by their time, and not one after the other by number.
-        self.first("SELECT min(seq + 0) FROM events WHERE time > $1", moment).await
-    }
-
-    /// A number that is asked for, or the next that there will be.
+    /// The lowest number of an event after a moment, so that nobody goes through those of years; where there is none, the next
+    /// that there will be.
     async fn first(&mut self, text: &str, moment: i64) -> Result<i64, StoreError> {
         let row = sqlx::query(text).bind(moment).fetch_one(&mut **self.tx).await?;
         Ok(row.try_get::<Option<i64>, _>(0)?.unwrap_or(self.last + 1))

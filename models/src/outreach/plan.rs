@@ -186,7 +186,7 @@ impl Planner {
                 return Ok(None);
             }
             let pushes = feed_for(&self.model, &question, &persona).into_iter().map(|item| {
-                let value = f64::from(item.score) * self.value(item.product, None) - opening.cost;
+                let value = f64::from(item.score) * self.launch(item.product, None, Cap::None).value - opening.cost;
                 push(opening, item.product, item.score, value)
             });
             Ok(pushes.max_by(|a, b| a.value.total_cmp(&b.value)).filter(|push| push.value > 0.0))
@@ -223,7 +223,7 @@ impl Planner {
                 chances[at] = 0.0;
             }
         }
-        let launch = |offer: &Offer| Launch { value: self.value(offer.product, offer.value), cap: offer.cap };
+        let launch = |offer: &Offer| self.launch(offer.product, offer.value, offer.cap);
         let launches: Vec<Launch> = offers.iter().map(launch).collect();
         let costs: Vec<f64> = openings.iter().map(|opening| opening.cost).collect();
         let assigned = assign(&chances, &launches, &costs, stop)?;
@@ -241,9 +241,9 @@ impl Planner {
         Ok((pushes, passed_over, told))
     }
 
-    fn value(&self, product: u32, given: Option<f64>) -> f64 {
-        let price = f64::from(self.model.products.prices[product as usize]);
-        given.unwrap_or(if price > 0.0 { price } else { 1.0 })
+    /// What a product is worth and takes.
+    fn launch(&self, product: u32, value: Option<f64>, cap: Cap) -> Launch {
+        Launch::new(Some(self.model.products.prices[product as usize]), value, cap)
     }
 }
 

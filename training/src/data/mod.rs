@@ -206,4 +206,15 @@ mod tests {
         let bad_rows_of_others = read(&["0001", "0002", "x,perhaps", "y,perhaps"]).unwrap();
         assert!(bad_rows_of_others.notes[0].contains("the table has 2"), "{:?}", bad_rows_of_others.notes);
     }
+
+    #[test]
+    fn a_members_table_that_is_missing_is_told_of() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("events.csv"), "member_id,product_id\nm,tea\n").unwrap();
+        let events =
+            TableConfig { path: Some("events.csv".into()), time_unit: TimeUnit::None, ..TableConfig::default() };
+        let config = DataConfig { root: folder.path().to_owned(), events, ..DataConfig::default() };
+        let read = Dataset::read(&config, 0, 1_800_000_000, &Quiet).unwrap();
+        assert!(read.notes.iter().any(|note| note.starts_with("no members table")), "{:?}", read.notes);
+    }
 }

@@ -159,7 +159,7 @@ impl Sold {
 
     /// Asks for some as if they were launched then, of members who had never bought them, for as far as enough of these did.
     pub(super) fn trials(&self, model: &Model, params: &LaunchParams, stop: &Stop) -> Result<Vec<Past>, TrainError> {
-        let had = |product: u32, member: u32| model.history.pair(member, product).is_some();
+        let had = |product: u32, member: u32| model.launch.buyers.row(product).0.binary_search(&member).is_ok();
         let tried = |(product, buyers): (&u32, &Vec<u32>)| {
             (*product, buyers.iter().copied().filter(|member| !had(*product, *member)).collect())
         };
@@ -172,9 +172,9 @@ impl Sold {
     }
 
     /// Asks for some as what they are, for as far as enough members bought them.
-    pub(super) fn known(&self, model: &Model, params: &LaunchParams, stop: &Stop) -> Result<Vec<Past>, TrainError> {
-        let products = self.buyers.iter().map(|(product, buyers)| (*product, buyers.clone()));
-        let asked = self.enough(products, params).into_par_iter().map(|(product, buyers)| {
+    pub(super) fn known(mut self, model: &Model, params: &LaunchParams, stop: &Stop) -> Result<Vec<Past>, TrainError> {
+        let buyers = std::mem::take(&mut self.buyers);
+        let asked = self.enough(buyers.into_iter(), params).into_par_iter().map(|(product, buyers)| {
             stop.check()?;
             let (query, some) = (LaunchQuery::of_product(model, product), some(product, &buyers));
             Ok(Asked::new(&query, &self.sampled, product, [&buyers, &some]).past(model, product))

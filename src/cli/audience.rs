@@ -260,7 +260,7 @@ fn print_summaries(summaries: &[Summary], horizon_days: u32) -> Result<(), Error
         ))?;
     }
     if summaries.iter().any(|s| s.expected_buyers.is_none()) {
-        print::line("?: of seeds alone, or with too few past launches or sales, ranks are all that is known")?;
+        print::line("?: of seeds alone, or with too few past launches or sales, how many buy is not known")?;
     }
     Ok(())
 }

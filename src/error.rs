@@ -23,7 +23,7 @@ pub enum Error {
     #[error(transparent)]
     Table(#[from] TableError),
     /// The config is not understood.
-    #[error("config: {0}")]
+    #[error("config: {}", without_source(.0))]
     Config(#[from] Box<figment::Error>),
     /// There is no such config file.
     #[error("{}: no such config file", .0.display())]
@@ -104,7 +104,7 @@ impl From<TrainError> for Error {
             TrainError::Artifact(e) => Self::Artifact(e),
             TrainError::Diverged => Self::Diverged(error.to_string()),
             TrainError::Trials(e) => Self::Trials(e),
-            TrainError::NothingToJudgeBy => Self::NothingToJudgeBy(error.to_string()),
+            TrainError::NothingToJudgeBy | TrainError::NothingNewToJudgeBy => Self::NothingToJudgeBy(error.to_string()),
             TrainError::Stopped => Self::Stopped,
         }
     }
@@ -179,4 +179,11 @@ impl Error {
             Self::Stopped => INTERRUPTED,
         }
     }
+}
+/// What is wrong with a config, without the lines of it that are quoted: a password may stand there.
+fn without_source(error: &figment::Error) -> String {
+    let told = error.to_string();
+    let is_quoted =
+        |line: &&str| line.trim_start().trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().starts_with('|');
+    told.lines().filter(|line| !is_quoted(line)).collect::<Vec<_>>().join(": ")
 }

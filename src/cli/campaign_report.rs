@@ -53,13 +53,14 @@ fn moment(text: &str) -> Result<i64, String> {
 
 impl CampaignReport {
     pub(super) fn run(self) -> Result<(), Error> {
-        let mut data = Config::load(self.config.as_deref())?.data;
+        let Config { mut data, popularity, .. } = Config::load(self.config.as_deref())?;
+        let offset = popularity.utc_offset_minutes;
         if let Some(events) = &self.events {
             data.events.path = Some(std::path::absolute(events)?);
         }
         let start = self.since.unwrap_or(i64::MIN);
         let end = self.days.map_or(i64::MAX, |days| start + i64::from(days) * DAY_SECONDS - 1);
-        let outcomes = report(&self.audience, &data, &(start..=end), unix_now(), &Terminal::new())?;
+        let outcomes = report(&self.audience, &data, offset, &(start..=end), unix_now(), &Terminal::new())?;
         if self.json {
             return print::json(&serde_json::to_value(&outcomes).unwrap_or_default());
         }

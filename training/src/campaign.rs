@@ -69,20 +69,21 @@ pub struct Outcome {
     pub expected_buyers: Option<f64>,
 }
 
-/// Holds an audience against the purchases of its products within `times` (unix seconds); the last outcome is of
-/// all products.
+/// Holds an audience against the purchases of its products within `times` (unix seconds), of shops whose clocks are
+/// `utc_offset_minutes` ahead of UTC; the last outcome is of all products.
 ///
 /// # Errors
 /// If a table can't be read, or lacks a column.
 pub fn report(
     audience: &Path,
     data: &DataConfig,
+    utc_offset_minutes: i32,
     times: &RangeInclusive<i64>,
     now: i64,
     progress: &dyn Progress,
 ) -> Result<Vec<Outcome>, TableError> {
     let rows = read_audience(audience)?;
-    let purchases = read_purchases(data, times, now, progress)?;
+    let purchases = read_purchases(data, utc_offset_minutes, times, now, progress)?;
     if !rows.iter().any(|(_, row)| purchases.knows(&row.member_id)) {
         progress
             .warn("no event names a member of the audience: are ids written alike, and not 0042 here and 42 there?");
@@ -138,11 +139,11 @@ fn uplift(contacted: Group, held_out: Group) -> Option<Difference> {
 /// Products count as independent, though a member who is held out of several campaigns by one seed is the same member
 /// in each.
 fn total(outcomes: &[Outcome]) -> Outcome {
-    if let [only] = outcomes {
-        return Outcome { product_id: String::new(), ..only.clone() };
-    }
     let with_holdout: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.uplift.is_some()).collect();
     let summed = if with_holdout.is_empty() { outcomes.iter().collect() } else { with_holdout };
+    if let [only] = summed[..] {
+        return Outcome { product_id: String::new(), ..only.clone() };
+    }
     let sum = |of: fn(&Outcome) -> Group| {
         summed.iter().map(|outcome| of(outcome)).fold(Group::default(), |sum, group| Group {
             members: sum.members + group.members,
@@ -222,5 +223,7 @@ mod tests {
         assert!(all.uplift.unwrap().value.abs() < 1e-9, "though 32% of the contacted bought, and 9% of the others");
         let with_others = total(&[of((900, 450), (100, 50)), of((500, 5), (500, 5)), of((800, 8), (0, 0))]);
         assert_eq!(with_others, all, "of a product without a holdout nothing can be said");
+        let [one, none] = [of((900, 450), (100, 50)), of((800, 8), (0, 0))];
+        assert_eq!(total(&[one.clone(), none]).uplift, one.uplift, "all with a holdout is this one");
     }
 }

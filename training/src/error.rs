@@ -29,6 +29,12 @@ pub enum TrainError {
         "nobody bought before and within the days to judge by: the history is too short, or its tables hold too little"
     )]
     NothingToJudgeBy,
+    /// What members buy does not change.
+    #[error(
+        "nobody bought anything new within the days to judge by, or nobody who had bought before: the history is too short, or its \
+         tables hold too little"
+    )]
+    NothingNewToJudgeBy,
     /// The user ended the run.
     #[error("stopped on request; nothing was published")]
     Stopped,

@@ -124,12 +124,14 @@ impl Purchases {
     }
 }
 
-/// Purchases of the events table within some time (unix seconds) that were not brought back, then or later.
+/// Purchases of the events table within some time (unix seconds) that were not brought back, then or later. Days of a table
+/// are those of shops whose clocks are `utc_offset_minutes` ahead of UTC.
 ///
 /// # Errors
 /// If the table can't be read, or too many rows of it can't be used.
 pub fn read_purchases(
     config: &DataConfig,
+    utc_offset_minutes: i32,
     times: &RangeInclusive<i64>,
     now: i64,
     progress: &dyn Progress,
@@ -137,8 +139,7 @@ pub fn read_purchases(
     if config.events.time_unit == TimeUnit::None && *times != (i64::MIN..=i64::MAX) {
         return Err(TableError::NoTimes);
     }
-    // Whether an event that was kept is the same as one of a day changes nothing of who bought.
-    let read = events::read(config, 0, now, progress)?;
+    let read = events::read(config, utc_offset_minutes, now, progress)?;
     let ((members, _), member_rows) = read.members.into_sorted();
     let ((products, _), product_rows) = read.products.into_sorted();
     let mut list = read.list;

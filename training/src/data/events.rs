@@ -94,6 +94,8 @@ pub(super) struct ReadEvents {
     pub(super) members: Ids,
     pub(super) products: Ids,
     pub(super) rejects: Rejects,
+    /// What a server kept and can't be used: no fault of the table's.
+    kept_rejects: Rejects,
     /// Amounts that could not be read.
     bad_amounts: u64,
     /// Whether what is read now was kept by a server.
@@ -178,6 +180,7 @@ impl ReadEvents {
         let table = self.list.len();
         let days = if unit == TimeUnit::None { None } else { Days::of(&self.list, offset) };
         self.is_kept = true;
+        let of_table = std::mem::take(&mut self.rejects);
         for file in table_files(path)? {
             let optional = ["kind", "quantity", "store_id", "channel", "amount", "basket_id"];
             let columns =
@@ -186,6 +189,7 @@ impl ReadEvents {
             let unit = if unit == TimeUnit::None { unit } else { TimeUnit::Timestamp };
             self.add_file(&file, &columns, unit, progress)?;
         }
+        self.kept_rejects = std::mem::replace(&mut self.rejects, of_table);
         let mut kept = self.list.split_off(table);
         if let Some(days) = days {
             kept.iter_mut().for_each(|e| e.time = days.time(e.time));
@@ -221,6 +225,13 @@ impl ReadEvents {
     pub(super) fn unread_amounts(&self) -> Option<String> {
         let (bad, rows) = (self.bad_amounts, self.rejects.rows);
         (bad > 0).then(|| format!("events: amount is no number in {bad} of {rows} rows, whose prices are not known"))
+    }
+
+    /// What there is to say of events that a server kept and that can't be used.
+    pub(super) fn unusable_kept(&self) -> Option<String> {
+        let (rejects, unusable) = (&self.kept_rejects, self.kept_rejects.total());
+        (unusable > 0)
+            .then(|| format!("{unusable} of {} events that a server kept are left out:\n{rejects}", rejects.rows))
     }
 
     /// Forgets members.

@@ -77,7 +77,6 @@ impl Member {
         let text = |name| columns.get(name, cells).text();
         let flag = |name| columns.get(name, cells).flag().map_err(|_| Reason::BadFlag(name));
         let day = |name| birthday(columns.get(name, cells), clock).ok_or(Reason::BadTime(name));
-        // Of no use to what is learned so far; a bad one is told of all the same.
         Ok(Self {
             store: text("store_id"),
             city: text("city"),
@@ -344,6 +343,21 @@ mod tests {
             told.unwrap_err().to_string().contains("no column 'streets' to ignore"),
             "a slip must not let it through"
         );
+    }
+
+    #[test]
+    fn who_is_below_eighteen_by_birthday_is_a_minor_whatever_the_table_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let rows = "member_id,minor,birthday\na,false,2005-11-15\nb,false,2005-11-14\nc,true,1990-01-01\n";
+        fs::write(folder.path().join("members.csv"), rows).unwrap();
+        let mut config = DataConfig { root: folder.path().to_owned(), ..DataConfig::default() };
+        config.members.path = Some("members.csv".into());
+        let mut ids = Ids::default();
+        let read = read(&config, 0, &mut ids).unwrap();
+        let (ids, numbers) = ids.into_sorted();
+        // As of the evening of 2023-11-14.
+        let members = read.into_columns(ids, &numbers, 1_700_000_000);
+        assert_eq!([0, 1, 2].map(|row| members.consent(row).minor), [true, false, true]);
     }
 
     #[test]

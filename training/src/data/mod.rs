@@ -67,7 +67,7 @@ impl Dataset {
             return Err(TableError::NoPurchase(required(config, &config.events, "events")?.display().to_string()));
         }
         let mut notes: Vec<String> =
-            [read.unread_amounts(), times::lonely_end(&read.list), times::early_end(&read.list)]
+            [read.unread_amounts(), read.unusable_kept(), times::lonely_end(&read.list), times::early_end(&read.list)]
                 .into_iter()
                 .flatten()
                 .collect();
@@ -95,11 +95,13 @@ impl Dataset {
         // Ages are as of the newest event, so that the same tables give the same model on another day.
         let age_at = if has_time { read.latest } else { now };
         let (products, launched_at) = products.into_columns(product_ids, &product_rows);
+        let events = read.events.with(read.list, &member_rows, &product_rows);
+        notes.extend(times::told_twice(&events.list).filter(|_| has_time));
         Ok(Self {
             products,
             launched_at,
             members: members.into_columns(member_ids, &member_rows, age_at),
-            events: read.events.with(read.list, &member_rows, &product_rows),
+            events,
             has_time,
             rejects,
             notes,

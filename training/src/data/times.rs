@@ -10,6 +10,8 @@ use super::Event;
 /// Days without any event before the newest, and the part of all that these are at most, from which their times are doubtful.
 const LONELY_DAYS: i64 = 30;
 const LONELY_SHARE: usize = 1000;
+/// Share of events that are the same as another, from which it is told: pieces rung up one by one are fewer.
+const TWICE_SHARE: f64 = 0.05;
 /// Days that purchases may end before other events do, before it is told.
 const ENDS_APART: i64 = 2;
 
@@ -49,6 +51,17 @@ pub(super) fn early_end(events: &[Event]) -> Option<String> {
     })
 }
 
+/// What there is to say of sorted events that are the same in all that is known of them, if these are many.
+pub(super) fn told_twice(events: &[Event]) -> Option<String> {
+    let twice = events.windows(2).filter(|pair| pair[0] == pair[1]).count();
+    (twice as f64 > TWICE_SHARE * events.len() as f64).then(|| {
+        format!(
+            "events: {twice} of {} are the same as another, of one member, product, time and store: do files overlap? Each counts",
+            events.len()
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,5 +86,17 @@ mod tests {
         let told = |day| early_end(&[at(7, Kind::Purchase), at(day, Kind::Contact)]);
         assert_eq!((told(3), told(9)), (None, None));
         assert!(told(10).unwrap().contains("3 days before the last event"), "{:?}", told(10));
+    }
+
+    #[test]
+    fn files_that_overlap_are_told_of() {
+        let events: Vec<Event> = (0..100).map(|day| at(day, Kind::Purchase)).collect();
+        let with = |again: usize| {
+            let mut all = [&events[..], &events[..again]].concat();
+            all.sort_unstable();
+            told_twice(&all)
+        };
+        assert_eq!(with(5), None, "5 of 105");
+        assert!(with(6).is_some_and(|told| told.starts_with("events: 6 of 106 ")));
     }
 }

@@ -40,7 +40,7 @@ pub struct ExpectedReport {
 }
 
 /// Asks for launches of the test days, with and without seeds, and for products that sold before; those whose horizon
-/// ends within the test days.
+/// ends within the test days. Of the `active` members to rank, those count who may be contacted, as nobody else is in an audience.
 pub(super) fn judge(
     model: &Model,
     dataset: &Dataset,
@@ -50,6 +50,8 @@ pub(super) fn judge(
     params: &LaunchParams,
     stop: &Stop,
 ) -> Result<Vec<ExpectedReport>, Stopped> {
+    let eligible: Vec<u32> = (0..model.members.len() as u32).filter(|row| may_be_contacted(model, *row)).collect();
+    let active: Vec<u32> = active.iter().copied().filter(|row| eligible.binary_search(row).is_ok()).collect();
     let (horizon, end) = (i64::from(params.horizon_days) * DAY_SECONDS, test.iter().map(|e| e.time).max().unwrap_or(0));
     let mut first_sold = HashMap::<u32, i64>::new();
     for event in test.iter().filter(|event| event.kind == Kind::Purchase) {
@@ -62,7 +64,7 @@ pub(super) fn judge(
         Some(dataset.launched_at[product as usize].map_or(first, |launched| launched.min(first)))
     };
     let asked = launches.iter().filter_map(|launch| within(launch.product, from(launch.product)?)).collect();
-    let launched = buyers(test, active, asked, horizon);
+    let launched = buyers(test, &active, asked, horizon);
     let launched: Vec<(u32, Vec<u32>)> =
         launched.into_iter().filter(|(_, buyers)| params.counts(buyers.len())).collect();
     let mut reports = Vec::new();
@@ -77,26 +79,32 @@ pub(super) fn judge(
         });
         reports.extend(report(model, name, asked, stop)?);
     }
-    let known = buyers(test, active, known_products(model, params, |p| within(p, model.info.as_of_time)), horizon);
+    let known = buyers(test, &active, known_products(model, params, |p| within(p, model.info.as_of_time)), horizon);
     let asked = known.iter().map(|(product, buyers)| (Subject::Known(*product), Vec::new(), buyers));
     if let Some(report) = report(model, "known products".to_owned(), asked, stop)? {
-        let own = known.iter().map(|(product, buyers)| recall_of_own_buyers(model, *product, active, buyers));
+        let own = known.iter().map(|(product, buyers)| recall_of_own_buyers(model, *product, &eligible, buyers));
         reports.push(ExpectedReport { recall_of_own_buyers: Some(own.sum::<f64>() / known.len() as f64), ..report });
     }
     Ok(reports)
 }
 
-/// The share of a product's buyers whom one finds who asks a tenth of the members: its buyers, who bought most lately first,
-/// and then those who buy most of anything.
-fn recall_of_own_buyers(model: &Model, product: u32, active: &[u32], buyers: &[u32]) -> f64 {
+/// Whether a member may be told of anything.
+fn may_be_contacted(model: &Model, row: u32) -> bool {
+    let consent = model.members.consent(row);
+    consent.allows_contact(consent)
+}
+
+/// The share of a product's buyers whom one finds who asks a tenth of the members who may be asked: its buyers, who bought most
+/// lately first, and then those who buy most of anything.
+fn recall_of_own_buyers(model: &Model, product: u32, eligible: &[u32], buyers: &[u32]) -> f64 {
     let activity = &model.launch.statics.activity;
     let of = |member: &u32| {
         let bought = model.history.pair(*member, product).map_or(0.0, |past| past.decayed);
         (bought, activity[*member as usize])
     };
-    let mut ranked: Vec<(u32, (f32, f32))> = active.iter().map(|member| (*member, of(member))).collect();
+    let mut ranked: Vec<(u32, (f32, f32))> = eligible.iter().map(|member| (*member, of(member))).collect();
     ranked.sort_by(|(_, a), (_, b)| b.0.total_cmp(&a.0).then(b.1.total_cmp(&a.1)));
-    let head = &ranked[..(SHARE * active.len() as f64).ceil() as usize];
+    let head = &ranked[..(SHARE * eligible.len() as f64).ceil() as usize];
     let came = head.iter().filter(|(member, _)| buyers.binary_search(member).is_ok()).count();
     came as f64 / buyers.len().max(1) as f64
 }

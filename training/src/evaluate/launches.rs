@@ -10,6 +10,7 @@ use kindred_models::stop::{Stop, Stopped};
 use super::standing::Standing;
 use crate::config::LaunchParams;
 use crate::data::{Dataset, Event};
+use crate::launches::launch_times;
 use crate::slice::{Slice, kept_purchases, pairs};
 
 /// A product first sold after the cut.
@@ -20,12 +21,17 @@ pub(super) struct Launch {
     pub(super) buyers: Vec<u32>,
 }
 
-/// By product, whether it was neither sold nor launched up to a slice's end: nothing is, where events have no time.
+/// By product, whether it was neither sold nor launched up to a slice's end, though it may have been looked at: nothing is,
+/// where events have no time.
 pub(super) fn new_products(dataset: &Dataset, slice: &Slice) -> Vec<bool> {
-    let was_there = |launched: &Option<i64>| launched.is_some_and(|launched| launched <= slice.as_of);
-    let mut new: Vec<bool> = dataset.launched_at.iter().map(|at| slice.has_time() && !was_there(at)).collect();
-    slice.pairs().for_each(|pair| new[pair[0].product as usize] = false);
-    new
+    launch_times(dataset, slice).into_iter().map(|launched| slice.has_time() && launched > slice.as_of).collect()
+}
+
+/// By product, whether anything is known of it up to a slice's end.
+pub(super) fn was_there(is_new: &[bool], slice: &Slice) -> Vec<u8> {
+    let mut was_there: Vec<u8> = is_new.iter().map(|is_new| u8::from(!is_new)).collect();
+    slice.pairs().for_each(|pair| was_there[pair[0].product as usize] = 1);
+    was_there
 }
 
 /// New products with at least so many buyers after the cut among the members to rank.

@@ -203,10 +203,11 @@ pub fn evaluate(
     let cut = slice.has_time().then_some(slice.as_of);
     let baselines = Baselines::new(&slice, dataset.products.len());
     let new_products = launches::new_products(dataset, &slice);
+    let were_there = launches::was_there(&new_products, &slice);
     let Fitted { mut model, scorers, launches } = fit(dataset, slice, config, earlier, progress, stop)?;
     evaluation.launch_replays = launches;
     // What is available today says nothing of then; what was neither sold nor launched by then was not there.
-    model.products.available = new_products.iter().map(|is_new| u8::from(!is_new)).collect::<Vec<_>>().into();
+    model.products.available = were_there.into();
     evaluation.scorers = scorers;
     evaluation.cut_time = cut.unwrap_or(0);
     let served = match served.map(|served| served.and_then(|served| comparable(served, &model, cut))) {

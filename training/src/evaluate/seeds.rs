@@ -39,7 +39,7 @@ pub(super) fn judge(
     seed: u64,
     stop: &Stop,
 ) -> Result<Vec<SeedReport>, Stopped> {
-    // By launch: without seeds and with them, recall and area under the curve.
+    // By launch: without seeds and with them, recall and area under the curve of the other buyers, among members who are no seeds.
     let mut pairs: [Vec<[[f64; 2]; 2]>; SEED_COUNTS.len()] = Default::default();
     for launch in launches {
         let attributes = model.products.attributes(launch.product);
@@ -54,7 +54,12 @@ pub(super) fn judge(
             let (seeds, others) = (of(true), of(false));
             let with = query.clone().with_seeds(&seeds, model);
             let with = model.launch.score_all(&[&with], &model.embeddings, stop)?.remove(0);
-            pairs.push([&without, &with].map(|scores| figures(scores, active, &seeds, &others)));
+            let standings = [&without, &with].map(|scores| Standing::new(scores, active, &seeds, &others));
+            if standings[0].tells() {
+                pairs.push(
+                    standings.map(|standing| [standing.recall(standing.head(HEAD)), standing.area_under_curve()]),
+                );
+            }
         }
     }
     let report = |(seeds, pairs): (usize, Vec<[[f64; 2]; 2]>)| {
@@ -71,10 +76,4 @@ pub(super) fn judge(
         }
     };
     Ok(SEED_COUNTS.into_iter().zip(pairs).filter(|(_, pairs)| !pairs.is_empty()).map(report).collect())
-}
-
-/// Recall@10% and area under the curve of the other buyers, among members who are no seeds.
-fn figures(scores: &[f32], active: &[u32], seeds: &[u32], others: &[u32]) -> [f64; 2] {
-    let standing = Standing::new(scores, active, seeds, others);
-    [standing.recall(standing.head(HEAD)), standing.area_under_curve()]
 }

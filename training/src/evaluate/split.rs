@@ -55,6 +55,22 @@ mod tests {
     use kindred_models::catalogue::Members;
 
     #[test]
+    fn what_happens_at_the_cut_is_learned_and_not_judged() {
+        let at = |day: i64| Event {
+            member: 0,
+            product: day as u32,
+            time: day * DAY_SECONDS,
+            store: 0,
+            channel: 0,
+            kind: Kind::Purchase,
+            price: 0,
+        };
+        let (train, test) = split(&Slice::of(vec![at(0), at(72), at(73), at(100)], true), 28, 1);
+        assert_eq!(test.iter().map(|e| e.product).collect::<Vec<_>>(), [73, 100]);
+        assert_eq!(train.events().map(|e| e.product).collect::<Vec<_>>(), [0, 72]);
+    }
+
+    #[test]
     fn what_was_brought_back_was_not_bought() {
         let event = |member, product, time, kind| Event { member, product, time, store: 0, channel: 0, kind, price: 0 };
         let members =

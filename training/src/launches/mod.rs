@@ -34,7 +34,7 @@ use replay::Past;
 pub(crate) use replay::{Replayed, SEED_COUNTS, choose_seeds};
 use seeds::Revealed;
 pub(crate) use selling::selling;
-pub(crate) use statics::statics;
+pub(crate) use statics::{launch_times, statics};
 
 /// Days of history before a moment without which there is nothing to learn from.
 const MIN_HISTORY_DAYS: i64 = 14;

@@ -111,7 +111,7 @@ fn early(dataset: &Dataset, slice: &Slice, history: &History, config: &TrainConf
 
 /// When each product was launched: as its table says, or when it was first sold; `i64::MAX` where neither is
 /// known yet.
-pub(super) fn launch_times(dataset: &Dataset, slice: &Slice) -> Vec<i64> {
+pub(crate) fn launch_times(dataset: &Dataset, slice: &Slice) -> Vec<i64> {
     let mut times: Vec<i64> = vec![i64::MAX; dataset.products.len()];
     for event in slice.events().filter(|e| e.kind == Kind::Purchase) {
         let time = &mut times[event.product as usize];

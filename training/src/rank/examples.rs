@@ -9,6 +9,7 @@ use kindred_models::stop::Stop;
 use rayon::prelude::*;
 
 use crate::config::RankerParams;
+use crate::data::Event;
 use crate::error::TrainError;
 use crate::slice::{Slice, kept_products};
 
@@ -56,10 +57,7 @@ impl Horizon {
         let has_bought = |member: &u32| model.history.member(*member).any(|p| p.count > 0);
         let known = (0..model.members.len() as u32).filter(has_history);
         let (buyers, lookers) = known.partition(has_bought);
-        let bought = |member: u32| {
-            let events = slice.of_member(member).filter(|e| e.time > cut && e.time <= end);
-            kept_products(&events.copied().collect::<Vec<_>>()).collect()
-        };
+        let bought = |member: u32| bought_within(slice.of_member(member), cut, end);
         let members = sampled(buyers, lookers, params.max_members).into_iter();
         let members = members.map(|member| (member, bought(member))).collect();
         Self { model, members }
@@ -82,6 +80,12 @@ impl Horizon {
         };
         f(&products, &signals)
     }
+}
+
+/// Products of a member's events that were bought after a cut, up to an end, and kept.
+fn bought_within<'a>(events: impl Iterator<Item = &'a Event>, cut: i64, end: i64) -> HashSet<u32> {
+    let events: Vec<Event> = events.filter(|e| e.time > cut && e.time <= end).copied().collect();
+    kept_products(&events).collect()
 }
 
 /// Rows for fitting a scorer. All that were bought, and a known share of the others.
@@ -192,5 +196,20 @@ mod tests {
         assert_eq!([of(100, 50), of(100, 1000), of(5, 1000), of(0, 9)], [(50, 5), (100, 10), (5, 0), (0, 0)]);
         let members = sampled((0..99).collect(), Vec::new(), 99);
         assert!(!members.is_sorted() && members == sampled((0..99).rev().collect(), Vec::new(), 99));
+    }
+
+    #[test]
+    fn what_is_bought_at_the_cut_was_bought_before_and_after_the_horizon_too_late() {
+        let bought = |product: u32, time: i64| Event {
+            member: 0,
+            product,
+            time,
+            kind: crate::data::Kind::Purchase,
+            price: 0,
+            channel: 0,
+            store: 0,
+        };
+        let events = [bought(1, 100), bought(2, 101), bought(3, 200), bought(4, 201)];
+        assert_eq!(bought_within(events.iter(), 100, 200), HashSet::from([2, 3]));
     }
 }

@@ -74,10 +74,13 @@ pub fn fit(
 ) -> Result<Ranked, TrainError> {
     let (params, blend) = (&config.given.ranker, &config.given.feed);
     let cuts = cuts(slice, params);
-    if cuts.is_empty() {
+    let untaught = || {
         let is_last = blend.repeat > 0.0 && nobody_returns(slice);
         let blend = if is_last { Blend { repeat: LAST, ..*blend } } else { *blend };
-        return Ok(Ranked { ranker: unranked(&blend), comparisons: Vec::new() });
+        Ok(Ranked { ranker: unranked(&blend), comparisons: Vec::new() })
+    };
+    if cuts.is_empty() {
+        return untaught();
     }
     // Those that the history reaches share the rows among them.
     let params = &RankerParams { slices: cuts.len() as u32, ..*params };
@@ -93,6 +96,10 @@ pub fn fit(
             progress.part("examples of one moment");
             only = Some(horizon).filter(|_| cuts.len() == 1);
         }
+    }
+    // A score is a chance only if something taught it: not where nobody of then may be learned from.
+    if NOVELTIES.iter().any(|novelty| !lessons.teaches(&cuts, *novelty)) {
+        return untaught();
     }
     let mut judgements: [Vec<Judgement>; NOVELTIES.len()] = Default::default();
     for cut in &cuts {
@@ -139,6 +146,11 @@ impl Lessons {
             self.by_cut.insert((cut, novelty), Examples::of(horizon, &horizon.members, novelty, params, stop)?);
         }
         Ok(())
+    }
+
+    /// Whether anything was ranked at any of these cuts.
+    fn teaches(&self, cuts: &[i64], novelty: Novelty) -> bool {
+        cuts.iter().any(|cut| self.by_cut.get(&(*cut, novelty)).is_some_and(|examples| !examples.rows.is_empty()))
     }
 
     /// The examples of some cuts together.

@@ -80,7 +80,7 @@ pub fn tune(
 ) -> Result<Vec<Trial>, TrainError> {
     let given = search.config.clone().validate()?;
     let dataset = prepare(&given, now, progress)?;
-    let window = Window::of(&dataset, &given, search.validation_days).ok_or(TrainError::NothingToJudgeBy)?;
+    let window = Window::of(&dataset, &given, search.validation_days).ok_or(TrainError::NothingNewToJudgeBy)?;
     let space = space(search.source, search.max_factors, window.slice.has_time());
     let mut trials = Trials::open(search.trials_file, &search.identity(&window, &given, &space))?;
     let mut tell = |best: &Trial| on_best(&with(&search.config, &best.parameters), best).map_err(TrialsError::Best);
@@ -184,7 +184,7 @@ struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    /// `None` where nobody bought anything on both sides.
+    /// `None` where nobody with a history bought anything new.
     fn of(dataset: &'a Dataset, config: &ValidConfig, days: u32) -> Option<Self> {
         let params = &config.given.evaluate;
         let (all, seed) = (Slice::all(dataset), config.embeddings.seed);

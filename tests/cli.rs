@@ -3,50 +3,9 @@
 
 mod support;
 
-use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
-use support::two_tastes;
-
-fn kindred(folder: &Path, arguments: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_kindred")).current_dir(folder).args(arguments.split_whitespace()).output().unwrap()
-}
-
-fn ok(folder: &Path, arguments: &str) -> String {
-    let output = kindred(folder, arguments);
-    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// The exit code, and what was said on standard error.
-fn fails(folder: &Path, arguments: &str) -> (i32, String) {
-    let output = kindred(folder, arguments);
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{arguments}: nothing on stdout but the answer");
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(!said.contains("panicked"), "{said}");
-    (output.status.code().unwrap(), said)
-}
-
-const CONFIG: &str = r#"
-[data.events]
-path = "events.csv"
-time_unit = "s"
-[data.products]
-path = "products.csv"
-[data.members]
-path = "members.csv"
-[embeddings]
-factors = 8
-[evaluate]
-test_days = 14
-"#;
-
-fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    two_tastes().write(folder.path());
-    std::fs::write(folder.path().join("kindred.toml"), CONFIG).unwrap();
-    folder
-}
+use support::program::{fails, folder, kindred, ok, rows};
 
 #[test]
 fn the_main_job_from_the_command_line() {
@@ -91,21 +50,14 @@ fn the_main_job_from_the_command_line() {
 
 #[test]
 fn what_is_sold_already_is_known_by_its_buyers() {
-    use kindred_training::tables::{Cell, table_files};
     let folder = folder();
     let at = folder.path();
     ok(at, "train --config kindred.toml --test-days 0");
     // Whoever drinks tea has bought tea1, whatever this table says of it.
     std::fs::write(at.join("sold.csv"), "product_id,category\ntea1,drinks/coffee\n").unwrap();
     ok(at, "audience --products sold.csv --out sold.parquet --size 10");
-    let mut members = Vec::new();
-    let file = &table_files(&at.join("sold.parquet")).unwrap()[0];
-    file.read(&["member_id".to_owned()], &mut |(_, cells)| match cells.unwrap() {
-        [Cell::Text(id)] => members.push(id.to_string()),
-        other => panic!("{other:?}"),
-    })
-    .unwrap();
-    assert!(members.len() == 10 && members.iter().all(|id| id.starts_with('t')), "{members:?}");
+    let members = rows(&at.join("sold.parquet"), &["member_id"]);
+    assert!(members.len() == 10 && members.iter().all(|row| row[0].starts_with('t')), "{members:?}");
 }
 
 #[test]
@@ -321,8 +273,13 @@ fn training_can_be_ended_at_any_stage() {
         assert!(said.any(|line| line.unwrap().starts_with(stage)), "{stage} ends");
         Command::new("kill").args([signal, &training.id().to_string()]).status().unwrap();
         let code = training.wait().unwrap().code();
-        // A signal may come after the last look at the flag; then the run ends as if there had been none.
-        let expected = if signal == "-KILL" { vec![None] } else { vec![Some(130), Some(0)] };
+        let expected = match (signal, stage) {
+            ("-KILL", _) => vec![None],
+            // Seconds of work were to come.
+            (_, "prepare") => vec![Some(130)],
+            // A signal may come after the last look at the flag; then the run ends as if there had been none.
+            _ => vec![Some(130), Some(0)],
+        };
         assert!(expected.contains(&code), "{signal} {stage}: {code:?}");
         let listed: serde_json::Value = serde_json::from_str(&ok(at, "models list --json")).unwrap();
         for version in listed.as_array().unwrap() {

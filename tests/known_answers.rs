@@ -215,9 +215,15 @@ async fn a_basket_gets_what_goes_with_it_and_rules_hold_over_the_wire() {
     }
     for m in 0..30 {
         let (member, day) = (format!("m{m}"), m % 7 + 1);
+        tables.member(&format!("{member},,,,true,true,false,"));
         for product in if m % 3 == 0 { vec!["soap"] } else { vec!["tea", "tea2", "cup"] } {
             tables.buy(&member, product, day);
         }
+    }
+    // Of whom nothing may be learned, and nobody else buys these together.
+    tables.member("shy,,,,false,false,false,");
+    for day in [1, 3, 5, 7, 9] {
+        ["tea", "soap"].into_iter().for_each(|product| tables.buy("shy", product, day));
     }
     let trained = trained(&tables);
     let running = serve(&trained).await;

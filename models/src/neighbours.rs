@@ -42,3 +42,34 @@ impl Neighbours {
         Ok(Self { similar: Matrix::read("similar", members, members, &s)? })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::fixture::{history, model};
+    use crate::feed::{FeedRequest, Persona, Signals, Visitor};
+    use crate::history::Past;
+    use crate::model::Model;
+    use crate::state::{Profile, State};
+
+    #[test]
+    fn members_alike_speak_only_while_they_allow_it() {
+        let mut model = model(&[("a", "A", [1.0, 0.0], 10), ("a", "A", [1.0, 0.0], 10)], &[]);
+        let bought =
+            |product| Past { weight: 1.0, decayed: 1.0, recent: 1.0, count: 1, days_since: 3, ..Past::new(product) };
+        model.members.ids = ["m0", "m1"].iter().collect();
+        model.members.consents = vec![3; 2].into();
+        model.history = history(&[vec![bought(1)], vec![bought(0)]]);
+        model.neighbours = Neighbours { similar: Matrix::from_sorted(2, &[(1, 0, 0.5)]) };
+        model.state = State::of(&model);
+        let spoken_for = |model: &Model| {
+            let persona = Persona::of(model, Visitor::Member(1), &[]);
+            Signals::new(model, &persona, &FeedRequest::new(Visitor::Member(1), 5)).neighbours.get(1)
+        };
+        assert!(spoken_for(&model) > 0.0);
+        let mut state = model.state.clone();
+        state.describe(&model, "m0", Profile { personalization: Some(false), ..Profile::default() });
+        let silent = Model { state, ..model.clone() };
+        assert_eq!(spoken_for(&silent), 0.0);
+    }
+}

@@ -5,6 +5,7 @@
 pub mod live;
 pub mod outreach;
 pub mod process;
+pub mod program;
 pub mod shop;
 
 use std::fmt::Write as _;

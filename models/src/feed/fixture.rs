@@ -9,7 +9,7 @@ use crate::categories::CategoryTree;
 use crate::content::{Attributes, ContentIndex};
 use crate::embeddings::{Embeddings, Fit, Objective};
 use crate::groups::Groups;
-use crate::history::History;
+use crate::history::{History, Past};
 use crate::index::GatedIndex;
 use crate::launch::LaunchModel;
 use crate::model::{Model, ModelInfo};
@@ -17,7 +17,7 @@ use crate::neighbours::Neighbours;
 use crate::popularity::Popularity;
 use crate::ranker::{Ranker, RankerFit, Scorer};
 use crate::repeat::Repeat;
-use crate::sparse::Matrix;
+use crate::sparse::{Matrix, Rows};
 use crate::state::State;
 use crate::strings::Labels;
 
@@ -94,4 +94,24 @@ pub(crate) fn model(given: &[Given], baskets: &[(u32, u32, f32)]) -> Model {
 /// Items with falling scores 1, 0.9, 0.8, …, one per product.
 pub(super) fn ranking(n: u32) -> Vec<FeedItem> {
     (0..n).map(|product| FeedItem::new(product, 1.0 - 0.1 * product as f32, Source::Popular)).collect()
+}
+
+/// A history of members, each of whom bought so much.
+pub(crate) fn history(members: &[Vec<Past>]) -> History {
+    let all: Vec<&Past> = members.iter().flatten().collect();
+    let numbers = |of: fn(&Past) -> f32| all.iter().map(|past| of(past)).collect::<Vec<f32>>().into();
+    let counts = |of: fn(&Past) -> u16| all.iter().map(|past| of(past)).collect::<Vec<u16>>().into();
+    History {
+        rows: Rows::from_lists(members.iter().map(|of| of.iter().map(|past| past.product).collect())),
+        weights: numbers(|past| past.weight),
+        decayed: numbers(|past| past.decayed),
+        recent: numbers(|past| past.recent),
+        counts: counts(|past| past.count),
+        days_since: counts(|past| past.days_since),
+        trips: counts(|past| past.trips),
+        span_days: counts(|past| past.span_days),
+        trips_since: counts(|past| past.trips_since),
+        trips_from: counts(|past| past.trips_from),
+        member_trips: vec![1; members.len()].into(),
+    }
 }

@@ -171,7 +171,7 @@ mod tests {
     use crate::events::Kind;
     use crate::feed::{ProductFilter, fixture};
     use crate::groups::{Contacts, Groups};
-    use crate::outreach::{ChannelParams, OutreachParams};
+    use crate::outreach::{ChannelParams, FatigueParams, OutreachParams};
     use crate::presence::{Habit, Others, Presence};
     use crate::sparse::Matrix;
     use crate::state::{LiveEvent, Profile};
@@ -210,6 +210,10 @@ mod tests {
     }
 
     fn opening(model: &Model, policy: &Policy, member: u32) -> Result<(u16, u8), Closed> {
+        found(model, policy, member).map(|found| (found.channel, policy.calendar.hour(found.times.from)))
+    }
+
+    fn found(model: &Model, policy: &Policy, member: u32) -> Result<Opening, Closed> {
         let request = PushRequest {
             offers: Vec::new(),
             products: ProductFilter::default(),
@@ -220,8 +224,21 @@ mod tests {
             priority: 0,
         };
         let channels = reached(model, policy, &request);
-        let found = Openings::new(model, policy, &channels, &request, NOW).of(member)?;
-        Ok((found.channel, policy.calendar.hour(found.times.from)))
+        Openings::new(model, policy, &channels, &request, NOW).of(member)
+    }
+
+    #[test]
+    fn an_opening_costs_what_the_channel_does_and_what_was_told_lately() {
+        let mut model = model();
+        // A week ago, which is six days before what the version knows last: half of it is forgotten.
+        model.groups =
+            Groups { contacts: Some(Contacts { members: vec![1].into(), days_ago: vec![6].into() }), ..model.groups };
+        let policy = policy(|p| {
+            p.channels.values_mut().for_each(|channel| channel.cost = 0.25);
+            p.fatigue = FatigueParams { cost: 0.5, per_recent: 2.0, per_ignored: 0.0 };
+        });
+        assert_eq!(found(&model, &policy, 0).unwrap().cost, 0.75);
+        assert_eq!(found(&model, &policy, 1).unwrap().cost, 0.25 + 0.5 * (1.0 + 2.0 * 0.5));
     }
 
     #[test]

@@ -218,3 +218,31 @@ impl Shopping {
 fn saturated(count: usize) -> u16 {
     u16::try_from(count).unwrap_or(u16::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{LiveEvent, State};
+    use super::Past;
+    use crate::events::{DAY_SECONDS, Kind};
+    use crate::feed::fixture;
+
+    #[test]
+    fn what_was_bought_within_two_days_was_just_bought_whoever_knows_of_it() {
+        const NOW: i64 = 20_000 * DAY_SECONDS;
+        let mut model = fixture::model(&[("tea", "", [1.0, 0.0], 10); 4], &[]);
+        let bought = |product, days_since| Past { count: 1, days_since, ..Past::new(product) };
+        model.members.ids = ["m"].iter().collect();
+        model.members.consents = vec![3].into();
+        model.history = fixture::history(&[vec![bought(0, 0), bought(1, 1)]]);
+        model.info.as_of_time = NOW - DAY_SECONDS;
+        model.state = State::of(&model);
+        let mut state = model.state.clone();
+        for (product, time) in [(2, NOW - 2 * DAY_SECONDS), (3, NOW - 2 * DAY_SECONDS + 1)] {
+            state.record(&model, "m", LiveEvent { time, product, kind: Kind::Purchase, channel: u16::MAX }, None);
+        }
+        // The version's newest day was yesterday: what it has of the day before was two days ago.
+        let mut just = state.just_bought(&model, 0, NOW);
+        just.sort_unstable();
+        assert_eq!(just, [0, 3]);
+    }
+}

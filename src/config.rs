@@ -47,6 +47,8 @@ pub struct ServeConfig {
     pub reload_seconds: u64,
     /// Seconds that open calls get to finish after SIGTERM or Ctrl-C.
     pub drain_seconds: u64,
+    /// Connections at a time; more wait to be taken in. Each is a file to the system, whose limit must leave room for others.
+    pub connections: usize,
     /// Address of `/metrics`, `/healthz` and `/readyz`, over plain HTTP and for everybody who reaches it; `None` for none.
     pub admin: Option<SocketAddr>,
     /// Whether to serve other machines without TLS or keys.
@@ -108,6 +110,7 @@ impl Default for ServeConfig {
             threads: 0,
             reload_seconds: 5,
             drain_seconds: 30,
+            connections: 900,
             admin: None,
             insecure: false,
             new_state: false,
@@ -319,6 +322,13 @@ mod tests {
         assert_eq!(config.data.events.columns["time"].list(), ["ts"]);
         assert_eq!(config.data.products.columns["category"].list().len(), 3);
         assert_eq!(config.embeddings, IalsParams::default());
+    }
+
+    #[test]
+    fn messages_go_out_by_the_clocks_of_the_shops() {
+        // 20:30 in UTC is half past four in China.
+        let policy = load("[popularity]\nutc_offset_minutes = 480").unwrap().policy().unwrap();
+        assert_eq!(policy.calendar.hour(20 * 3600 + 1800), 4);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod access;
 pub mod batch;
 pub mod cli;
 mod clock;
+mod codec;
 pub mod config;
 pub mod error;
 pub mod live;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use prost::Message as _;
-use prost_types::FileDescriptorSet;
+use prost_types::{FileDescriptorSet, MethodDescriptorProto};
 
 /// Version 1 of the API.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::unwrap_used, rustdoc::all)]
@@ -11,13 +11,29 @@ pub mod v1 {
     tonic::include_proto!("kindred.v1");
 }
 
+/// The package of the API.
+pub(crate) const PACKAGE: &str = "kindred.v1";
+
 /// Descriptors of the API, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kindred.bin"));
 
 /// `Service/Method` of every call of the API.
 pub fn methods() -> BTreeSet<String> {
+    methods_where(|_| true)
+}
+
+/// Those of one request each.
+pub(crate) fn unary_methods() -> BTreeSet<String> {
+    methods_where(|method| !method.client_streaming())
+}
+
+fn methods_where(is_meant: impl Fn(&MethodDescriptorProto) -> bool + Copy) -> BTreeSet<String> {
     // It is our own: `build.rs` encoded it.
     let set = FileDescriptorSet::decode(DESCRIPTORS).unwrap_or_default();
-    let services = set.file.iter().filter(|file| file.package() == "kindred.v1").flat_map(|file| &file.service);
-    services.flat_map(|s| s.method.iter().map(move |method| format!("{}/{}", s.name(), method.name()))).collect()
+    let services = set.file.iter().filter(|file| file.package() == PACKAGE).flat_map(|file| &file.service);
+    let named = services.flat_map(|service| {
+        let meant = service.method.iter().filter(move |method| is_meant(method));
+        meant.map(move |method| format!("{}/{}", service.name(), method.name()))
+    });
+    named.collect()
 }

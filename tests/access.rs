@@ -128,7 +128,7 @@ async fn a_revoked_key_opens_nothing_any_more() {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(std::time::Duration::from_secs(30), wait).await.expect("the server follows");
+        tokio::time::timeout(std::time::Duration::from_secs(90), wait).await.expect("the server follows");
     };
     becomes(0, &token).await;
     becomes(0, &admin).await;
@@ -165,7 +165,7 @@ async fn what_was_opened_is_closed_when_what_let_it_in_is_not_enough_any_more() 
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(30), kept).await.expect("it is open");
+    tokio::time::timeout(std::time::Duration::from_secs(90), kept).await.expect("it is open");
     assert!(store.revoke_key(&id, by_test()).await.unwrap());
     assert!(with.refused().await.contains("revoked"));
     let go_on = async {
@@ -173,7 +173,7 @@ async fn what_was_opened_is_closed_when_what_let_it_in_is_not_enough_any_more() 
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(30), go_on).await.expect("it ends");
+    tokio::time::timeout(std::time::Duration::from_secs(90), go_on).await.expect("it ends");
     assert_eq!(events.await.unwrap().unwrap_err().code(), Code::Unauthenticated, "though it has not answered yet");
     running.end().await.unwrap();
 }
@@ -210,7 +210,7 @@ impl Scores {
                 }
             }
         };
-        let refused = tokio::time::timeout(std::time::Duration::from_secs(30), wait).await.expect("the server follows");
+        let refused = tokio::time::timeout(std::time::Duration::from_secs(90), wait).await.expect("the server follows");
         assert_eq!(refused.code(), Code::Unauthenticated);
         refused.message().to_owned()
     }
@@ -272,7 +272,7 @@ async fn whom_an_issuer_vouches_for_is_let_in_with_their_roles() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(30), wait).await.expect("keys go beside tokens");
+    tokio::time::timeout(std::time::Duration::from_secs(90), wait).await.expect("keys go beside tokens");
     running.end().await.unwrap();
 }
 

@@ -387,7 +387,7 @@ async fn what_makes_no_sense_is_refused_by_field() {
         (of(v1::LaunchToAllocate { attributes: None, ..launch() }), "launches[0].attributes"),
         (of(v1::LaunchToAllocate { product_id: "tea1".into(), ..launch() }), "launches[0].attributes"),
         (of(v1::LaunchToAllocate { value: -1.0, ..launch() }), "launches[0].value"),
-        (of(v1::LaunchToAllocate { cap: Some(Cap::Stock(f64::NAN)), ..launch() }), "launches[0].cap"),
+        (of(v1::LaunchToAllocate { cap: Some(Cap::Stock(f64::NAN)), ..launch() }), "launches[0].stock"),
         (v1::AllocateLaunchesRequest { contact_cost: -1.0, ..of(launch()) }, "contact_cost"),
         (v1::AllocateLaunchesRequest { holdout_share: 2.0, ..of(launch()) }, "holdout_share"),
     ] {

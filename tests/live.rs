@@ -63,7 +63,7 @@ async fn a_store_that_was_restored_serves_what_it_holds_then(state: StateConfig)
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(std::time::Duration::from_secs(30), wait).await.expect("noticed soon");
+        tokio::time::timeout(std::time::Duration::from_secs(90), wait).await.expect("noticed soon");
     };
     restore().await;
     until(true).await;
@@ -107,7 +107,7 @@ async fn a_purchase_on_an_old_version_leaves_popularity_finite(state: StateConfi
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(30), moves).await.expect("popularity follows");
+    tokio::time::timeout(std::time::Duration::from_secs(90), moves).await.expect("popularity follows");
     for visitor in ["nobody", "t5", "c5"] {
         let page = feed(&running, visitor, true).await;
         assert_eq!(page.items.len(), popular);
@@ -128,9 +128,14 @@ async fn bad_events_are_refused_one_by_one(state: StateConfig) {
     let refused: Vec<i64> = kept.refused.iter().map(|r| r.index).collect();
     assert_eq!(refused, [0, 2]);
     assert!(kept.refused[0].reason.starts_with("event_id") && kept.refused[1].reason.contains("accept_days"));
+    let named: Vec<_> = kept.refused.iter().map(|r| (r.code(), r.field.as_str())).collect();
+    assert_eq!(named, [(v1::RefusedEventCode::Invalid, "event_id"), (v1::RefusedEventCode::TooOld, "time")]);
     let mut client = EventServiceClient::new(running.channel.clone());
     let empty = client.record_events(v1::RecordEventsRequest::default()).await.unwrap_err();
     assert_eq!(empty.code(), Code::InvalidArgument);
+    // A hundred kilobytes, of which a hundred times as much would be made.
+    let many = v1::RecordEventsRequest { events: vec![v1::Event::default(); 50_001] };
+    assert_eq!(client.record_events(many).await.unwrap_err().code(), Code::OutOfRange);
     let messages = (0..3).map(move |i| v1::StreamEventsRequest {
         events: vec![
             event(&format!("s{i}"), "t0", "tea1", v1::EventKind::View),
@@ -236,7 +241,7 @@ async fn replicas_see_what_each_other_wrote(state: StateConfig) {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(std::time::Duration::from_secs(30), wait).await.expect("each sees what the other wrote");
+        tokio::time::timeout(std::time::Duration::from_secs(90), wait).await.expect("each sees what the other wrote");
     }
     let kept = record(&other, vec![event("e1", "t0", "tea9", v1::EventKind::Purchase)]).await;
     assert_eq!(kept.duplicate_count, 1, "whoever is told");

@@ -144,6 +144,12 @@ async fn a_slip_in_an_id_is_told(state: StateConfig) {
         assert!(refused.code() == Code::InvalidArgument && refused.message().contains("space"), "{refused:?}");
         assert_eq!(members(&running).erase_member(erase(slip)).await.unwrap_err().code(), Code::InvalidArgument);
     }
+    // Nor is a member made of one, as whom somebody could opt out.
+    let told = ["t1 ", " "].map(|slip| event(&format!("e{slip}"), slip, "tea1", v1::EventKind::Purchase));
+    assert_eq!(record(&running, told.to_vec()).await.refused.len(), 2);
+    assert!(members(&running).set_consent(consent("t1 ")).await.is_err());
+    let tag = v1::DeleteMemberTagRequest { member_id: "T1".to_owned(), tag: "vip".to_owned() };
+    assert_eq!(members(&running).delete_member_tag(tag).await.unwrap_err().code(), Code::NotFound);
     assert!(members(&running).set_consent(consent("t1")).await.unwrap().into_inner().was_known);
     assert!(!members(&running).set_consent(consent("T1")).await.unwrap().into_inner().was_known);
     assert!(!members(&running).erase_member(erase("T3")).await.unwrap().into_inner().was_known);
@@ -262,7 +268,7 @@ async fn nothing_of_an_erased_member_stays_in_the_file(state: StateConfig) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(30), wait).await.expect("overwritten soon");
+    tokio::time::timeout(std::time::Duration::from_secs(90), wait).await.expect("overwritten soon");
     running.end().await.unwrap();
 }
 

@@ -154,7 +154,7 @@ async fn what_was_told_of_a_product_before_it_was_described_counts(state: StateC
             }
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(30), counted).await.expect("soon");
+    tokio::time::timeout(std::time::Duration::from_secs(90), counted).await.expect("soon");
     running.end().await.unwrap();
 }
 

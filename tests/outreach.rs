@@ -87,10 +87,12 @@ async fn a_plan_asked_for_again_is_the_same_plan(state: StateConfig) {
     assert!(second.is_repeated && second.contact_count == first.contact_count);
     assert_eq!((second.holdout_count, second.expected_buyers), (first.holdout_count, first.expected_buyers));
     assert_eq!(pushes, again, "who is held out, too");
+    let other = v1::PlanPushesRequest { priority: 1, ..request.clone() };
+    assert_eq!(client(&running).plan_pushes(other).await.unwrap_err().code(), Code::FailedPrecondition);
     // As if its caller had gone, and another went on without a holdout: who is held out stays so.
     sqlx::any::install_default_drivers();
     let store = sqlx::AnyPool::connect(&state.url(&trained.registry).unwrap()).await.unwrap();
-    sqlx::query("UPDATE plans SET state = 0").execute(&store).await.unwrap();
+    sqlx::query("UPDATE plans SET state = 0, asked = NULL").execute(&store).await.unwrap();
     store.close().await;
     let (_, again) = plan(&running, v1::PlanPushesRequest { holdout_share: 0.0, ..request.clone() }).await;
     let by_member =
@@ -120,7 +122,7 @@ async fn a_plan_that_broke_off_takes_no_more_of_a_product_when_it_goes_on(state:
     // As if its caller had gone before it had all that it may have.
     sqlx::any::install_default_drivers();
     let store = sqlx::AnyPool::connect(&state.url(&trained.registry).unwrap()).await.unwrap();
-    sqlx::query("UPDATE plans SET state = 0").execute(&store).await.unwrap();
+    sqlx::query("UPDATE plans SET state = 0, asked = NULL").execute(&store).await.unwrap();
     let running = serve(&trained, state).await;
     let full = v1::PlanPushesRequest { holdout_share: 0.5, ..capped(5) };
     let (summary, pushes) = plan(&running, full).await;
@@ -212,7 +214,7 @@ async fn only_who_consents_is_told_anything_and_until_it_goes_out(state: StateCo
     let erase = |id: &str| v1::EraseMemberRequest { member_id: id.to_owned() };
     members(&running).erase_member(erase("tea-04")).await.unwrap();
     let request = v1::PlanPushesRequest { holdout_share: 0.3, ..tea("p") };
-    let (summary, pushes) = plan(&running, request).await;
+    let (summary, pushes) = plan(&running, request.clone()).await;
     let refused = ["tea-01", "tea-02", "tea-03", "tea-04"];
     assert!(pushes.iter().all(|push| !refused.contains(&push.member_id.as_str())), "neither told nor held out");
     let excluded = summary.excluded.unwrap();
@@ -220,7 +222,7 @@ async fn only_who_consents_is_told_anything_and_until_it_goes_out(state: StateCo
     let sent: Vec<&v1::Push> = pushes.iter().filter(|push| !push.held_out).collect();
     set_consent(&running, &sent[0].member_id, None, Some(false)).await;
     members(&running).erase_member(erase(&sent[1].member_id)).await.unwrap();
-    let told = plan(&running, tea("p")).await.1;
+    let told = plan(&running, request).await.1;
     assert!(sent[..2].iter().all(|gone| told.iter().all(|push| push.member_id != gone.member_id)), "nor again");
     let answer = claim(&running, &sent[..2]).await;
     assert_eq!(reasons(&answer), [v1::RefusalReason::NotAllowed, v1::RefusalReason::Unknown]);

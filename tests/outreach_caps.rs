@@ -10,10 +10,12 @@ use std::sync::Arc;
 use kindred::config::StateConfig;
 use kindred::proto::v1;
 use kindred::store::{
-    Budget, Claim, Entry, Learned, Refusal, Reservation, Said, Store, StoredContact, Wanted, Write, sqlite_url,
+    Budget, Claim, Entry, Learned, NewPlan, Outcome, Refusal, Reservation, Said, Store, StoredContact, Wanted, Write,
+    sqlite_url,
 };
 use kindred_models::catalogue::Consent;
-use kindred_models::outreach::{ContactStatus, Policy, Times};
+use kindred_models::outreach::{Caps, ContactStatus, Policy, Times};
+use kindred_models::state::Profile;
 use support::outreach::{client, config, plan, serve, shop, tea, try_plan};
 use support::serve_configured;
 use tonic::Code;
@@ -27,6 +29,10 @@ on_both!(
     what_is_said_late_or_wrongly_reopens_nothing,
     what_was_planned_before_others_reserved_gets_nothing,
     a_contact_that_nobody_remembers_is_no_obstacle,
+    nothing_is_kept_of_who_is_erased_or_opted_out,
+    who_is_held_out_takes_nobodys_place,
+    quiet_hours_hold_when_a_message_goes_out_too,
+    the_same_product_is_not_told_again_for_thirty_days,
 );
 
 /// Every member's contacts that are out, or have a place, by brute force.
@@ -117,28 +123,45 @@ impl Desk {
         now: i64,
         (after, most): (i64, usize),
     ) -> (usize, Option<i64>) {
-        let wanted = Wanted {
+        let wanted = Wanted { member_id: member_id.to_owned(), ..self.wanted(plan_id, now) };
+        let outcome = self.reserve_as(plan_id, now, (after, most), 0, wanted).await;
+        (outcome.accepted, outcome.plan.as_ref().map(|plan| plan.reserved))
+    }
+
+    /// A message to the member, for now.
+    fn wanted(&self, product_id: &str, now: i64) -> Wanted {
+        Wanted {
             is_held_out: false,
-            member_id: member_id.to_owned(),
-            product_id: plan_id.to_owned(),
+            member_id: "m".to_owned(),
+            product_id: product_id.to_owned(),
             channel: 0,
             times: Times { from: now, until: now + 60 },
             probability: 0.5,
             value: 1.0,
             learned: self.learned.clone(),
-        };
+        }
+    }
+
+    async fn reserve_as(
+        &self,
+        plan_id: &str,
+        now: i64,
+        (after, most): (i64, usize),
+        priority: u8,
+        wanted: Wanted,
+    ) -> Outcome {
         let reservation = Reservation {
             plan_id: plan_id.to_owned(),
             campaign_id: String::new(),
-            priority: 0,
+            priority,
             after,
             budget: self.budget(now),
             wanted: vec![wanted],
         };
         let by = Entry { time: now, actor: String::new(), action: String::new(), detail: String::new() };
-        let writes = [Write::BeginPlan(plan_id.to_owned(), most, by), Write::Reserve(reservation)];
-        let kept = self.store.commit(&writes).await.unwrap();
-        (kept.outcomes[1].accepted, kept.outcomes[1].plan.map(|plan| plan.reserved))
+        let new = NewPlan { plan_id: plan_id.to_owned(), asked: String::new(), most, by };
+        let writes = [Write::BeginPlan(new), Write::Reserve(reservation)];
+        self.store.commit(&writes).await.unwrap().outcomes.remove(1)
     }
 
     async fn claim(&self, plan_id: &str, now: i64) -> Option<Refusal> {
@@ -154,6 +177,59 @@ impl Desk {
         let kept = self.store.commit(&[Write::Confirm(vec![said])]).await.unwrap();
         (kept.outcomes[0].accepted, kept.outcomes[0].duplicates)
     }
+}
+
+async fn nothing_is_kept_of_who_is_erased_or_opted_out(state: StateConfig) {
+    let desk = Desk::open(state).await;
+    // Whoever plans knew nothing of it yet.
+    let by = Entry { time: NOW, actor: String::new(), action: String::new(), detail: String::new() };
+    let no = Profile { marketing: Some(false), ..Profile::default() };
+    desk.store.commit(&[Write::Erase("m".to_owned(), by), Write::Members(vec![("n".to_owned(), no)])]).await.unwrap();
+    assert_eq!(desk.reserve("a", NOW).await, 0);
+    assert_eq!(desk.reserve_for("n", "b", NOW, (0, 1)).await.0, 0);
+    assert!(desk.store.plan("a").await.unwrap().is_empty() && desk.store.plan("b").await.unwrap().is_empty());
+    assert_eq!(desk.reserve_for("o", "c", NOW, (0, 1)).await.0, 1, "anybody else");
+    desk.store.close().await;
+}
+
+async fn who_is_held_out_takes_nobodys_place(state: StateConfig) {
+    let desk = Desk::open(state).await;
+    assert_eq!(desk.reserve("a", NOW).await, 1);
+    let held_out = Wanted { is_held_out: true, ..desk.wanted("b", NOW) };
+    let outcome = desk.reserve_as("b", NOW, (0, 1), 1, held_out).await;
+    assert_eq!((outcome.accepted, outcome.held_out), (0, 1));
+    assert_eq!(desk.store.plan("a").await.unwrap()[0].status, ContactStatus::Reserved, "though b comes first");
+    let outcome = desk.reserve_as("c", NOW, (0, 1), 1, desk.wanted("c", NOW)).await;
+    assert_eq!(outcome.accepted, 1);
+    assert_eq!(desk.store.plan("a").await.unwrap()[0].status, ContactStatus::Displaced);
+    desk.store.close().await;
+}
+
+async fn quiet_hours_hold_when_a_message_goes_out_too(state: StateConfig) {
+    let mut desk = Desk::open(state).await;
+    assert_eq!(desk.reserve("a", NOW).await, 1);
+    // NOW is 14:13 in UTC, and quiet now.
+    let mut quiet = config(StateConfig::default());
+    (quiet.outreach.quiet_from, quiet.outreach.quiet_until) = (14, 15);
+    let loud = std::mem::replace(&mut desk.policy, Arc::new(quiet.policy().unwrap()));
+    assert_eq!(desk.claim("a", NOW + 30).await, Some(Refusal::Early));
+    desk.policy = loud;
+    assert_eq!(desk.claim("a", NOW + 30).await, None);
+    desk.store.close().await;
+}
+
+async fn the_same_product_is_not_told_again_for_thirty_days(state: StateConfig) {
+    let mut desk = Desk::open(state).await;
+    let mut uncapped = config(StateConfig::default());
+    (uncapped.outreach.caps, uncapped.outreach.same_product_days) = (Caps::default(), 30);
+    desk.policy = Arc::new(uncapped.policy().unwrap());
+    let later = NOW + 30 * 86_400;
+    let tell = async |plan_id: &str, now: i64| {
+        desk.reserve_as(plan_id, now, (0, 1), 0, desk.wanted("tea", now)).await.accepted
+    };
+    assert_eq!((tell("a", NOW).await, desk.claim("a", NOW).await), (1, None));
+    assert_eq!((tell("b", NOW + 60).await, tell("c", later - 1).await, tell("d", later).await), (0, 0, 1));
+    desk.store.close().await;
 }
 
 async fn a_place_whose_time_is_over_is_free_for_good(state: StateConfig) {

@@ -48,3 +48,65 @@ pub fn needed(path: &str) -> Option<&'static [Role]> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Written down once more, so that a slip there opens nothing.
+    #[test]
+    fn who_may_call_what() {
+        const CALLS: [(&str, &[&str]); 8] = [
+            ("", &["ModelService/ActivateModel", "ModelService/RollBackModel"]),
+            ("mall campaign batch", &["ModelService/GetModel", "ModelService/ListModels"]),
+            (
+                "mall",
+                &[
+                    "RecommendationService/FindSimilarProducts",
+                    "RecommendationService/RankProducts",
+                    "RecommendationService/RecommendFeed",
+                    "RecommendationService/RecommendGroupFeed",
+                ],
+            ),
+            (
+                "mall",
+                &[
+                    "MemberService/DeleteMemberTag",
+                    "MemberService/EraseMember",
+                    "MemberService/GetMember",
+                    "MemberService/SetConsent",
+                ],
+            ),
+            ("mall batch", &["MemberService/UpsertMembers", "EventService/RecordEvents", "EventService/StreamEvents"]),
+            ("batch", &["BatchService/ScoreMembers", "CatalogService/RetireProducts", "CatalogService/UpsertProducts"]),
+            (
+                "campaign",
+                &[
+                    "AudienceService/AllocateLaunches",
+                    "AudienceService/EstimateAudience",
+                    "AudienceService/FindAudience",
+                ],
+            ),
+            (
+                "campaign",
+                &[
+                    "OutreachService/CancelPlan",
+                    "OutreachService/ClaimContacts",
+                    "OutreachService/ConfirmContacts",
+                    "OutreachService/PlanPushes",
+                ],
+            ),
+        ];
+        let mut calls = crate::proto::methods();
+        for (roles, of) in CALLS {
+            for call in of {
+                let needed =
+                    needed(&format!("/kindred.v1.{call}")).unwrap().iter().filter(|role| **role != Role::Admin);
+                let names: Vec<&str> = needed.map(|role| role.name()).collect();
+                assert_eq!(names.join(" "), roles, "{call}");
+                assert!(calls.remove(*call), "{call}");
+            }
+        }
+        assert!(calls.is_empty(), "{calls:?}");
+    }
+}

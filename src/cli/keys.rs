@@ -11,7 +11,7 @@ use crate::access::{A_NAME, NewKey, Role, is_name};
 use crate::clock::unix_now;
 use crate::error::Error;
 use crate::progress::say;
-use crate::store::{Entry, Store, Verified};
+use crate::store::{Entry, Store, Verified, without_password};
 
 /// What to do with keys.
 #[derive(Debug, Subcommand)]
@@ -128,7 +128,7 @@ async fn open_existing(common: &Common) -> Result<Store, Error> {
     let config = common.load()?;
     let url = config.state.url(&config.registry()?)?;
     let store = Store::open_existing(&url).await?;
-    store.ok_or_else(|| Error::NotFound(format!("{url}: there is no state store yet")))
+    store.ok_or_else(|| Error::NotFound(format!("{}: there is no state store yet", without_password(&url))))
 }
 
 /// What somebody at this machine did.

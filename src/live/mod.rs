@@ -25,7 +25,7 @@ use tracing::Instrument;
 
 use crate::access::Keys;
 use crate::observe::Metrics;
-use crate::store::{ContactSubject, Entry, From, Outcome, PlanState, Store, StoreError, StoredContact, Write, in_time};
+use crate::store::{ContactSubject, Entry, From, Outcome, Plan, Store, StoreError, StoredContact, Write, in_time};
 pub use bound::unlearned;
 use bound::{Beginning, Bound};
 pub use known::{ensure_known, is_lost, open_known};
@@ -230,8 +230,8 @@ impl Live {
     ///
     /// # Errors
     /// If the store does not answer.
-    pub async fn plan_state(&self, plan_id: &str) -> Result<Option<PlanState>, StoreError> {
-        in_time(self.store.plan_state(plan_id)).await
+    pub async fn begun_plan(&self, plan_id: &str) -> Result<Option<Plan>, StoreError> {
+        in_time(self.store.begun_plan(plan_id)).await
     }
 
     /// Whom some contacts are for, and what they are about, by the contact's name.

@@ -16,6 +16,7 @@ use super::Shared;
 use super::audience_request::{AudienceQuestion, MAX_UNKNOWN, allocation, check_allocation};
 use super::deadline::{Deadline, exceeded};
 use super::status::Problem;
+use super::validate::Check;
 use crate::access::Caller;
 use crate::live::Live;
 use crate::proto::v1;
@@ -28,7 +29,7 @@ const CHUNK: usize = 1000;
 
 /// The service.
 pub(super) fn service(shared: Shared) -> AudienceServiceServer<Audiences> {
-    AudienceServiceServer::new(Audiences { shared }).max_decoding_message_size(super::MAX_MESSAGE_BYTES)
+    AudienceServiceServer::new(Audiences { shared }).max_decoding_message_size(super::MAX_TABLE_BYTES)
 }
 
 /// The handlers.
@@ -50,7 +51,7 @@ impl AudienceService for Audiences {
         let request = request.into_inner();
         let (subject, own) = (subject(&request), subject_in_full(&request));
         let holdout = Holdout::of(request.holdout_share, request.holdout_seed, &own);
-        let Answer { mut summary, audience, held_out, model } = self.answer(request, holdout).await?;
+        let Answer { mut summary, audience, held_out, model } = self.answer(request, "", holdout).await?;
         let detail = format!("{} members for {subject}, by {}", audience.members.len(), model.info.version);
         self.shared.account_soon(&by, "FindAudience", detail).await?;
         summary.holdout_count = held_out.iter().filter(|held| **held).count() as i64;
@@ -62,8 +63,11 @@ impl AudienceService for Audiences {
         &self,
         request: Request<v1::EstimateAudienceRequest>,
     ) -> Result<Response<v1::EstimateAudienceResponse>, Status> {
-        let request = request.into_inner().audience.unwrap_or_default();
-        let Answer { summary, .. } = self.answer(request, Holdout::default()).await?;
+        let mut check = Check::default();
+        let audience = request.into_inner().audience;
+        check.that(audience.is_some(), "audience", "is required");
+        check.finish()?;
+        let Answer { summary, .. } = self.answer(audience.unwrap_or_default(), "audience.", Holdout::default()).await?;
         Ok(Response::new(v1::EstimateAudienceResponse { summary: Some(summary) }))
     }
 
@@ -157,8 +161,14 @@ struct Answer {
 }
 
 impl Audiences {
-    async fn answer(&self, request: v1::FindAudienceRequest, holdout: Holdout) -> Result<Answer, Problem> {
-        let checked = AudienceQuestion::check(&request, self.shared.today())?;
+    /// Answers a request that may stand `within` another one's field.
+    async fn answer(
+        &self,
+        request: v1::FindAudienceRequest,
+        within: &'static str,
+        holdout: Holdout,
+    ) -> Result<Answer, Problem> {
+        let checked = AudienceQuestion::check(&request, within, self.shared.today())?;
         let model = self.shared.live.snapshot();
         let computed = self.shared.compute.run(move |stop| {
             let (question, unknown) = checked.ask(&model, request)?;

@@ -1,5 +1,7 @@
 //! A request for an audience or an allocation: checked first, then looked up in the model that answers.
 
+use std::collections::HashSet;
+
 use chrono::NaiveDate;
 use kindred_models::Model;
 use kindred_models::audience::{
@@ -9,7 +11,7 @@ use kindred_models::content::Attributes;
 
 use super::member_filter::{MAX_PLACES, member_filter};
 use super::status::Problem;
-use super::validate::{Check, MAX_TAGS};
+use super::validate::{Check, MAX_TAGS, MAX_TEXT};
 use crate::proto::v1;
 use crate::proto::v1::find_audience_request::Size;
 use crate::proto::v1::launch_to_allocate::Cap as GivenCap;
@@ -30,9 +32,13 @@ pub(super) struct AudienceQuestion {
 }
 
 impl AudienceQuestion {
-    /// Checks every field.
-    pub(super) fn check(request: &v1::FindAudienceRequest, today: NaiveDate) -> Result<Self, Problem> {
-        let mut check = Check::default();
+    /// Checks every field, which the caller knows as `within` another one.
+    pub(super) fn check(
+        request: &v1::FindAudienceRequest,
+        within: &'static str,
+        today: NaiveDate,
+    ) -> Result<Self, Problem> {
+        let mut check = Check::within(within);
         check.text("product_id", &request.product_id, 256);
         check.ids("seed_member_ids", &request.seed_member_ids, MAX_SEEDS);
         let (named, described) = (!request.product_id.is_empty(), request.attributes.is_some());
@@ -106,6 +112,7 @@ pub(super) fn check_allocation(
     let mut check = Check::default();
     let count = request.launches.len();
     check.that((1..=MAX_LAUNCHES).contains(&count), "launches", &format!("must have 1 to {MAX_LAUNCHES} entries"));
+    let mut seen = HashSet::new();
     for (i, launch) in request.launches.iter().enumerate().take(MAX_LAUNCHES) {
         let field = |name: &str| format!("launches[{i}].{name}");
         check.text(&field("product_id"), &launch.product_id, 256);
@@ -115,12 +122,14 @@ pub(super) fn check_allocation(
             (None, named) => check.that(!named, &field("attributes"), "or product_id is required"),
         }
         check.that(launch.value >= 0.0 && launch.value.is_finite(), &field("value"), "must be 0 or above");
-        let holds = match launch.cap {
-            Some(GivenCap::MaxMembers(members)) => members >= 0,
-            Some(GivenCap::Stock(units)) => units >= 0.0 && units.is_finite(),
-            None => true,
+        let is_new = launch.product_id.is_empty() || seen.insert(&launch.product_id);
+        check.that(is_new, &field("product_id"), "must not be named twice");
+        let (cap, holds) = match launch.cap {
+            Some(GivenCap::MaxMembers(members)) => ("max_members", members >= 0),
+            Some(GivenCap::Stock(units)) => ("stock", units >= 0.0 && units.is_finite()),
+            None => ("cap", true),
         };
-        check.that(holds, &field("cap"), "must be 0 or above");
+        check.that(holds, &field(cap), "must be 0 or above");
     }
     let filter = member_filter(&mut check, request.filter.as_ref(), today);
     let cost = request.contact_cost;
@@ -152,8 +161,8 @@ pub(super) fn allocation(
 }
 
 fn attributes(check: &mut Check, field: &str, given: &v1::ProductAttributes) {
-    check.text(&format!("{field}.title"), &given.title, 1000);
-    check.text(&format!("{field}.category"), &given.category, 1000);
+    check.text(&format!("{field}.title"), &given.title, MAX_TEXT);
+    check.category(&format!("{field}.category"), &given.category);
     check.text(&format!("{field}.brand"), &given.brand, 256);
     check.ids(&format!("{field}.tags"), &given.tags, MAX_TAGS);
     check.ids(&format!("{field}.store_ids"), &given.store_ids, MAX_PLACES);

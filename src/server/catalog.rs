@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::Shared;
 use super::status::Problem;
-use super::validate::{Check, MAX_TAGS};
+use super::validate::{Check, MAX_TAGS, MAX_TEXT};
 use crate::clock::unix_now;
 use crate::proto::v1;
 use crate::proto::v1::catalog_service_server::{CatalogService, CatalogServiceServer};
@@ -16,16 +16,12 @@ use crate::store::Write;
 
 /// Products of a request at most.
 const MAX_PRODUCTS: usize = 1000;
-/// Bytes of a title and of a category path at most.
-const MAX_TEXT: usize = 1000;
-/// Levels of a category path at most.
-const MAX_LEVELS: usize = 16;
 /// Stores that carry a product at most.
 const MAX_STORES: usize = 10_000;
 
 /// The service.
 pub(super) fn service(shared: Shared) -> CatalogServiceServer<Catalog> {
-    CatalogServiceServer::new(Catalog { shared }).max_decoding_message_size(super::MAX_MESSAGE_BYTES)
+    CatalogServiceServer::new(Catalog { shared }).max_decoding_message_size(super::MAX_TABLE_BYTES)
 }
 
 /// The handlers.
@@ -78,21 +74,18 @@ fn check_products(products: &[v1::Product], now: i64) -> Result<(), Problem> {
         let field = |name: &str| format!("products[{at}].{name}");
         check.id(&field("product_id"), &product.product_id);
         check.that(seen.insert(&product.product_id), &field("product_id"), "must not be named twice");
-        for (name, text) in [("title", &product.title), ("category", &product.category)] {
-            check.text(&field(name), text.as_deref().unwrap_or(""), MAX_TEXT);
-        }
-        let levels = product.category.as_deref().map_or(0, |path| path.split('/').count());
-        check.that(levels <= MAX_LEVELS, &field("category"), &format!("must not have more than {MAX_LEVELS} levels"));
+        check.text(&field("title"), product.title.as_deref().unwrap_or(""), MAX_TEXT);
+        check.category(&field("category"), product.category.as_deref().unwrap_or(""));
         check.text(&field("brand"), product.brand.as_deref().unwrap_or(""), 256);
         let price = product.price.is_none_or(|price| price.is_finite() && price > 0.0);
         check.that(price, &field("price"), "must be above 0");
         let launched = product.launch_time.is_none_or(|time| (0..=now + DAY_SECONDS).contains(&time.seconds));
         check.that(launched, &field("launch_time"), "must be from 1970 up to now");
         if let Some(list) = &product.tags {
-            check.ids(&field("tags"), &list.tags, MAX_TAGS);
+            check.ids(&field("tags.tags"), &list.tags, MAX_TAGS);
         }
         if let Some(list) = &product.stores {
-            check.ids(&field("stores"), &list.store_ids, MAX_STORES);
+            check.ids(&field("stores.store_ids"), &list.store_ids, MAX_STORES);
         }
     }
     check.finish()

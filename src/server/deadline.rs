@@ -1,19 +1,30 @@
-//! Deadlines: a call that is past the deadline that its client set is answered DEADLINE_EXCEEDED.
+//! Deadlines: a call that is past the deadline that its client set is answered DEADLINE_EXCEEDED, as is one whose request does
+//! not come.
 //!
 //! tonic reads `grpc-timeout` too, and answers CANCELLED. This layer stands inside of tonic's timer and
 //! fires a little earlier.
 
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use futures_util::stream;
+use http_body_util::{BodyExt, StreamBody};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 
 use crate::middleware::{Answer, Middleware};
+use crate::proto::{PACKAGE, unary_methods};
 
 /// How much earlier than tonic's timer this one fires. A timeout that is not longer has passed already:
 /// tokio's timers are exact to a millisecond.
 const EARLIER: Duration = Duration::from_millis(1);
+
+/// How long nothing may come of a request that is not there in full. What has come of it takes memory.
+const SILENCE: Duration = Duration::from_secs(20);
+/// Calls of one request each.
+static UNARY: LazyLock<BTreeSet<String>> = LazyLock::new(unary_methods);
 
 /// When a call's client stops waiting; in the request's extensions.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +52,11 @@ impl Middleware for Deadlines {
         F: Future<Output = Result<Response<Body>, E>> + Send + 'static,
         E: Send + 'static,
     {
+        let call =
+            request.uri().path().strip_prefix('/').and_then(|path| path.strip_prefix(PACKAGE)?.strip_prefix('.'));
+        if call.is_some_and(|call| UNARY.contains(call)) {
+            request = request.map(timely);
+        }
         let Some(timeout) = timeout(request.headers()) else {
             return Box::pin(next(request));
         };
@@ -54,6 +70,18 @@ impl Middleware for Deadlines {
         let answer = tokio::time::timeout(allowed, next(request));
         Box::pin(async move { answer.await.unwrap_or_else(|_| Ok(exceeded().into_http())) })
     }
+}
+
+/// A request that ends with an error when nothing comes of it for long.
+fn timely(body: Body) -> Body {
+    let frames = stream::unfold(Some(body), |body| async move {
+        let mut body = body?;
+        match tokio::time::timeout(SILENCE, body.frame()).await {
+            Ok(frame) => frame.map(|frame| (frame, Some(body))),
+            Err(_) => Some((Err(Status::deadline_exceeded("the request did not come in time")), None)),
+        }
+    });
+    Body::new(StreamBody::new(frames))
 }
 
 /// The `grpc-timeout` header: up to eight digits and a unit.

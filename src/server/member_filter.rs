@@ -105,7 +105,7 @@ impl Filters<'_> {
     }
 
     fn category(&mut self, field: &str, given: &str) -> Option<String> {
-        self.check.text(&format!("{field}.category"), given, 1000);
+        self.check.category(&format!("{field}.category"), given);
         Some(given.to_owned()).filter(|category| !category.is_empty())
     }
 
@@ -114,5 +114,50 @@ impl Filters<'_> {
         let limits = format!("must be from 0 to {MAX_DAYS_AHEAD}");
         self.check.that(days.is_some(), &format!("{field}.within_days"), &limits);
         days.unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_asked_for_is_in_the_filter() {
+        let today = NaiveDate::from_ymd_opt(2026, 2, 28).unwrap();
+        let inner = v1::MemberFilter { tags: vec!["vip".to_owned()], ..v1::MemberFilter::default() };
+        let given = v1::MemberFilter {
+            store_ids: vec!["s".to_owned()],
+            cities: vec!["c".to_owned()],
+            guide_ids: vec!["g".to_owned()],
+            segments: vec![Segment::ALL[0].name().to_owned()],
+            last_purchases: vec![v1::LastPurchase { category: "tea".to_owned(), min_days: Some(1), max_days: Some(2) }],
+            max_contacts: Some(v1::MaxContacts { count: 3, days: 30 }),
+            any_of: vec![inner.clone()],
+            none_of: vec![inner.clone(), inner],
+            birthday: Some(v1::Birthday { within_days: 7 }),
+            due_for_repeat: Some(v1::DueForRepeat { category: "drinks/tea".to_owned(), within_days: 3 }),
+            tags: Vec::new(),
+        };
+        let mut check = Check::default();
+        let vip = MemberFilter { tags: vec!["vip".to_owned()], ..MemberFilter::default() };
+        let expected = MemberFilter {
+            stores: vec!["s".to_owned()],
+            cities: vec!["c".to_owned()],
+            guides: vec!["g".to_owned()],
+            segments: vec![Segment::ALL[0]],
+            last_purchases: vec![LastPurchase {
+                category: Some("tea".to_owned()),
+                min_days: Some(1),
+                max_days: Some(2),
+            }],
+            max_contacts: Some(MaxContacts { count: 3, days: 30 }),
+            any_of: vec![vip.clone()],
+            none_of: vec![vip.clone(), vip],
+            birthday: Some(Birthday { within_days: 7, from: Some(today) }),
+            due_for_repeat: Some(DueForRepeat { category: Some("drinks/tea".to_owned()), within_days: 3 }),
+            tags: Vec::new(),
+        };
+        assert_eq!(member_filter(&mut check, Some(&given), today), expected);
+        assert!(check.finish().is_ok());
     }
 }

@@ -10,7 +10,7 @@ use kindred_models::state::Profile;
 use tonic::{Request, Response, Status};
 
 use super::status::Problem;
-use super::validate::{Check, MAX_TAGS};
+use super::validate::{Check, MAX_TAGS, UNTRIMMED, is_written_well};
 use super::{Shared, entry};
 use crate::access::Caller;
 use crate::clock::unix_now;
@@ -27,7 +27,7 @@ const CONTACT_DAYS: u16 = 30;
 
 /// The service.
 pub(super) fn service(shared: Shared) -> MemberServiceServer<Members> {
-    MemberServiceServer::new(Members { shared }).max_decoding_message_size(super::MAX_MESSAGE_BYTES)
+    MemberServiceServer::new(Members { shared }).max_decoding_message_size(super::MAX_TABLE_BYTES)
 }
 
 /// The handlers.
@@ -68,9 +68,12 @@ impl MemberService for Members {
     ) -> Result<Response<v1::DeleteMemberTagResponse>, Status> {
         let v1::DeleteMemberTagRequest { member_id, tag } = request.into_inner();
         let mut check = Check::default();
-        check_written(&mut check, "member_id", &member_id, self.is_known(&member_id));
+        check.id("member_id", &member_id);
         check.id("tag", &tag);
         check.finish()?;
+        if !self.is_known(&member_id) {
+            return Err(Problem::UnknownMember(member_id).into());
+        }
         self.say(member_id, Profile { deleted_tags: BTreeSet::from([tag]), ..Profile::default() }).await?;
         Ok(Response::new(v1::DeleteMemberTagResponse {}))
     }
@@ -130,12 +133,7 @@ fn check_id(id: &str) -> Result<(), Problem> {
 /// not.
 fn check_written(check: &mut Check, field: &str, id: &str, is_known: bool) {
     check.id(field, id);
-    let is_trimmed = id.trim().len() == id.len();
-    check.that(
-        is_known || is_trimmed,
-        field,
-        "must not have a space or a line break at its ends: no member is known by it",
-    );
+    check.that(is_known || is_written_well(id), field, UNTRIMMED);
 }
 
 fn check_members(members: &[v1::Member], is_known: impl Fn(&str) -> bool) -> Result<(), Problem> {

@@ -47,8 +47,10 @@ use compute::Compute;
 use deadline::Deadlines;
 use status::Problem;
 
-/// Bytes of a message to the server, at most: room for what the API lets a request have.
-const MAX_MESSAGE_BYTES: usize = 32 << 20;
+/// Bytes of a message to the server, at most: room for what the API lets a request have, of the services that get tables and
+/// of the others.
+const MAX_TABLE_BYTES: usize = 32 << 20;
+const MAX_MESSAGE_BYTES: usize = 4 << 20;
 
 /// What the handlers share.
 #[derive(Clone, Debug)]
@@ -169,7 +171,7 @@ async fn answer(
         let _ = draining.send(());
     };
     tracing::info!(version = %shared.live.snapshot().info.version, "answering calls");
-    let incoming = Spoken::of(listener);
+    let incoming = Spoken::of(listener, config.connections);
     let server = server
         .layer(Around(Observe::new(metrics, shared.live.clone())))
         .layer(Around(Deadlines))

@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 use super::audience::may_be_contacted;
 use super::deadline::{Deadline, exceeded};
 use super::outreach_plan::{Planned, learned};
-use super::outreach_request::{PlanQuestion, contact_ids, said};
+use super::outreach_request::{PlanQuestion, contact_ids, fingerprint, is_same, said};
 use super::recommendation::reason;
 use super::status::Problem;
 use super::validate::Check;
@@ -26,7 +26,7 @@ use crate::live::WriteError;
 use crate::proto::v1;
 use crate::proto::v1::outreach_service_server::{OutreachService, OutreachServiceServer};
 use crate::proto::v1::plan_pushes_response::Payload;
-use crate::store::{Claim, ContactSubject, Plan, PlanState, Refusal, StoredContact, Write};
+use crate::store::{Claim, ContactSubject, NewPlan, Plan, PlanState, Refusal, StoredContact, Write};
 
 /// Pushes per chunk, and contacts that are reserved at once: others write in between.
 pub(super) const CHUNK: usize = 500;
@@ -55,8 +55,13 @@ impl OutreachService for Outreach {
     ) -> Result<Response<Self::PlanPushesStream>, Status> {
         let (by, deadline) = (Caller::of(&request), request.extensions().get::<Deadline>().copied());
         let request = request.into_inner();
+        let wish = fingerprint(&request);
+        let begun = self.begun(&request.plan_id).await?;
+        if begun.as_ref().is_some_and(|plan| !is_same(plan, &wish)) {
+            return Err(Problem::OtherPlan(request.plan_id).into());
+        }
         // One that is made can be asked for when its time has passed, and its products are gone.
-        if self.is_closed(&request.plan_id).await? {
+        if begun.is_some_and(|plan| plan.state != PlanState::Open) {
             self.shared.compute.run(|_| Ok::<_, Problem>(())).await?;
             self.shared.account_soon(&by, "PlanPushes", format!("plan {}, again", request.plan_id)).await?;
             let (summary, planned) = self.repeated(&request.plan_id).await?;
@@ -68,10 +73,14 @@ impl OutreachService for Outreach {
         self.shared.compute.run(move |_| asked.ask(&model, &[]).map(drop)).await?;
         let detail = format!("plan {}, {} contacts at most", question.plan_id, question.max_contacts);
         let by = entry(&by, "PlanPushes", detail);
-        let begin = Write::BeginPlan(question.plan_id.clone(), question.max_contacts, by);
-        let begun = self.shared.live.keep(begin).await.map_err(Problem::from)?;
+        let (plan_id, most) = (question.plan_id.clone(), question.max_contacts);
+        let begin = Write::BeginPlan(NewPlan { plan_id, asked: wish.clone(), most, by });
+        let begun = self.shared.live.keep(begin).await.map_err(Problem::from)?.plan;
+        if begun.as_ref().is_some_and(|plan| !is_same(plan, &wish)) {
+            return Err(Problem::OtherPlan(question.plan_id).into());
+        }
         let is_open = |plan: &Plan| plan.state == PlanState::Open;
-        let (summary, planned) = match begun.plan.filter(is_open) {
+        let (summary, planned) = match begun.filter(is_open) {
             Some(plan) => self.plan(question, plan.reserved).await?,
             None => self.repeated(&question.plan_id).await?,
         };

@@ -12,7 +12,7 @@ use super::status::Problem;
 use super::validate::Check;
 use crate::clock::unix_now;
 use crate::proto::v1;
-use crate::store::{Budget, Learned, PlanState, Reservation, StoredContact, Wanted, Write};
+use crate::store::{Budget, Learned, Plan, Reservation, StoredContact, Wanted, Write};
 
 /// Members whose feeds are looked at in one go: others compute in between.
 const PART: usize = 1000;
@@ -89,16 +89,15 @@ impl Outreach {
         Ok((summary, planned))
     }
 
-    /// Whether a plan takes no more contacts: it has all that it got, or was called off.
-    pub(super) async fn is_closed(&self, plan_id: &str) -> Result<bool, Problem> {
+    /// A plan of this name that was begun.
+    pub(super) async fn begun(&self, plan_id: &str) -> Result<Option<Plan>, Problem> {
         let mut check = Check::default();
         check.id("plan_id", plan_id);
         // Of what is no name the store is not asked; that is told with all else that is wrong with the request.
-        let state = match check.finish() {
-            Ok(()) => self.shared.live.plan_state(plan_id).await.map_err(Problem::Store)?,
-            Err(_) => None,
-        };
-        Ok(state.is_some_and(|state| state != PlanState::Open))
+        match check.finish() {
+            Ok(()) => self.shared.live.begun_plan(plan_id).await.map_err(Problem::Store),
+            Err(_) => Ok(None),
+        }
     }
 
     /// What was reserved by a plan, and who is held out of it.

@@ -7,13 +7,14 @@ use kindred_models::audience::{Cap, Holdout, MemberFilter};
 use kindred_models::events::DAY_SECONDS;
 use kindred_models::feed::ProductFilter;
 use kindred_models::outreach::{ContactStatus, MAX_OFFERS, Offer, Policy, PushRequest};
+use prost::Message as _;
 
 use super::member_filter::member_filter;
 use super::status::Problem;
 use super::validate::{CLOCKS_AHEAD, Check};
 use crate::proto::v1;
 use crate::proto::v1::product_to_push::Cap as GivenCap;
-use crate::store::{Said, StoredContact};
+use crate::store::{Plan, Said, StoredContact};
 
 /// Contacts of a plan at most.
 pub(super) const MAX_CONTACTS: i64 = 1_000_000;
@@ -67,6 +68,9 @@ impl PlanQuestion {
         check.that(fits, "end", &format!("must come after start and now, by up to {MAX_DAYS} days"));
         check.that((0.0..=1.0).contains(&request.holdout_share), "holdout_share", "must be from 0 to 1");
         check.finish()?;
+        if policy.names.is_empty() {
+            return Err(Problem::NoChannels);
+        }
         Ok(Self {
             holdout: Holdout::of(request.holdout_share, request.holdout_seed, &request.plan_id),
             plan_id: request.plan_id,
@@ -89,28 +93,18 @@ impl PlanQuestion {
 
     /// The question in the model's terms. What an earlier call of this plan reserved is subtracted from the products' caps.
     pub(super) fn ask(&self, model: &Model, taken: &[StoredContact]) -> Result<PushRequest, Problem> {
-        let (mut check, mut offers) = (Check::default(), Vec::new());
-        for (i, given) in self.products.iter().enumerate() {
+        let mut offers = Vec::new();
+        for given in &self.products {
             let product = model.products.find(&given.product_id);
             let product = product.ok_or_else(|| Problem::UnknownProduct(given.product_id.clone()))?;
             let can_be_sold = model.products.available[product as usize] != 0;
-            check.that(can_be_sold, &format!("products[{i}].product_id"), "must be a product that can be sold");
-            // What gave its place back is there again.
-            let counts = |status: ContactStatus| status == ContactStatus::Reserved || status.is_out();
-            let is_taken = |c: &&StoredContact| c.product_id == given.product_id && counts(c.status);
-            let taken = || taken.iter().filter(is_taken);
-            let cap = match given.cap {
-                Some(GivenCap::MaxMembers(members)) => {
-                    Cap::Members(usize::try_from(members).unwrap_or(0).saturating_sub(taken().count()))
-                }
-                Some(GivenCap::Stock(units)) => {
-                    Cap::Stock((units - taken().map(|contact| contact.probability).sum::<f64>()).max(0.0))
-                }
-                None => Cap::None,
-            };
+            if !can_be_sold {
+                return Err(Problem::NotSold(given.product_id.clone()));
+            }
+            let taken = taken.iter().filter(|contact| contact.product_id == given.product_id);
+            let cap = left(given.cap, taken.map(|contact| (contact.status, contact.probability)));
             offers.push(Offer { product, value: Some(given.value).filter(|value| *value > 0.0), cap });
         }
-        check.finish()?;
         Ok(PushRequest {
             offers,
             products: self.product_filter.clone(),
@@ -131,23 +125,44 @@ fn products(check: &mut Check, products: &[v1::ProductToPush]) {
         check.id(&field("product_id"), &given.product_id);
         check.that(seen.insert(&given.product_id), &field("product_id"), "must not be named twice");
         check.that(given.value >= 0.0 && given.value.is_finite(), &field("value"), "must be 0 or above");
-        let holds = match given.cap {
-            Some(GivenCap::MaxMembers(members)) => members >= 0,
-            Some(GivenCap::Stock(units)) => units >= 0.0 && units.is_finite(),
-            None => true,
+        let (cap, holds) = match given.cap {
+            Some(GivenCap::MaxMembers(members)) => ("max_members", members >= 0),
+            Some(GivenCap::Stock(units)) => ("stock", units >= 0.0 && units.is_finite()),
+            None => ("cap", true),
         };
-        check.that(holds, &field("cap"), "must be 0 or above");
+        check.that(holds, &field(cap), "must be 0 or above");
     }
+}
+
+/// What is left of a product's cap, beside contacts of it.
+fn left(cap: Option<GivenCap>, contacts: impl Iterator<Item = (ContactStatus, f64)>) -> Cap {
+    // What gave its place back is there again.
+    let taken = contacts.filter(|(status, _)| *status == ContactStatus::Reserved || status.is_out());
+    match cap {
+        Some(GivenCap::MaxMembers(members)) => {
+            Cap::Members(usize::try_from(members).unwrap_or(0).saturating_sub(taken.count()))
+        }
+        Some(GivenCap::Stock(units)) => {
+            Cap::Stock((units - taken.map(|(_, probability)| probability).sum::<f64>()).max(0.0))
+        }
+        None => Cap::None,
+    }
+}
+
+/// A hash of what is asked for, but for how much and when: a plan that broke off may go on later, and with more.
+pub(super) fn fingerprint(request: &v1::PlanPushesRequest) -> String {
+    let asked = v1::PlanPushesRequest { max_contacts: 0, start: None, end: None, ..request.clone() };
+    blake3::hash(&asked.encode_to_vec()).to_hex().to_string()
+}
+
+/// Whether a plan was asked the same, as far as is known.
+pub(super) fn is_same(plan: &Plan, asked: &str) -> bool {
+    plan.asked.as_ref().is_none_or(|was| was == asked)
 }
 
 /// The numbers of channels; of all where none is named.
 fn channels(check: &mut Check, names: &[String], policy: &Policy) -> Vec<u16> {
     let known = policy.names.join(", ");
-    check.that(
-        !policy.names.is_empty(),
-        "channels",
-        "this server has none: add [outreach.channels.NAME] to its config",
-    );
     check.that(names.len() <= policy.names.len(), "channels", &format!("must be of {known}, each once"));
     if names.is_empty() {
         return (0..policy.names.len() as u16).collect();
@@ -173,8 +188,9 @@ pub(super) fn contact_ids<'a>(
     let mut seen = HashSet::new();
     for (i, id) in ids.take(MAX_SPOKEN_OF).enumerate() {
         let is_name = id.len() == NAME_BYTES && id.bytes().all(|b| b.is_ascii_hexdigit());
-        check.that(is_name, &format!("{field}[{i}]"), "must be the contact_id of a push");
-        check.that(seen.insert(id) || !once, &format!("{field}[{i}]"), "must not be named twice");
+        let field = if field == "outcomes" { format!("{field}[{i}].contact_id") } else { format!("{field}[{i}]") };
+        check.that(is_name, &field, "must be the contact_id of a push");
+        check.that(seen.insert(id) || !once, &field, "must not be named twice");
     }
 }
 
@@ -206,5 +222,20 @@ fn status(given: i32) -> Option<ContactStatus> {
         Given::Complained => Some(ContactStatus::Complained),
         Given::Failed => Some(ContactStatus::Failed),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_that_goes_on_has_what_its_contacts_left() {
+        use ContactStatus::{Failed, Reserved, Sent};
+        let contacts = || [(Reserved, 0.25), (Sent, 0.5), (Failed, 0.5)].into_iter();
+        assert_eq!(left(Some(GivenCap::Stock(2.0)), contacts()), Cap::Stock(1.25));
+        assert_eq!(left(Some(GivenCap::Stock(0.5)), contacts()), Cap::Stock(0.0));
+        assert_eq!(left(Some(GivenCap::MaxMembers(5)), contacts()), Cap::Members(3));
+        assert_eq!(left(None, contacts()), Cap::None);
     }
 }

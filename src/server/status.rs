@@ -1,5 +1,6 @@
 //! From a problem to a gRPC status: the only place where one becomes the other.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use kindred_models::ArtifactError;
@@ -19,14 +20,18 @@ const DOMAIN: &str = "kindred";
 /// Why a call can't be answered.
 #[derive(Debug)]
 pub(super) enum Problem {
-    /// Fields of the request that make no sense.
-    Invalid(Vec<FieldViolation>),
+    /// Fields of the request that make no sense, and how many more there are.
+    Invalid(Vec<FieldViolation>, usize),
     /// A product that the model does not know.
     UnknownProduct(String),
+    /// A product that is not for sale.
+    NotSold(String),
     /// A version that the registry does not have.
     UnknownVersion(String),
     /// A plan that nobody made, or that was made too long ago to be remembered.
     UnknownPlan(String),
+    /// A plan of this name was asked for something else.
+    OtherPlan(String),
     /// A version that can't be read.
     Artifact(ArtifactError),
     /// A question that this version knows too little for.
@@ -35,6 +40,8 @@ pub(super) enum Problem {
     TooMuch(AudienceError),
     /// A member whom nobody heard of, or who must be forgotten.
     UnknownMember(String),
+    /// No channels are configured.
+    NoChannels,
     /// There is no version to go back to.
     NoOlderVersion,
     /// Something could not be kept.
@@ -98,16 +105,15 @@ impl From<LiveError> for Problem {
 
 impl From<Problem> for Status {
     fn from(problem: Problem) -> Self {
-        let not_found = |reason: &str, message: String, kind: &str, id: &str| {
-            let metadata = [(kind.to_owned(), id.to_owned())];
-            Self::with_error_details(Code::NotFound, message, ErrorDetails::with_error_info(reason, DOMAIN, metadata))
-        };
+        let not_found = |reason, message, kind: &str, id: &str| because(Code::NotFound, reason, message, &[(kind, id)]);
+        let not_now = |reason, message| because(Code::FailedPrecondition, reason, message, &[]);
         match problem {
-            Problem::Invalid(violations) => {
+            Problem::Invalid(violations, others) => {
                 let told = violations.iter().take(MOST_IN_MESSAGE).map(|v| format!("{} {}", v.field, v.description));
                 let mut told: Vec<String> = told.collect();
-                if violations.len() > told.len() {
-                    told.push(format!("and {} more", violations.len() - told.len()));
+                let others = others + violations.len() - told.len();
+                if others > 0 {
+                    told.push(format!("and {others} more"));
                 }
                 let message = format!("invalid: {}", told.join("; "));
                 Self::with_error_details(Code::InvalidArgument, message, ErrorDetails::with_bad_request(violations))
@@ -124,7 +130,22 @@ impl From<Problem> for Status {
             Problem::UnknownPlan(id) => {
                 not_found("UNKNOWN_PLAN", format!("nothing was planned as '{id}'"), "plan_id", &id)
             }
-            Problem::NoOlderVersion => Self::failed_precondition("there is no version older than the one that serves"),
+            Problem::OtherPlan(id) => {
+                let message =
+                    format!("plan '{id}' was asked for something else; take another plan_id, or ask as before");
+                because(Code::FailedPrecondition, "PLAN_DIFFERS", message, &[("plan_id", &id)])
+            }
+            Problem::NoOlderVersion => {
+                not_now("NO_OLDER_VERSION", "there is no version older than the one that serves".to_owned())
+            }
+            Problem::NotSold(id) => {
+                let message = format!("product '{id}' is not for sale, and members can't be told of it now");
+                because(Code::FailedPrecondition, "PRODUCT_NOT_SOLD", message, &[("product_id", &id)])
+            }
+            Problem::NoChannels => {
+                let message = "this server plans nothing: add [outreach.channels.NAME] to its config".to_owned();
+                not_now("NO_CHANNELS", message)
+            }
             Problem::NotKept(error @ WriteError::Overloaded) => busy(error.to_string()),
             Problem::Overloaded => busy("more calls wait than can be answered soon".to_owned()),
             Problem::NotKept(WriteError::Unavailable(error)) => of_store(&error),
@@ -137,11 +158,26 @@ impl From<Problem> for Status {
                 tracing::error!(%error, "the registry can't be read");
                 Self::internal("the registry can't be read; the server's log says why")
             }
-            Problem::NotKnown(error) => Self::failed_precondition(error.to_string()),
-            Problem::TooMuch(error) => Self::invalid_argument(error.to_string()),
+            Problem::NotKnown(error) => not_now(lacking(&error), error.to_string()),
+            Problem::TooMuch(error) => because(Code::InvalidArgument, "TOO_MANY_CHANCES", error.to_string(), &[]),
             Problem::Stopped => Self::cancelled("the call was cancelled"),
             Problem::Broken => Self::internal("the computation broke off; the server's log says why"),
         }
+    }
+}
+
+/// A status with a reason that programs can tell from others, and what it is about.
+fn because(code: Code, reason: &str, message: String, about: &[(&str, &str)]) -> Status {
+    let about: HashMap<String, String> = about.iter().map(|(kind, id)| ((*kind).into(), (*id).into())).collect();
+    Status::with_error_details(code, message, ErrorDetails::with_error_info(reason, DOMAIN, about))
+}
+
+/// What a version lacks.
+fn lacking(error: &AudienceError) -> &'static str {
+    match error {
+        AudienceError::NoFeedChances => "NO_FEED_CHANCES",
+        AudienceError::NoContacts => "NO_CONTACTS",
+        AudienceError::NoChances | AudienceError::Stopped(_) | AudienceError::TooMany(..) => "NO_CHANCES",
     }
 }
 

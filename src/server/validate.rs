@@ -15,6 +15,10 @@ const MAX_PAGE: usize = 500;
 pub(super) const CLOCKS_AHEAD: i64 = 300;
 /// Bytes of an id at most.
 pub(super) const MAX_ID_BYTES: usize = 256;
+/// Bytes of a title or a category at most.
+pub(super) const MAX_TEXT: usize = 1000;
+/// Levels of a category at most.
+const MAX_LEVELS: usize = 16;
 /// Tags of a member, a product or a filter at most.
 pub(super) const MAX_TAGS: usize = 100;
 /// Values of a filter at most.
@@ -28,33 +32,38 @@ const MAX_TOLD: usize = 20;
 /// Collects what is wrong with a request.
 #[derive(Debug, Default)]
 pub(super) struct Check {
+    /// Before the names of all fields: the field that they are within.
+    within: &'static str,
     told: Vec<FieldViolation>,
     others: usize,
 }
 
 impl Check {
+    /// Of what is within a field of a request, such as `audience.`.
+    pub(super) fn within(field: &'static str) -> Self {
+        Self { within: field, ..Self::default() }
+    }
+
     /// Notes a violation unless `holds`.
     pub(super) fn that(&mut self, holds: bool, field: &str, rule: &str) {
         if holds {
             return;
         }
         match self.told.len() < MAX_TOLD {
-            true => self.told.push(FieldViolation::new(field, rule)),
+            true => self.told.push(FieldViolation::new(format!("{}{field}", self.within), rule)),
             false => self.others += 1,
         }
     }
 
     /// The outcome: the first violations, and how many more there are.
-    pub(super) fn finish(mut self) -> Result<(), Problem> {
-        if self.others > 0 {
-            self.told.push(FieldViolation::new("…", format!("and {} more", self.others)));
-        }
-        if self.told.is_empty() { Ok(()) } else { Err(Problem::Invalid(self.told)) }
+    pub(super) fn finish(self) -> Result<(), Problem> {
+        if self.told.is_empty() { Ok(()) } else { Err(Problem::Invalid(self.told, self.others)) }
     }
 
     /// An id that must be there.
     pub(super) fn id(&mut self, field: &str, id: &str) {
-        self.that(!id.is_empty(), field, "is required");
+        // Tables have it for none, too.
+        self.that(!id.trim().is_empty(), field, "is required");
         self.text(field, id, MAX_ID_BYTES);
     }
 
@@ -68,14 +77,24 @@ impl Check {
     /// A list of a length, of ids.
     pub(super) fn ids(&mut self, field: &str, ids: &[String], max: usize) {
         self.that(ids.len() <= max, field, &format!("must not have more than {max} entries"));
-        let is_bad = |id: &String| id.is_empty() || id.len() > MAX_ID_BYTES || id.contains('\0');
+        let is_bad = |id: &String| id.trim().is_empty() || id.len() > MAX_ID_BYTES || id.contains('\0');
         if let Some(at) = ids.iter().take(max).position(is_bad) {
             self.that(
                 false,
                 &format!("{field}[{at}]"),
-                &format!("must have 1 to {MAX_ID_BYTES} bytes, none of them zero"),
+                &format!("must have 1 to {MAX_ID_BYTES} bytes, none of them zero and not blanks alone"),
             );
         }
+    }
+
+    /// A path of categories; empty for none.
+    pub(super) fn category(&mut self, field: &str, path: &str) {
+        self.text(field, path, MAX_TEXT);
+        // One at the end means nothing.
+        let mut levels = path.strip_suffix('/').unwrap_or(path).split('/');
+        let has_names = path.is_empty() || levels.clone().all(|level| !level.trim().is_empty());
+        self.that(has_names, field, "must be levels such as food/snacks, none of them empty");
+        self.that(levels.nth(MAX_LEVELS).is_none(), field, &format!("must not have more than {MAX_LEVELS} levels"));
     }
 
     /// A page size: 0 is the default, too large is capped.
@@ -90,7 +109,12 @@ impl Check {
     /// A filter of products.
     pub(super) fn filter(&mut self, field: &str, filter: Option<v1::ProductFilter>) -> ProductFilter {
         let filter = filter.unwrap_or_default();
-        self.ids(&format!("{field}.categories"), &filter.categories, MAX_FILTER_VALUES);
+        let most = format!("must not have more than {MAX_FILTER_VALUES} entries");
+        self.that(filter.categories.len() <= MAX_FILTER_VALUES, &format!("{field}.categories"), &most);
+        for (at, path) in filter.categories.iter().take(MAX_FILTER_VALUES).enumerate() {
+            self.that(!path.is_empty(), &format!("{field}.categories[{at}]"), "must not be empty");
+            self.category(&format!("{field}.categories[{at}]"), path);
+        }
         self.ids(&format!("{field}.brands"), &filter.brands, MAX_FILTER_VALUES);
         self.text(&format!("{field}.store_id"), &filter.store_id, MAX_ID_BYTES);
         for (name, price) in [("min_price", filter.min_price), ("max_price", filter.max_price)] {
@@ -122,6 +146,14 @@ impl Check {
             self.that(known, &format!("visit_events[{at}].kind"), "must be a known kind");
         }
     }
+}
+
+/// What is said of an id that nobody has and that has a blank at an end.
+pub(super) const UNTRIMMED: &str = "must not have a space or a line break at its ends: no member is known by it";
+
+/// Whether an id has no blank at its ends, as which it is mostly a slip.
+pub(super) fn is_written_well(id: &str) -> bool {
+    id.trim().len() == id.len()
 }
 
 /// Events of a visit as the model takes them; products that it does not know are left out.

@@ -10,7 +10,7 @@ use sqlx::{Any, Row, Transaction};
 
 use super::contacts::{Claim, Refusal, Said};
 use super::keys::{Entry, append};
-use super::plans::Plan;
+use super::plans::{NewPlan, Plan};
 use super::reserve::{Budget, Reservation};
 use super::rows::{Change, StoredEvent};
 use super::{Backend, CHANNEL, Store, StoreError};
@@ -36,8 +36,8 @@ pub enum Write {
     Claim(Vec<Claim>, Budget),
     /// What became of contacts.
     Confirm(Vec<Said>),
-    /// A plan to begin, how many contacts it may reserve, and who asked for it.
-    BeginPlan(String, usize, Entry),
+    /// A plan to begin, or to go on with.
+    BeginPlan(NewPlan),
     /// A plan that has all it can get.
     FinishPlan(String),
     /// A plan to call off, and when; asked again until nothing of it is left.
@@ -95,7 +95,7 @@ impl Write {
             Self::Claim(claims, _) => claims.len(),
             Self::Confirm(said) => said.len(),
             // It changes nothing that anybody follows.
-            Self::BeginPlan(..) | Self::FinishPlan(_) | Self::Audit(_) => 0,
+            Self::BeginPlan(_) | Self::FinishPlan(_) | Self::Audit(_) => 0,
         }
     }
 
@@ -109,7 +109,7 @@ impl Write {
             Self::Claim(claims, _) => 6 * claims.len().div_ceil(ROWS),
             Self::Confirm(said) => said.len(),
             Self::Erase(..) => 9,
-            Self::BeginPlan(..) | Self::FinishPlan(_) | Self::CancelPlan(..) => 3,
+            Self::BeginPlan(_) | Self::FinishPlan(_) | Self::CancelPlan(..) => 3,
             Self::Audit(entries) => 3 * entries.len(),
         }
     }
@@ -156,7 +156,7 @@ impl Store {
                 Write::Reserve(wanted) => tx.reserve(wanted, outcome).await?,
                 Write::Claim(claims, budget) => tx.claim(claims, budget, outcome).await?,
                 Write::Confirm(said) => tx.confirm(said, outcome).await?,
-                Write::BeginPlan(plan_id, most, by) => tx.begin_plan(plan_id, *most, by, outcome).await?,
+                Write::BeginPlan(plan) => tx.begin_plan(plan, outcome).await?,
                 Write::FinishPlan(plan_id) => tx.finish_plan(plan_id).await?,
                 Write::CancelPlan(plan_id, now) => tx.cancel(plan_id, *now, outcome).await?,
                 Write::Erase(id, by) => {

@@ -27,14 +27,29 @@ pub enum PlanState {
 }
 
 /// A plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
+    /// What was asked for, as a hash; `None` of a plan that was begun before this was kept.
+    pub asked: Option<String>,
     /// Contacts that it may reserve.
     pub most: i64,
     /// Contacts that were reserved for it.
     pub reserved: i64,
     /// How far it is.
     pub state: PlanState,
+}
+
+/// A plan to begin.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewPlan {
+    /// Its name.
+    pub plan_id: String,
+    /// What is asked for, as a hash: another question may not go on with it.
+    pub asked: String,
+    /// Contacts that it may reserve.
+    pub most: usize,
+    /// Who asks.
+    pub by: Entry,
 }
 
 /// What a contact is about.
@@ -53,7 +68,8 @@ fn plan(row: &AnyRow) -> Result<Plan, StoreError> {
     let known = [PlanState::Open, PlanState::Made, PlanState::Cancelled];
     let known = usize::try_from(state).ok().and_then(|state| known.get(state).copied());
     let state = known.ok_or_else(|| StoreError::Damaged("plans", format!("state {state}")))?;
-    Ok(Plan { most: row.try_get("most")?, reserved: row.try_get("reserved")?, state })
+    let asked = row.try_get("asked")?;
+    Ok(Plan { asked, most: row.try_get("most")?, reserved: row.try_get("reserved")?, state })
 }
 
 impl Tx {
@@ -62,18 +78,14 @@ impl Tx {
         rows.first().map(plan).transpose()
     }
 
-    /// Begins a plan of so many contacts at most, or goes on with one of this name that is still open, and accounts for it;
-    /// tells how far it is.
-    pub(super) async fn begin_plan(
-        &mut self,
-        plan_id: &str,
-        most: usize,
-        by: &Entry,
-        outcome: &mut Outcome,
-    ) -> Result<(), StoreError> {
-        let begun = "INSERT INTO plans (plan_id, time, most, reserved, state) VALUES ($1, $2, $3, 0, 0) \
-            ON CONFLICT (plan_id) DO UPDATE SET most = excluded.most WHERE plans.state = 0";
-        let begun = sqlx::query(begun).bind(plan_id).bind(by.time).bind(most as i64);
+    /// Begins a plan, or goes on with one of this name that is still open and was asked the same, and accounts for it; tells
+    /// how far it is.
+    pub(super) async fn begin_plan(&mut self, new: &NewPlan, outcome: &mut Outcome) -> Result<(), StoreError> {
+        let NewPlan { plan_id, asked, most, by } = new;
+        let begun = "INSERT INTO plans (plan_id, time, most, reserved, state, asked) VALUES ($1, $2, $3, 0, 0, $4) \
+            ON CONFLICT (plan_id) DO UPDATE SET most = excluded.most \
+            WHERE plans.state = 0 AND (plans.asked IS NULL OR plans.asked = excluded.asked)";
+        let begun = sqlx::query(begun).bind(plan_id).bind(by.time).bind(*most as i64).bind(asked);
         begun.execute(&mut *self.transaction).await?;
         append(&mut self.transaction, by.clone()).await?;
         outcome.plan = self.plan_row(plan_id).await?;
@@ -155,10 +167,10 @@ impl Store {
     ///
     /// # Errors
     /// If the database does not answer, or holds what can't be understood.
-    pub async fn plan_state(&self, plan_id: &str) -> Result<Option<PlanState>, StoreError> {
+    pub async fn begun_plan(&self, plan_id: &str) -> Result<Option<Plan>, StoreError> {
         let row =
             sqlx::query("SELECT * FROM plans WHERE plan_id = $1").bind(plan_id).fetch_optional(&self.pool).await?;
-        Ok(row.as_ref().map(plan).transpose()?.map(|plan| plan.state))
+        row.as_ref().map(plan).transpose()
     }
 
     /// The contacts of a plan, those that are worth most first.

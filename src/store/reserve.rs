@@ -152,7 +152,7 @@ impl Tx {
         let Some(mut plan) = plan.filter(|plan| plan.state == PlanState::Open && plan.reserved < plan.most) else {
             return Ok(());
         };
-        outcome.plan = Some(plan);
+        outcome.plan = Some(plan.clone());
         if plan.reserved != wanted.after {
             return Ok(());
         }

@@ -15,6 +15,7 @@ pub(super) fn migrations() -> Vec<Migration> {
         (3, "contacts among events, plans by status", INDEXES),
         (4, "members who are held out", HELD_OUT),
         (5, "contacts among events, by number", CONTACTS_BY_NUMBER),
+        (6, "what plans were asked for", ASKED),
     ];
     steps.map(step).to_vec()
 }
@@ -115,6 +116,11 @@ CREATE INDEX events_contacts ON events (member_id, time) WHERE kind = 6;
 /// Who loads a version asks for the contacts of months, among all events of these.
 const CONTACTS_BY_NUMBER: &str = "
 CREATE INDEX events_contacts_by_seq ON events (seq) WHERE kind = 6;
+";
+
+/// A plan's name is asked for again with the same question, or by mistake with another one.
+const ASKED: &str = "
+ALTER TABLE plans ADD COLUMN asked TEXT;
 ";
 
 /// What those who are held out of a plan would have got: as contacts are, but apart from them, so that nothing that sends,

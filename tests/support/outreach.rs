@@ -9,6 +9,7 @@ use kindred_models::outreach::{Caps, ChannelParams, OutreachParams};
 use kindred_training::config::LaunchParams;
 use tonic::Status;
 
+use super::live::now;
 use super::shop::launches;
 use super::{Running, Trained, serve_configured, trained_with};
 
@@ -32,8 +33,12 @@ pub fn config(state: StateConfig) -> Config {
     Config { state, outreach, ..Config::default() }
 }
 
+/// By the shops' clocks it is about noon, so that no plan ends while it is looked at.
 pub async fn serve(trained: &Trained, state: StateConfig) -> Running {
-    serve_configured(trained, config(state)).await
+    let mut config = config(state);
+    let minutes = now().rem_euclid(86_400) / 60;
+    config.popularity.utc_offset_minutes = 12 * 60 - minutes as i32;
+    serve_configured(trained, config).await
 }
 
 pub fn client(running: &Running) -> OutreachServiceClient<tonic::transport::Channel> {

@@ -19,8 +19,8 @@ use crate::proto::DESCRIPTORS;
 
 /// Messages within a request at most: the largest that the API allows, of a thousand products, have a tenth of them.
 const MAX_MESSAGES: usize = 50_000;
-/// Fields within a request at most, each value of a list for itself.
-const MAX_FIELDS: usize = 2_000_000;
+/// Fields within a request at most, each value of a list for itself: a thousand products in five thousand stores each.
+const MAX_FIELDS: usize = 5_000_000;
 /// Messages within each other at most, as prost has it.
 const MAX_DEPTH: usize = 100;
 

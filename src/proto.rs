@@ -12,7 +12,7 @@ pub mod v1 {
 }
 
 /// The package of the API.
-pub(crate) const PACKAGE: &str = "kindred.v1";
+const PACKAGE: &str = "kindred.v1";
 
 /// Descriptors of the API, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kindred.bin"));
@@ -22,9 +22,9 @@ pub fn methods() -> BTreeSet<String> {
     methods_where(|_| true)
 }
 
-/// Those of one request each.
-pub(crate) fn unary_methods() -> BTreeSet<String> {
-    methods_where(|method| !method.client_streaming())
+/// Paths of those of many requests each.
+pub(crate) fn streamed_methods() -> BTreeSet<String> {
+    methods_where(|method| method.client_streaming()).iter().map(|method| format!("/{PACKAGE}.{method}")).collect()
 }
 
 fn methods_where(is_meant: impl Fn(&MethodDescriptorProto) -> bool + Copy) -> BTreeSet<String> {

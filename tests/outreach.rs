@@ -15,6 +15,7 @@ use support::outreach::{claim, client, config, confirm, plan, reasons, serve, sh
 use support::serve_configured;
 use support::shop::MEMBERS;
 use tonic::Code;
+use tonic_types::StatusExt;
 
 on_both!(
     each_member_is_told_of_one_product_at_most,
@@ -88,13 +89,16 @@ async fn a_plan_asked_for_again_is_the_same_plan(state: StateConfig) {
     assert_eq!((second.holdout_count, second.expected_buyers), (first.holdout_count, first.expected_buyers));
     assert_eq!(pushes, again, "who is held out, too");
     let other = v1::PlanPushesRequest { priority: 1, ..request.clone() };
-    assert_eq!(client(&running).plan_pushes(other).await.unwrap_err().code(), Code::FailedPrecondition);
+    let refused = client(&running).plan_pushes(other).await.unwrap_err();
+    assert_eq!(refused.get_error_details().error_info().unwrap().reason, "PLAN_DIFFERS");
+    let name = v1::PlanPushesRequest { plan_id: "p".to_owned(), ..Default::default() };
+    assert_eq!(plan(&running, name.clone()).await.1, pushes, "asked for no more");
     // As if its caller had gone, and another went on without a holdout: who is held out stays so.
     sqlx::any::install_default_drivers();
     let store = sqlx::AnyPool::connect(&state.url(&trained.registry).unwrap()).await.unwrap();
     sqlx::query("UPDATE plans SET state = 0, asked = NULL").execute(&store).await.unwrap();
     store.close().await;
-    let (_, again) = plan(&running, v1::PlanPushesRequest { holdout_share: 0.0, ..request.clone() }).await;
+    let (_, again) = plan(&running, v1::PlanPushesRequest { holdout_share: 0.0, ..request }).await;
     let by_member =
         |pushes: &[v1::Push]| pushes.iter().map(|p| (p.member_id.clone(), p.held_out)).collect::<BTreeSet<_>>();
     assert_eq!(by_member(&pushes), by_member(&again));
@@ -102,7 +106,7 @@ async fn a_plan_asked_for_again_is_the_same_plan(state: StateConfig) {
     let erase = v1::EraseMemberRequest { member_id: gone.clone() };
     members(&running).erase_member(erase).await.unwrap();
     client(&running).cancel_plan(v1::CancelPlanRequest { plan_id: "p".to_owned() }).await.unwrap();
-    let (third, again) = plan(&running, request).await;
+    let (third, again) = plan(&running, name).await;
     assert!(again.iter().all(|push| push.member_id != gone), "nothing is kept of who is erased");
     assert_eq!((third.contact_count, third.holdout_count), (first.contact_count, first.holdout_count - 1));
     assert_eq!(third.expected_buyers, 0.0, "of what is called off");
@@ -128,7 +132,7 @@ async fn a_plan_that_broke_off_takes_no_more_of_a_product_when_it_goes_on(state:
     let (summary, pushes) = plan(&running, full).await;
     assert_eq!((summary.is_repeated, summary.contact_count, summary.holdout_count), (false, 5, 0), "it is full");
     assert_eq!(pushes.len(), 5);
-    sqlx::query("UPDATE plans SET state = 0").execute(&store).await.unwrap();
+    sqlx::query("UPDATE plans SET state = 0, asked = NULL").execute(&store).await.unwrap();
     let (summary, pushes) = plan(&running, capped(1000)).await;
     assert_eq!((summary.is_repeated, summary.contact_count, pushes.len()), (false, 7, 7));
     let left = summary.unplanned.unwrap();

@@ -106,8 +106,13 @@ async fn accept(listener: TcpListener, places: Arc<Semaphore>, to: mpsc::Sender<
     use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     let mut silent = JoinSet::new();
     let mut told: Option<Instant> = None;
-    // The places are never closed.
-    while let Ok(place) = places.clone().acquire_owned().await {
+    loop {
+        if places.available_permits() == 0 && told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            tracing::warn!("as many connections are open as may be (serve.connections); more wait");
+            told = Some(Instant::now());
+        }
+        // The places are never closed.
+        let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
                 // A small answer must not wait for the acknowledgement of the one before it.

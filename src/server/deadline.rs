@@ -15,7 +15,7 @@ use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 
 use crate::middleware::{Answer, Middleware};
-use crate::proto::{PACKAGE, unary_methods};
+use crate::proto::streamed_methods;
 
 /// How much earlier than tonic's timer this one fires. A timeout that is not longer has passed already:
 /// tokio's timers are exact to a millisecond.
@@ -23,8 +23,9 @@ const EARLIER: Duration = Duration::from_millis(1);
 
 /// How long nothing may come of a request that is not there in full. What has come of it takes memory.
 const SILENCE: Duration = Duration::from_secs(20);
-/// Calls of one request each.
-static UNARY: LazyLock<BTreeSet<String>> = LazyLock::new(unary_methods);
+/// Calls of many requests each, which come when there is something to say.
+static STREAMED: LazyLock<BTreeSet<String>> = LazyLock::new(streamed_methods);
+const REFLECTION: &str = "/grpc.reflection.";
 
 /// When a call's client stops waiting; in the request's extensions.
 #[derive(Clone, Copy, Debug)]
@@ -52,9 +53,8 @@ impl Middleware for Deadlines {
         F: Future<Output = Result<Response<Body>, E>> + Send + 'static,
         E: Send + 'static,
     {
-        let call =
-            request.uri().path().strip_prefix('/').and_then(|path| path.strip_prefix(PACKAGE)?.strip_prefix('.'));
-        if call.is_some_and(|call| UNARY.contains(call)) {
+        let path = request.uri().path();
+        if !path.starts_with(REFLECTION) && !STREAMED.contains(path) {
             request = request.map(timely);
         }
         let Some(timeout) = timeout(request.headers()) else {
@@ -103,6 +103,23 @@ fn timeout(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::StreamExt;
+    use http_body::Frame;
+    use prost::bytes::Bytes;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_does_not_come_ends() {
+        let begun = stream::iter([Ok::<_, Status>(Frame::data(Bytes::from_static(b"some")))]);
+        let mut body = timely(Body::new(StreamBody::new(begun.chain(stream::pending()))));
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "some");
+        let since = tokio::time::Instant::now();
+        assert_eq!(body.frame().await.unwrap().unwrap_err().code(), tonic::Code::DeadlineExceeded);
+        assert!(since.elapsed() >= SILENCE && body.frame().await.is_none());
+        for streamed in ["EventService/StreamEvents", "BatchService/ScoreMembers"] {
+            assert!(STREAMED.contains(&format!("/kindred.v1.{streamed}")));
+        }
+        assert_eq!(STREAMED.len(), 2);
+    }
 
     #[test]
     fn timeouts_are_read_as_grpc_writes_them() {

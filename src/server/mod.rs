@@ -47,10 +47,11 @@ use compute::Compute;
 use deadline::Deadlines;
 use status::Problem;
 
-/// Bytes of a message to the server, at most: room for what the API lets a request have, of the services that get tables and
-/// of the others.
+/// Bytes of a message to the server, at most: room for what the API lets a request have, of the services that get tables or
+/// long filters, and of the others.
 const MAX_TABLE_BYTES: usize = 32 << 20;
 const MAX_MESSAGE_BYTES: usize = 4 << 20;
+const MAX_HEALTH_BYTES: usize = 4 << 10;
 
 /// What the handlers share.
 #[derive(Clone, Debug)]
@@ -176,7 +177,8 @@ async fn answer(
         .layer(Around(Observe::new(metrics, shared.live.clone())))
         .layer(Around(Deadlines))
         .layer(Around(Access { live: shared.live.clone(), jwt }))
-        .add_service(health)
+        // Anybody may ask: nothing large.
+        .add_service(health.max_decoding_message_size(MAX_HEALTH_BYTES))
         .add_service(reflection_v1()?)
         .add_service(reflection_v1alpha()?)
         .add_service(recommendation::service(shared.clone()))

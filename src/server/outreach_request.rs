@@ -46,6 +46,9 @@ pub(super) struct PlanQuestion {
 impl PlanQuestion {
     /// Checks every field.
     pub(super) fn check(request: v1::PlanPushesRequest, policy: &Policy, now: i64) -> Result<Self, Problem> {
+        if policy.names.is_empty() {
+            return Err(Problem::NoChannels);
+        }
         let mut check = Check::default();
         check.id("plan_id", &request.plan_id);
         check.text("campaign_id", &request.campaign_id, 256);
@@ -68,9 +71,6 @@ impl PlanQuestion {
         check.that(fits, "end", &format!("must come after start and now, by up to {MAX_DAYS} days"));
         check.that((0.0..=1.0).contains(&request.holdout_share), "holdout_share", "must be from 0 to 1");
         check.finish()?;
-        if policy.names.is_empty() {
-            return Err(Problem::NoChannels);
-        }
         Ok(Self {
             holdout: Holdout::of(request.holdout_share, request.holdout_seed, &request.plan_id),
             plan_id: request.plan_id,

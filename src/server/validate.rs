@@ -90,11 +90,8 @@ impl Check {
     /// A path of categories; empty for none.
     pub(super) fn category(&mut self, field: &str, path: &str) {
         self.text(field, path, MAX_TEXT);
-        // One at the end means nothing.
-        let mut levels = path.strip_suffix('/').unwrap_or(path).split('/');
-        let has_names = path.is_empty() || levels.clone().all(|level| !level.trim().is_empty());
-        self.that(has_names, field, "must be levels such as food/snacks, none of them empty");
-        self.that(levels.nth(MAX_LEVELS).is_none(), field, &format!("must not have more than {MAX_LEVELS} levels"));
+        let is_deep = path.split('/').nth(MAX_LEVELS).is_some();
+        self.that(!is_deep, field, &format!("must not have more than {MAX_LEVELS} levels"));
     }
 
     /// A page size: 0 is the default, too large is capped.

@@ -268,9 +268,12 @@ fn busy_timeout() -> String {
 
 /// A URL as it may be shown.
 pub fn without_password(url: &str) -> String {
-    // A password may have a question mark in it.
     let (secret, shown) = url.rsplit_once('@').map_or((None, url), |(secret, host)| (Some(secret), host));
-    let shown = shown.split('?').next().unwrap_or(shown);
+    // What follows a question mark may be settings, or more of a password.
+    let shown = match secret {
+        Some(secret) if secret.contains('?') => "",
+        _ => shown.split('?').next().unwrap_or(shown),
+    };
     match secret.map(|secret| secret.split_once(':')) {
         Some(Some((scheme, _))) => format!("{scheme}://…@{shown}"),
         Some(None) => format!("…@{shown}"),

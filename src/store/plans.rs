@@ -83,7 +83,7 @@ impl Tx {
     pub(super) async fn begin_plan(&mut self, new: &NewPlan, outcome: &mut Outcome) -> Result<(), StoreError> {
         let NewPlan { plan_id, asked, most, by } = new;
         let begun = "INSERT INTO plans (plan_id, time, most, reserved, state, asked) VALUES ($1, $2, $3, 0, 0, $4) \
-            ON CONFLICT (plan_id) DO UPDATE SET most = excluded.most \
+            ON CONFLICT (plan_id) DO UPDATE SET most = excluded.most, asked = excluded.asked \
             WHERE plans.state = 0 AND (plans.asked IS NULL OR plans.asked = excluded.asked)";
         let begun = sqlx::query(begun).bind(plan_id).bind(by.time).bind(*most as i64).bind(asked);
         begun.execute(&mut *self.transaction).await?;

@@ -9,7 +9,8 @@ fn passwords_are_not_shown() {
     assert_eq!(without_password("postgres://kindred:secret@db:5432/state"), "postgres://…@db:5432/state");
     assert_eq!(without_password("postgres:kindred:secret@db/state"), "postgres://…@db/state");
     assert_eq!(without_password("kindred secret@db/state"), "…@db/state");
-    assert_eq!(without_password("postgres://kindred:s?c@ret@db/state?ssl=1"), "postgres://…@db/state");
+    assert_eq!(without_password("postgres://kindred:s?cret@db/state"), "postgres://…@");
+    assert_eq!(without_password("postgres://db/state?user=kindred&password=s@cret"), "postgres://…@");
     assert_eq!(without_password("sqlite:/var/kindred.db?mode=rwc"), "sqlite:/var/kindred.db");
 }
 

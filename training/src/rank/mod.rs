@@ -247,4 +247,15 @@ mod tests {
         assert_eq!(apart(&cuts, cuts[1], &params), cuts[3..]);
         assert!(apart(&cuts[..1], cuts[0], &params).is_empty());
     }
+
+    #[test]
+    fn moments_at_which_nothing_was_ranked_teach_nothing() {
+        let mut lessons = Lessons::default();
+        assert!(!lessons.teaches(&[1], Novelty::Fresh));
+        let mut ranked = Examples::default();
+        ranked.push([0.0; kindred_models::feed::FEATURES.len()], false, 0.0);
+        lessons.by_cut.insert((1, Novelty::Repeat), Examples::default());
+        lessons.by_cut.insert((1, Novelty::Fresh), ranked);
+        assert!(lessons.teaches(&[2, 1], Novelty::Fresh) && !lessons.teaches(&[2, 1], Novelty::Repeat));
+    }
 }

@@ -59,11 +59,12 @@ impl<U: Name + Default> Decoder for BoundedDecoder<U> {
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         use prost::bytes::Buf as _;
-        let shape = REQUESTS.get(U::full_name().as_str());
+        let shape = SHAPES.requests.get(U::full_name().as_str());
         // A message is in one piece.
         if shape.is_some_and(|shape| !Room::default().has(buffer.chunk(), *shape, MAX_DEPTH)) {
             return Err(Status::out_of_range(format!(
-                "the request has more than {MAX_MESSAGES} messages or {MAX_FIELDS} fields in it; send less at once"
+                "the request has more than {MAX_MESSAGES} messages or {MAX_FIELDS} fields in it, nests them deeper than \
+                 {MAX_DEPTH}, or has groups; send less at once"
             )));
         }
         self.0.decode(buffer)
@@ -104,7 +105,7 @@ impl Room {
             let length = length.ok().and_then(|length| usize::try_from(length).ok());
             let Some((value, rest)) = length.and_then(|length| bytes.split_at_checked(length)) else { return true };
             bytes = rest;
-            if let (WireType::LengthDelimited, Some(nested)) = (wire, SHAPES[shape].get(&field)) {
+            if let (WireType::LengthDelimited, Some(nested)) = (wire, SHAPES.messages[shape].get(&field)) {
                 let (Some(left), Some(depth)) = (self.messages.checked_sub(1), depth.checked_sub(1)) else {
                     return false;
                 };
@@ -118,15 +119,17 @@ impl Room {
     }
 }
 
-/// Which fields of a message are messages, and of which shape.
-type Shape = HashMap<u32, usize>;
+/// Which messages are made of which.
+struct Shapes {
+    /// Of every message of the API, the fields that are messages, and the places of these here.
+    messages: Vec<HashMap<u32, usize>>,
+    /// The places of those that are requests, by name.
+    requests: HashMap<String, usize>,
+}
 
-/// The shape of every message of the API.
-static SHAPES: LazyLock<Vec<Shape>> = LazyLock::new(|| shapes().0);
-/// The places of those that are requests, by name.
-static REQUESTS: LazyLock<HashMap<String, usize>> = LazyLock::new(|| shapes().1);
+static SHAPES: LazyLock<Shapes> = LazyLock::new(shapes);
 
-fn shapes() -> (Vec<Shape>, HashMap<String, usize>) {
+fn shapes() -> Shapes {
     // It is our own: `build.rs` encoded it.
     let set = FileDescriptorSet::decode(DESCRIPTORS).unwrap_or_default();
     let messages = set.file.iter().flat_map(|file| {
@@ -135,13 +138,13 @@ fn shapes() -> (Vec<Shape>, HashMap<String, usize>) {
     });
     let messages: Vec<_> = messages.collect();
     let places: HashMap<&str, usize> = messages.iter().enumerate().map(|(at, (name, _))| (name.as_str(), at)).collect();
-    let shape = |(_, message): &(String, &prost_types::DescriptorProto)| -> Shape {
+    let shape = |(_, message): &(String, &prost_types::DescriptorProto)| -> HashMap<u32, usize> {
         let fields = message.field.iter().filter(|field| field.r#type() == Type::Message);
         fields.filter_map(|field| Some((field.number() as u32, *places.get(field.type_name())?))).collect()
     };
     let methods = set.file.iter().flat_map(|file| &file.service).flat_map(|service| &service.method);
     let requests = methods.filter_map(|m| Some((m.input_type()[1..].to_owned(), *places.get(m.input_type())?)));
-    (messages.iter().map(shape).collect(), requests.collect())
+    Shapes { messages: messages.iter().map(shape).collect(), requests: requests.collect() }
 }
 
 #[cfg(test)]
@@ -150,7 +153,7 @@ mod tests {
     use crate::proto::v1;
 
     fn has_room<M: Name>(message: &M) -> bool {
-        Room::default().has(&message.encode_to_vec(), REQUESTS[M::full_name().as_str()], MAX_DEPTH)
+        Room::default().has(&message.encode_to_vec(), SHAPES.requests[M::full_name().as_str()], MAX_DEPTH)
     }
 
     #[test]
@@ -176,14 +179,14 @@ mod tests {
             has_room(&v1::FindAudienceRequest { filter: Some(filter), ..Default::default() })
         };
         assert!(nested(MAX_DEPTH - 1) && !nested(MAX_DEPTH));
-        let shape = REQUESTS["kindred.v1.RecordEventsRequest"];
+        let shape = SHAPES.requests["kindred.v1.RecordEventsRequest"];
         assert!(!Room::default().has(&[0x1b, 0x0a, 0x00, 0x1c], shape, MAX_DEPTH));
     }
 
     #[test]
     fn every_request_is_known() {
-        let has_parts = |request: &str| !SHAPES[REQUESTS[request]].is_empty();
+        let has_parts = |request: &str| !SHAPES.messages[SHAPES.requests[request]].is_empty();
         assert!(has_parts("kindred.v1.RecordEventsRequest") && has_parts("kindred.v1.AllocateLaunchesRequest"));
-        assert_eq!(REQUESTS.len(), crate::proto::methods().len());
+        assert_eq!(SHAPES.requests.len(), crate::proto::methods().len());
     }
 }

@@ -332,6 +332,12 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_can_not_be_read_is_not_shown() {
+        let told = load("[state]\nurl = \"postgres://kindred:secret@db/state\n").unwrap_err().to_string();
+        assert!(told.contains("line 2") && told.contains("invalid") && !told.contains("secret"), "{told}");
+    }
+
+    #[test]
     fn what_is_not_understood_is_named() {
         for (text, named) in [
             ("[embedings]\nfactors = 3", "embedings"),

@@ -12,11 +12,12 @@ use kindred_models::events::Kind;
 use kindred_models::outreach::Caps;
 use kindred_training::config::LaunchParams;
 use support::live::{audience, event, feed, ids, member, now, record, set_consent};
-use support::outreach::{claim, config, confirm, plan, reasons, shop, tea};
+use support::outreach::{claim, config, confirm, plan, reasons, serve, shop, tea};
 use support::shop::launches;
 use support::{Trained, serve_configured, serve_with, trained, two_tastes};
 
 on_both!(
+    messages_that_others_sent_count,
     what_others_told_of_meanwhile_is_not_told_again,
     what_others_told_of_is_known_to_the_next_version,
     a_plan_that_comes_first_takes_the_same_product_over,
@@ -33,6 +34,27 @@ async fn uncapped(trained: &Trained, state: StateConfig) -> support::Running {
 
 fn told_of_tea(id: &str, member: &str) -> v1::Event {
     event(id, member, "tea3", v1::EventKind::Contact)
+}
+
+async fn messages_that_others_sent_count(state: StateConfig) {
+    let trained = shop();
+    let running = serve(&trained, state).await;
+    let mut message = event("k1", "tea-06", "", v1::EventKind::Contact);
+    message.product_id.clear();
+    record(&running, vec![message]).await;
+    let (summary, pushes) = plan(&running, tea("p")).await;
+    let mut late = event("k2", &pushes[1].member_id, "", v1::EventKind::Contact);
+    late.product_id.clear();
+    record(&running, vec![late]).await;
+    assert_eq!(reasons(&claim(&running, &[&pushes[1]]).await), [v1::RefusalReason::Capped], "since it was planned");
+    assert!(!pushes.iter().any(|push| push.member_id == "tea-06"));
+    assert_eq!(summary.unplanned.unwrap().capped_count, 1);
+    let rested =
+        v1::MemberFilter { max_contacts: Some(v1::MaxContacts { count: 0, days: 7 }), ..v1::MemberFilter::default() };
+    let before = audience(&running, Some(rested.clone())).await.1.len();
+    confirm(&running, &pushes[0], v1::ContactStatus::Sent).await;
+    assert_eq!(audience(&running, Some(rested)).await.1.len(), before - 1, "and what was planned counts for others");
+    running.end().await.unwrap();
 }
 
 async fn what_others_told_of_meanwhile_is_not_told_again(state: StateConfig) {

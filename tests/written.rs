@@ -4,7 +4,6 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use kindred_models::audience::Holdout;
 use support::program::{CONFIG, folder, ok, rows};
@@ -94,5 +93,5 @@ fn scores_leave_out_what_was_bought_where_asked_to() {
             "by {by}"
         );
     }
-    assert!(!Path::new(&at.join("s.parquet.writing")).exists());
+    assert!(!at.join("s.parquet.writing").exists());
 }

@@ -108,7 +108,7 @@ async fn accept(listener: TcpListener, places: Arc<Semaphore>, to: mpsc::Sender<
     let mut told: Option<Instant> = None;
     loop {
         if places.available_permits() == 0 && told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-            tracing::warn!("as many connections are open as may be (serve.connections); more wait");
+            tracing::warn!("as many connections are open as may be (serve.connections): a further one waits");
             told = Some(Instant::now());
         }
         // The places are never closed.
@@ -190,7 +190,7 @@ mod tests {
         let place = spoken.next().await.unwrap().unwrap();
         let second = speak().await;
         // Whatever is ready is done by now.
-        for _ in 0..100 {
+        for _ in 0..10_000 {
             tokio::task::yield_now().await;
         }
         assert!(spoken.connections.try_recv().is_err(), "one at a time");

@@ -196,3 +196,31 @@ fn of_store(error: &StoreError) -> Status {
 fn busy(message: String) -> Status {
     Status::with_error_details(Code::ResourceExhausted, message, ErrorDetails::with_retry_info(Some(RETRY)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_can_tell_what_is_lacking() {
+        let id = || "x".to_owned();
+        for (problem, code, reason) in [
+            (Problem::from(AudienceError::NoChances), Code::FailedPrecondition, "NO_CHANCES"),
+            (AudienceError::NoFeedChances.into(), Code::FailedPrecondition, "NO_FEED_CHANCES"),
+            (AudienceError::NoContacts.into(), Code::FailedPrecondition, "NO_CONTACTS"),
+            (Problem::NoOlderVersion, Code::FailedPrecondition, "NO_OLDER_VERSION"),
+            (Problem::NoChannels, Code::FailedPrecondition, "NO_CHANNELS"),
+            (Problem::NotSold(id()), Code::FailedPrecondition, "PRODUCT_NOT_SOLD"),
+            (Problem::OtherPlan(id()), Code::FailedPrecondition, "PLAN_DIFFERS"),
+            (Problem::UnknownProduct(id()), Code::NotFound, "UNKNOWN_PRODUCT"),
+            (Problem::UnknownMember(id()), Code::NotFound, "UNKNOWN_MEMBER"),
+            (Problem::UnknownPlan(id()), Code::NotFound, "UNKNOWN_PLAN"),
+            (Problem::UnknownVersion(id()), Code::NotFound, "UNKNOWN_VERSION"),
+        ] {
+            let status = Status::from(problem);
+            let details = status.get_error_details();
+            let info = details.error_info().unwrap();
+            assert_eq!((status.code(), info.reason.as_str(), info.domain.as_str()), (code, reason, DOMAIN));
+        }
+    }
+}
